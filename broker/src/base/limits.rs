@@ -1,0 +1,29 @@
+//! Every bound of the broker, each with its reason.
+
+/// Largest request frame by default (`socket.request.max.bytes`, Kafka's default): a client that
+/// sends more is broken or hostile.
+pub const REQUEST_BYTES_MAX: usize = 100 * 1024 * 1024;
+
+/// Largest frame of any API but Produce: decoded messages are up to 13 times their wire size.
+pub const CONTROL_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Bytes of requests held in memory at once, over all connections.
+pub const REQUEST_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+
+/// Requests of one connection that may wait for an answer before the next is read.
+pub const IN_FLIGHT_PER_CONNECTION_MAX: usize = 64;
+
+/// Longest topic name (Kafka's limit: a directory name must hold it and a partition).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// Partitions one topic may have; a directory and two file handles each.
+pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
+
+/// Fetch sessions kept at once (`max.incremental.fetch.session.cache.slots` of Kafka).
+pub const FETCH_SESSIONS_MAX: usize = 1_000;
+
+/// Output limit of one decompressed batch, for the broker's own reading of records.
+pub const BATCH_INFLATED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+const _: () = assert!(CONTROL_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
+const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_MEMORY_BYTES);

@@ -1,0 +1,13 @@
+//! What every module stands on: ids, units, limits, time.
+//!
+//! Time, disk and randomness enter the broker only through this module, so that the code which
+//! decides can be run by a simulator from one seed.
+
+pub mod clock;
+pub mod ids;
+pub mod limits;
+pub mod units;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use ids::{BrokerId, PartitionId, ProducerId, TopicId, TopicPartition};
+pub use units::{LeaderEpoch, Offset, Position, Timestamp};

@@ -1,0 +1,7 @@
+//! The Sawlog broker as a library: everything a node does.
+//!
+//! Modules are layered; lower ones never name higher ones:
+//! `base` → `metrics`, `config` → `storage`, `net`, `metadata` → `replication`, `controller`,
+//! `quorum` → `handlers` → `server` → `broker`.
+
+pub mod base;

@@ -5,3 +5,4 @@
 //! `quorum` → `handlers` → `server` → `broker`.
 
 pub mod base;
+pub mod config;

@@ -1,0 +1,457 @@
+//! What can be set on the broker, and the typed result.
+//!
+//! Two kinds of rows: the node's own (declared here) and the defaults its topics inherit (derived
+//! from the topic table). A value comes from the dynamic configuration of this broker, of the whole
+//! cluster, from what was written down at start (flag over environment over file), or from the row.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use super::error::{ConfigError, Origin};
+use super::property::{Kind, Mode, Property, Unit, Valid, properties};
+use super::suggest::suggest;
+use super::topic::{scale_of_name, topic_properties};
+use super::value::{Endpoint, parse_endpoint};
+use super::{Overrides, TopicConfig};
+
+properties! {
+    /// The settings in force on this broker.
+    pub struct BrokerConfig {
+        /// What was written down at start.
+        fixed: BTreeMap<&'static str, Setting>,
+        /// Set for every broker while running.
+        cluster: Overrides,
+        /// Set for this broker while running.
+        own: Overrides,
+    }
+    /// One row per property of the node itself.
+    static NODE_PROPERTIES;
+
+    "advertised.listeners" => advertised_listeners: Vec<Endpoint>, List None, default "",
+        Valid::Check(check_advertised), Static, broker [],
+        "Addresses clients are told to connect to, as host:port. Empty: each client is told the address it dialled.";
+    "auto.create.topics.enable" => auto_create_topics_enable: bool, Boolean None, default "false",
+        Valid::Any, Dynamic, broker [],
+        "Whether a client that asks for an unknown topic, and allows it, gets one created.";
+    "broker.rack" => broker_rack: String, String None, default "", Valid::Any, Static, broker [],
+        "Where this broker stands; told to clients. Empty: nowhere in particular.";
+    "cluster.id" => cluster_id: String, String None, default "", Valid::Check(check_cluster_id), Static, broker [],
+        "The cluster this broker belongs to, 22 base64url digits. Empty: the one of the data directory, or a new one in an empty directory.";
+    "connections.max.idle.ms" => connections_max_idle_ms: u64, Long Milliseconds, default "600000",
+        Valid::Range(1, i64::MAX), Static, broker [],
+        "A connection without a request for this long is closed.";
+    "default.replication.factor" => default_replication_factor: i16, Int None, default "1",
+        Valid::Range(1, 32_767), Dynamic, broker [],
+        "Replicas of a topic whose creator does not say.";
+    "delete.topic.enable" => delete_topic_enable: bool, Boolean None, default "true", Valid::Any, Dynamic, broker [],
+        "Whether topics can be deleted.";
+    "fetch.max.bytes" => fetch_max_bytes: u32, Int Bytes, default "57671680",
+        Valid::Range(1024, 2_147_483_647), Static, broker [],
+        "Most bytes one fetch reply carries, whatever the client asks for (a single larger batch is still sent).";
+    "listeners" => listeners: Vec<Endpoint>, List None, default "127.0.0.1:9092",
+        Valid::Check(check_endpoint), Static, broker [],
+        "Addresses to listen on, as host:port; port 0 lets the operating system choose.";
+    "log.dirs" => log_dirs: Vec<String>, List None, default "sawlog-data", Valid::Any, Static, broker [],
+        "The data directory. One for now.";
+    "log.retention.check.interval.ms" => log_retention_check_interval_ms: u64, Long Milliseconds, default "300000",
+        Valid::Range(1, i64::MAX), Static, broker [],
+        "How often segments are checked against the retention settings.";
+    "max.connections" => max_connections: u32, Int None, default "50000",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "Connections open at once; more are closed at accept.";
+    "max.connections.per.ip" => max_connections_per_ip: u32, Int None, default "2147483647",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "Connections open at once from one address; more are closed at accept.";
+    "max.incremental.fetch.session.cache.slots" => max_incremental_fetch_session_cache_slots: u32, Int None,
+        default "1000", Valid::Range(0, 1_000_000), Static, broker [],
+        "Incremental fetch sessions kept at once.";
+    "max.request.partition.size.limit" => max_request_partition_size_limit: u32, Int None, default "2000",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "Most partitions one DescribeTopicPartitions reply lists; the client asks for the next page.";
+    "metadata.log.max.record.bytes.between.snapshots" => metadata_log_max_record_bytes_between_snapshots: u64,
+        Long Bytes, default "20971520", Valid::Range(1, i64::MAX), Static, broker [],
+        "Bytes of the metadata log after which it is replaced by a snapshot.";
+    "node.id" => node_id: i32, Int None, default "-1", Valid::Range(-1, 2_147_483_647), Static, broker [],
+        "This broker's id. -1: the one of the data directory, or 1 in an empty directory.";
+    "num.network.threads" => num_network_threads: u32, Int None, default "0", Valid::Range(0, 1024), Static, broker [],
+        "Threads that serve connections; 0 for one per processor the broker may use.";
+    "num.partitions" => num_partitions: i32, Int None, default "1", Valid::Range(1, 10_000), Dynamic, broker [],
+        "Partitions of a topic whose creator does not say.";
+    "producer.id.expiration.ms" => producer_id_expiration_ms: u64, Int Milliseconds, default "86400000",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "How long the sequence numbers of an idempotent producer are remembered after its last write.";
+    "queued.max.request.bytes" => queued_max_request_bytes: usize, Long Bytes, default "268435456",
+        Valid::Range(1_048_576, i64::MAX), Static, broker [],
+        "Bytes of requests held in memory at once over all connections; above it connections wait.";
+    "socket.read.timeout.ms" => socket_read_timeout_ms: u64, Long Milliseconds, default "30000",
+        Valid::Range(1, i64::MAX), Static, broker [],
+        "A client that began a request must send all of it within this time. An extension of Sawlog.";
+    "socket.request.max.bytes" => socket_request_max_bytes: usize, Int Bytes, default "104857600",
+        Valid::Range(65_536, 2_147_483_647), Static, broker [],
+        "Largest request accepted; a larger one closes the connection.";
+    "socket.write.timeout.ms" => socket_write_timeout_ms: u64, Long Milliseconds, default "60000",
+        Valid::Range(1, i64::MAX), Static, broker [],
+        "A client that takes nothing of a reply for this long is disconnected. An extension of Sawlog.";
+}
+
+/// Kafka's broker settings people bring along that mean nothing here, and what to do instead.
+const NOT_YET: &[(&str, &str)] = &[
+    ("broker.id", "use node.id"),
+    ("controller.listener.names", "the broker keeps its own metadata; remove it"),
+    ("controller.quorum.bootstrap.servers", "a cluster of several brokers is not built yet"),
+    ("controller.quorum.voters", "a cluster of several brokers is not built yet"),
+    ("group.initial.rebalance.delay.ms", "consumer groups are not built yet"),
+    ("inter.broker.listener.name", "a cluster of several brokers is not built yet"),
+    ("listener.security.protocol.map", "TLS and SASL are not built yet"),
+    ("log.cleaner.enable", "log compaction is not built yet"),
+    ("log.dir", "use log.dirs"),
+    (
+        "log.flush.interval.messages",
+        "use log.flush.mode=group, which fsyncs before every acks=all reply",
+    ),
+    ("log.flush.interval.ms", "use log.flush.mode=group, which fsyncs before every acks=all reply"),
+    ("num.io.threads", "use num.network.threads"),
+    ("num.recovery.threads.per.data.dir", "recovery needs no setting; remove it"),
+    ("num.replica.fetchers", "replication is not built yet"),
+    ("offsets.topic.num.partitions", "consumer groups are not built yet"),
+    ("offsets.topic.replication.factor", "consumer groups are not built yet"),
+    ("process.roles", "every broker is also a controller; remove it"),
+    ("socket.receive.buffer.bytes", "the operating system chooses; remove it"),
+    ("socket.send.buffer.bytes", "the operating system chooses; remove it"),
+    ("transaction.state.log.min.isr", "transactions are not built yet"),
+    ("transaction.state.log.replication.factor", "transactions are not built yet"),
+    ("zookeeper.connect", "no ZooKeeper is needed; remove it"),
+];
+
+/// A value written down at start, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Canonical text.
+    pub value: String,
+    /// Where it was written.
+    pub origin: Origin,
+}
+
+static BROKER_PROPERTIES: LazyLock<Vec<Property>> = LazyLock::new(|| {
+    let mut rows = NODE_PROPERTIES.to_vec();
+    rows.extend(topic_properties().iter().flat_map(inherited_rows));
+    rows.sort_unstable_by_key(|row| row.name);
+    rows
+});
+
+/// The broker rows a topic row inherits from. The weakest of them carries the default.
+fn inherited_rows(topic: &'static Property) -> impl Iterator<Item = Property> {
+    let weakest = topic.broker.len().saturating_sub(1);
+    topic.broker.iter().enumerate().map(move |(at, name)| {
+        let scale = scale_of_name(name);
+        let default = topic.default.as_deref().filter(|_| at == weakest);
+        let scaled = |text: &str| match text.parse::<i64>() {
+            Ok(number) if number > 0 => (number / scale).to_string(),
+            _ => text.to_owned(),
+        };
+        let mut doc = format!("Default of the topic setting `{}`", topic.name);
+        doc.push_str(match scale {
+            3_600_000 => ", in hours.",
+            60_000 => ", in minutes.",
+            _ => ".",
+        });
+        Property {
+            name,
+            kind: if scale == 1 { topic.kind } else { Kind::Int },
+            unit: match scale {
+                3_600_000 => Unit::Hours,
+                60_000 => Unit::Minutes,
+                _ => topic.unit,
+            },
+            default: default.map(|text| Cow::Owned(scaled(text))),
+            valid: match topic.valid {
+                Valid::Range(least, most) => Valid::Range(least, most / scale),
+                other => other,
+            },
+            mode: Mode::Dynamic,
+            sensitive: topic.sensitive,
+            broker: &[],
+            doc: Cow::Owned(doc),
+        }
+    })
+}
+
+/// Every broker property, sorted by name.
+#[must_use]
+pub fn broker_properties() -> &'static [Property] {
+    &BROKER_PROPERTIES
+}
+
+/// The broker property called `name`.
+///
+/// # Errors
+/// Unknown or not supported, with a suggestion.
+pub fn broker_property(name: &str, origin: Origin) -> Result<&'static Property, ConfigError> {
+    if let Some(property) = BROKER_PROPERTIES.iter().find(|row| row.name == name) {
+        return Ok(property);
+    }
+    if let Some((_, reason)) = NOT_YET.iter().find(|(known, _)| *known == name) {
+        return Err(ConfigError::NotSupported { key: name.to_owned(), reason, origin });
+    }
+    Err(ConfigError::UnknownKey {
+        resource: "broker",
+        key: name.to_owned(),
+        suggestion: suggest(name, BROKER_PROPERTIES.iter().map(|row| row.name)),
+        origin,
+    })
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self::assemble(BTreeMap::new(), Overrides::new(), Overrides::new())
+    }
+}
+
+impl BrokerConfig {
+    /// Builds the configuration from checked settings.
+    ///
+    /// # Errors
+    /// Settings that contradict each other.
+    pub(crate) fn from_settings(
+        fixed: BTreeMap<&'static str, Setting>,
+    ) -> Result<Self, ConfigError> {
+        let config = Self::assemble(fixed, Overrides::new(), Overrides::new());
+        if config.queued_max_request_bytes < config.socket_request_max_bytes {
+            return Err(ConfigError::Conflict(format!(
+                "queued.max.request.bytes ({}) must be at least socket.request.max.bytes ({}): a larger request could never be read",
+                config.queued_max_request_bytes, config.socket_request_max_bytes
+            )));
+        }
+        if config.listeners.is_empty() {
+            return Err(ConfigError::Conflict(
+                "listeners is empty: name at least one host:port".to_owned(),
+            ));
+        }
+        if config.log_dirs.len() != 1 {
+            return Err(ConfigError::Conflict(format!(
+                "log.dirs names {} directories; exactly one is supported",
+                config.log_dirs.len()
+            )));
+        }
+        Ok(config)
+    }
+
+    fn assemble(
+        fixed: BTreeMap<&'static str, Setting>,
+        cluster: Overrides,
+        own: Overrides,
+    ) -> Self {
+        let value = |name: &'static str| {
+            let property = BROKER_PROPERTIES.iter().find(|row| row.name == name)?;
+            effective(property, &fixed, &cluster, &own)
+        };
+        // The closure borrows what the struct then owns: read first, move after.
+        let mut config = Self::read(&value, BTreeMap::new(), Overrides::new(), Overrides::new());
+        config.fixed = fixed;
+        config.cluster = cluster;
+        config.own = own;
+        config
+    }
+
+    /// This configuration with the dynamic settings of the cluster and of this broker on top.
+    #[must_use]
+    pub fn with_dynamic(&self, cluster: &Overrides, own: &Overrides) -> Self {
+        Self::assemble(self.fixed.clone(), cluster.clone(), own.clone())
+    }
+
+    /// This configuration as broker `node_id`, once the data directory has told which that is.
+    #[must_use]
+    pub fn with_node_id(mut self, node_id: i32) -> Self {
+        self.node_id = node_id;
+        let origin = Origin::Flag("--data".to_owned());
+        self.fixed.entry("node.id").or_insert(Setting { value: node_id.to_string(), origin });
+        self
+    }
+
+    /// The data directory.
+    #[must_use]
+    pub fn data_dir(&self) -> &str {
+        self.log_dirs.first().map_or("sawlog-data", String::as_str)
+    }
+
+    /// What was written down at start.
+    #[must_use]
+    pub fn fixed(&self) -> &BTreeMap<&'static str, Setting> {
+        &self.fixed
+    }
+
+    /// The dynamic settings of the whole cluster.
+    #[must_use]
+    pub fn cluster_overrides(&self) -> &Overrides {
+        &self.cluster
+    }
+
+    /// The dynamic settings of this broker alone.
+    #[must_use]
+    pub fn own_overrides(&self) -> &Overrides {
+        &self.own
+    }
+
+    /// The settings of a topic that has none of its own.
+    #[must_use]
+    pub fn topic_defaults(&self) -> TopicConfig {
+        TopicConfig::inherited(self)
+    }
+
+    /// The value a topic inherits for `topic_property`, and the broker property it comes from.
+    /// `None` if the broker says nothing and the row's default holds.
+    pub(crate) fn inherited(&self, topic_property: &Property) -> Option<(&'static str, String)> {
+        topic_property.broker.iter().find_map(|name| {
+            let property = BROKER_PROPERTIES.iter().find(|row| row.name == *name)?;
+            let text = set_value(property, &self.fixed, &self.cluster, &self.own)?;
+            Some((*name, scaled_up(name, &text)))
+        })
+    }
+}
+
+/// The text of a broker property in the unit of the topic property it feeds.
+pub(crate) fn scaled_up(name: &str, text: &str) -> String {
+    let scale = scale_of_name(name);
+    match text.parse::<i64>() {
+        Ok(number) if number > 0 && scale > 1 => number.saturating_mul(scale).to_string(),
+        _ => text.to_owned(),
+    }
+}
+
+fn effective(
+    property: &Property,
+    fixed: &BTreeMap<&'static str, Setting>,
+    cluster: &Overrides,
+    own: &Overrides,
+) -> Option<String> {
+    set_value(property, fixed, cluster, own)
+        .or_else(|| property.default.as_deref().map(str::to_owned))
+}
+
+/// The strongest value anyone set. A dynamic value this version does not accept is passed over.
+fn set_value(
+    property: &Property,
+    fixed: &BTreeMap<&'static str, Setting>,
+    cluster: &Overrides,
+    own: &Overrides,
+) -> Option<String> {
+    let dynamic = |layer: &Overrides| match property.mode {
+        Mode::Dynamic => layer.get(property.name).and_then(|text| property.canonical(text).ok()),
+        Mode::Static => None,
+    };
+    dynamic(own)
+        .or_else(|| dynamic(cluster))
+        .or_else(|| fixed.get(property.name).map(|setting| setting.value.clone()))
+}
+
+/// Kafka's broker settings that are known and refused.
+pub(crate) fn broker_settings_not_yet() -> &'static [(&'static str, &'static str)] {
+    NOT_YET
+}
+
+fn check_endpoint(text: &str) -> Result<(), String> {
+    parse_endpoint(text).map(|_| ())
+}
+
+fn check_advertised(text: &str) -> Result<(), String> {
+    let endpoint = parse_endpoint(text)?;
+    if endpoint.port == 0 {
+        return Err("clients cannot connect to port 0".to_owned());
+    }
+    if matches!(endpoint.host.as_str(), "0.0.0.0" | "::") {
+        return Err("clients cannot connect to all addresses: name one they can reach".to_owned());
+    }
+    Ok(())
+}
+
+fn check_cluster_id(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    match text.parse::<sawlog_protocol::Uuid>() {
+        Ok(id) if !id.is_zero() => Ok(()),
+        _ => Err("expected 22 base64url digits, such as MkU3OEVBNTcwNTJENDM2Qg".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&'static str, &str)]) -> BrokerConfig {
+        let fixed = pairs
+            .iter()
+            .map(|(name, text)| {
+                let value =
+                    broker_property(name, Origin::Request).unwrap().canonical(text).unwrap();
+                (*name, Setting { value, origin: Origin::Flag("-X".to_owned()) })
+            })
+            .collect();
+        BrokerConfig::from_settings(fixed).unwrap()
+    }
+
+    #[test]
+    fn defaults_are_canonical_and_names_unique() {
+        let mut last = "";
+        for row in broker_properties() {
+            assert!(last < row.name, "{last} before {}", row.name);
+            last = row.name;
+            if let Some(default) = row.default.as_deref() {
+                assert_eq!(row.canonical(default).as_deref(), Ok(default), "{}", row.name);
+            }
+            assert!(NOT_YET.iter().all(|(name, _)| *name != row.name));
+        }
+        let config = BrokerConfig::default();
+        assert_eq!(config.listeners[0].to_string(), "127.0.0.1:9092");
+        assert!(!config.auto_create_topics_enable);
+        assert_eq!(config.data_dir(), "sawlog-data");
+    }
+
+    #[test]
+    fn milliseconds_beat_minutes_beat_hours() {
+        assert_eq!(
+            with(&[("log.retention.hours", "2")]).topic_defaults().retention_ms,
+            Some(7_200_000)
+        );
+        let minutes = with(&[("log.retention.hours", "2"), ("log.retention.minutes", "3")]);
+        assert_eq!(minutes.topic_defaults().retention_ms, Some(180_000));
+        let ms = with(&[("log.retention.minutes", "3"), ("log.retention.ms", "4")]);
+        assert_eq!(ms.topic_defaults().retention_ms, Some(4));
+        assert_eq!(with(&[("log.retention.hours", "-1")]).topic_defaults().retention_ms, None);
+    }
+
+    #[test]
+    fn dynamic_settings_cover_static_ones_and_this_broker_covers_the_cluster() {
+        let config = with(&[("num.partitions", "3"), ("node.id", "7")]);
+        let cluster = Overrides::from([("num.partitions".to_owned(), "4".to_owned())]);
+        let own = Overrides::from([
+            ("num.partitions".to_owned(), "5".to_owned()),
+            ("node.id".to_owned(), "9".to_owned()),
+        ]);
+        assert_eq!(config.num_partitions, 3);
+        assert_eq!(config.with_dynamic(&cluster, &Overrides::new()).num_partitions, 4);
+        let both = config.with_dynamic(&cluster, &own);
+        assert_eq!((both.num_partitions, both.node_id), (5, 7), "static settings stay");
+        assert_eq!(both.with_dynamic(&Overrides::new(), &Overrides::new()), config);
+    }
+
+    #[test]
+    fn settings_that_contradict_each_other_are_refused() {
+        let setting = |value: &str| Setting { value: value.to_owned(), origin: Origin::Request };
+        let memory = BTreeMap::from([("queued.max.request.bytes", setting("2000000"))]);
+        let error = BrokerConfig::from_settings(memory).unwrap_err().to_string();
+        assert!(error.contains("must be at least socket.request.max.bytes"), "{error}");
+        let dirs = BTreeMap::from([("log.dirs", setting("a,b"))]);
+        assert!(BrokerConfig::from_settings(dirs).is_err());
+    }
+
+    #[test]
+    fn addresses_nobody_can_dial_are_not_advertised() {
+        let row = broker_property("advertised.listeners", Origin::Request).unwrap();
+        assert!(row.canonical("0.0.0.0:9092").is_err());
+        assert!(row.canonical("broker.example:0").is_err());
+        assert!(row.canonical("broker.example:9092").is_ok());
+        assert_eq!(row.canonical("").as_deref(), Ok(""));
+    }
+}

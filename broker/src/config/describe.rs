@@ -1,0 +1,250 @@
+//! What DescribeConfigs says: every property with its value, where it comes from, and the names it
+//! could also have come from ("synonyms", the strongest first).
+
+use super::Overrides;
+use super::broker::{BrokerConfig, broker_properties, scaled_up};
+use super::property::{Kind, Mode, Property};
+use super::topic::topic_properties;
+
+/// Who set a value, as DescribeConfigs numbers it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigSource {
+    /// The topic itself.
+    Topic,
+    /// The dynamic configuration of this broker.
+    DynamicBroker,
+    /// The dynamic configuration of all brokers.
+    DynamicDefaultBroker,
+    /// File, environment or flag of this broker.
+    StaticBroker,
+    /// Nobody.
+    Default,
+}
+
+impl ConfigSource {
+    /// The source's number in DescribeConfigs.
+    #[must_use]
+    pub fn code(self) -> i8 {
+        match self {
+            Self::Topic => 1,
+            Self::DynamicBroker => 2,
+            Self::DynamicDefaultBroker => 3,
+            Self::StaticBroker => 4,
+            Self::Default => 5,
+        }
+    }
+}
+
+/// A value one step further down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Synonym {
+    /// The property that holds it.
+    pub name: &'static str,
+    /// Its value; `None` if it must not be shown.
+    pub value: Option<String>,
+    /// Who set it.
+    pub source: ConfigSource,
+}
+
+/// One property of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Described {
+    /// The property.
+    pub name: &'static str,
+    /// Its value; `None` if unset without a default, or if it must not be shown.
+    pub value: Option<String>,
+    /// Whether it cannot be changed by AlterConfigs.
+    pub read_only: bool,
+    /// Who set it.
+    pub source: ConfigSource,
+    /// Whether its value must not be shown.
+    pub sensitive: bool,
+    /// Its type.
+    pub kind: Kind,
+    /// Every value it could take, the one in force first.
+    pub synonyms: Vec<Synonym>,
+    /// What it does.
+    pub documentation: &'static str,
+}
+
+/// Every property of a topic with these settings of its own.
+#[must_use]
+pub fn describe_topic(overrides: &Overrides, broker: &BrokerConfig) -> Vec<Described> {
+    topic_properties()
+        .iter()
+        .map(|row| {
+            let own = overrides.get(row.name).map(|value| Synonym {
+                name: row.name,
+                value: Some(value.clone()),
+                source: ConfigSource::Topic,
+            });
+            let inherited = row.broker.iter().filter_map(|name| {
+                broker_properties().iter().find(|candidate| candidate.name == *name)
+            });
+            let below = inherited.flat_map(|candidate| layers(candidate, broker));
+            let synonyms: Vec<_> = own.into_iter().chain(below).collect();
+            described(row, false, synonyms)
+        })
+        .collect()
+}
+
+/// Every property of this broker.
+#[must_use]
+pub fn describe_broker(broker: &BrokerConfig) -> Vec<Described> {
+    broker_properties()
+        .iter()
+        .map(|row| {
+            let mut described =
+                described(row, row.mode == Mode::Static, layers(row, broker).collect());
+            if row.name == "node.id" {
+                described.value = Some(broker.node_id.to_string());
+            }
+            described
+        })
+        .collect()
+}
+
+/// The dynamic configuration shared by all brokers: only what is set.
+#[must_use]
+pub fn describe_cluster_defaults(broker: &BrokerConfig) -> Vec<Described> {
+    let shared = broker.cluster_overrides();
+    broker_properties()
+        .iter()
+        .filter_map(|row| {
+            let value = shared.get(row.name)?.clone();
+            let source = ConfigSource::DynamicDefaultBroker;
+            Some(described(
+                row,
+                false,
+                vec![Synonym { name: row.name, value: Some(value), source }],
+            ))
+        })
+        .collect()
+}
+
+/// The values a broker property has, the strongest first.
+fn layers<'a>(
+    row: &'static Property,
+    broker: &'a BrokerConfig,
+) -> impl Iterator<Item = Synonym> + 'a {
+    let dynamic = |layer: &'a Overrides| match row.mode {
+        Mode::Dynamic => layer.get(row.name).cloned(),
+        Mode::Static => None,
+    };
+    let values = [
+        (dynamic(broker.own_overrides()), ConfigSource::DynamicBroker),
+        (dynamic(broker.cluster_overrides()), ConfigSource::DynamicDefaultBroker),
+        (broker.fixed().get(row.name).map(|s| s.value.clone()), ConfigSource::StaticBroker),
+        (row.default.as_deref().map(str::to_owned), ConfigSource::Default),
+    ];
+    values
+        .into_iter()
+        .filter_map(|(value, source)| Some(Synonym { name: row.name, value: Some(value?), source }))
+}
+
+fn described(row: &'static Property, read_only: bool, mut synonyms: Vec<Synonym>) -> Described {
+    let strongest = synonyms.first();
+    let value =
+        strongest.and_then(|first| Some(scaled_from(row, first.name, first.value.as_ref()?)));
+    let source = strongest.map_or(ConfigSource::Default, |first| first.source);
+    if row.sensitive {
+        synonyms.iter_mut().for_each(|synonym| synonym.value = None);
+    }
+    Described {
+        name: row.name,
+        value: value.filter(|_| !row.sensitive),
+        read_only,
+        source,
+        sensitive: row.sensitive,
+        kind: row.kind,
+        synonyms,
+        documentation: &row.doc,
+    }
+}
+
+/// A topic property is shown in its own unit even when it comes from `log.retention.hours`.
+fn scaled_from(row: &Property, name: &str, value: &str) -> String {
+    if row.name == name { value.to_owned() } else { scaled_up(name, value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn find<'a>(all: &'a [Described], name: &str) -> &'a Described {
+        all.iter().find(|d| d.name == name).unwrap()
+    }
+
+    fn chain(described: &Described) -> Vec<(&str, &str, i8)> {
+        let values = described.synonyms.iter();
+        values.map(|s| (s.name, s.value.as_deref().unwrap(), s.source.code())).collect()
+    }
+
+    #[test]
+    fn an_untouched_topic_setting_is_a_default_in_its_own_unit() {
+        let all = describe_topic(&Overrides::new(), &BrokerConfig::default());
+        let retention = find(&all, "retention.ms");
+        assert_eq!(retention.value.as_deref(), Some("604800000"));
+        assert_eq!(retention.source, ConfigSource::Default);
+        assert_eq!(chain(retention), [("log.retention.hours", "168", 5)]);
+        assert!(!retention.read_only);
+        assert_eq!(retention.kind.code(), 5);
+    }
+
+    #[test]
+    fn synonyms_go_from_topic_to_dynamic_to_static_to_default() {
+        let fixed = Sources::new().flag("-X", "log.retention.ms", "3").load().unwrap();
+        let cluster = Overrides::from([("log.retention.ms".to_owned(), "2".to_owned())]);
+        let broker = fixed.with_dynamic(&cluster, &Overrides::new());
+        let own = Overrides::from([("retention.ms".to_owned(), "1".to_owned())]);
+        let all = describe_topic(&own, &broker);
+        let retention = find(&all, "retention.ms");
+        assert_eq!(retention.source.code(), 1);
+        assert_eq!(
+            chain(retention),
+            [
+                ("retention.ms", "1", 1),
+                ("log.retention.ms", "2", 3),
+                ("log.retention.ms", "3", 4),
+                ("log.retention.hours", "168", 5)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_described_is_what_is_in_force() {
+        let fixed = Sources::new()
+            .flag("-X", "log.retention.minutes", "2")
+            .flag("-X", "log.segment.bytes", "1MiB")
+            .load()
+            .unwrap();
+        let own = Overrides::from([("segment.ms".to_owned(), "9".to_owned())]);
+        let all = describe_topic(&own, &fixed);
+        let config = crate::config::TopicConfig::resolve(&own, &fixed);
+        assert_eq!(find(&all, "retention.ms").value.as_deref(), Some("120000"));
+        assert_eq!(config.retention_ms, Some(120_000));
+        assert_eq!(find(&all, "segment.bytes").value, Some(config.segment_bytes.to_string()));
+        assert_eq!(find(&all, "segment.ms").value, Some(config.segment_ms.to_string()));
+        assert_eq!(find(&all, "segment.bytes").source.code(), 4);
+    }
+
+    #[test]
+    fn static_broker_settings_are_read_only() {
+        let all = describe_broker(&BrokerConfig::default().with_node_id(3));
+        assert!(find(&all, "node.id").read_only);
+        assert_eq!(find(&all, "node.id").value.as_deref(), Some("3"));
+        assert!(!find(&all, "log.retention.ms").read_only);
+        assert_eq!(find(&all, "log.retention.ms").value, None, "unset, and hours hold the default");
+        assert!(all.iter().all(|d| !d.documentation.is_empty()));
+    }
+
+    #[test]
+    fn cluster_defaults_show_only_what_is_set() {
+        let cluster = Overrides::from([("num.partitions".to_owned(), "2".to_owned())]);
+        let broker = BrokerConfig::default().with_dynamic(&cluster, &Overrides::new());
+        let all = describe_cluster_defaults(&broker);
+        assert_eq!(all.len(), 1);
+        assert_eq!((all[0].name, all[0].source.code()), ("num.partitions", 3));
+    }
+}

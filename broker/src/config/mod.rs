@@ -1,0 +1,34 @@
+//! What can be set, by whom, to what.
+//!
+//! Owns the property tables of topics and of the broker (one row per property), the typed structs
+//! read from them, validation, the sources a broker's settings come from, and what DescribeConfigs
+//! says about them. Every other module receives typed values and never looks a property up by name.
+//! Does no I/O except reading the one configuration file it is pointed at.
+
+mod broker;
+mod describe;
+mod docs;
+mod error;
+mod property;
+mod sources;
+mod suggest;
+mod topic;
+mod value;
+
+pub use broker::{BrokerConfig, Setting, broker_properties, broker_property};
+pub use describe::{
+    ConfigSource, Described, Synonym, describe_broker, describe_cluster_defaults, describe_topic,
+};
+pub use docs::configuration_page;
+pub use error::{ConfigError, Origin};
+pub use property::{Kind, Mode, Property, Unit, Valid};
+pub use sources::Sources;
+pub use suggest::suggest;
+pub use topic::{
+    CleanupPolicy, CompressionType, FlushMode, MessageTimestampType, TopicConfig, topic_properties,
+    topic_property,
+};
+pub use value::{Endpoint, parse_endpoint};
+
+/// Values set for one resource, by property name. Absent means inherited.
+pub type Overrides = std::collections::BTreeMap<String, String>;

@@ -2,6 +2,7 @@
 //!
 //! No I/O, no async, no clock. Decoding never panics and never allocates from a claimed length.
 
+pub mod records;
 pub mod uuid;
 
 pub use uuid::Uuid;

@@ -22,8 +22,15 @@ pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 /// Fetch sessions kept at once (`max.incremental.fetch.session.cache.slots` of Kafka).
 pub const FETCH_SESSIONS_MAX: usize = 1_000;
 
+/// Partitions one fetch session may hold; a larger fetch is served without a session.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 50_000;
+
+/// Partitions all fetch sessions together hold, about 100 bytes each.
+pub const FETCH_SESSION_PARTITIONS_TOTAL: usize = 500_000;
+
 /// Output limit of one decompressed batch, for the broker's own reading of records.
 pub const BATCH_INFLATED_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 const _: () = assert!(CONTROL_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_MEMORY_BYTES);
+const _: () = assert!(FETCH_SESSION_PARTITIONS_MAX <= FETCH_SESSION_PARTITIONS_TOTAL);

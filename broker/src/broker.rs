@@ -1,0 +1,340 @@
+//! A node: built from its configuration, started, stopped.
+//!
+//! The order of starting is the order of trust: the port is taken and the data directory locked
+//! before a byte is read, logs are recovered before a connection is accepted. Stopping goes the
+//! other way: no new requests, then everything appended is synced and marked clean.
+
+use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::watch;
+use tracing::info;
+
+use crate::base::disk::Disk;
+use crate::base::disk_real::RealDisk;
+use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
+use crate::base::{Clock, SystemClock};
+use crate::config::BrokerConfig;
+use crate::controller::Controller;
+use crate::handlers::{FetchSessions, Node, ProducerIds};
+use crate::metadata::ImageCell;
+use crate::replication::Partitions;
+use crate::server::connection::ConnectionOptions;
+use crate::server::input::FrameLimits;
+use crate::server::listener::{self, ListenerOptions};
+use crate::server::memory::MemoryBudget;
+
+/// How often records of `flush.mode=os` topics are synced in the background.
+const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long stopping waits for connection tasks to end.
+const STOP_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Why a broker did not start. One line: what, where, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    kind: StartErrorKind,
+    message: String,
+}
+
+/// What kind of thing is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartErrorKind {
+    /// Another process listens there.
+    AddressInUse,
+    /// The data directory cannot be used.
+    DataDirectory,
+    /// The configuration does not hold together.
+    Config,
+    /// Anything else of the environment.
+    Other,
+}
+
+impl StartError {
+    /// What kind of thing is wrong.
+    #[must_use]
+    pub fn kind(&self) -> StartErrorKind {
+        self.kind
+    }
+
+    fn new(kind: StartErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+}
+
+/// What a started broker has to say of itself.
+#[derive(Clone, Debug)]
+pub struct Summary {
+    /// The cluster's id.
+    pub cluster_id: String,
+    /// This node's id.
+    pub node_id: i32,
+    /// Where its data is.
+    pub data_dir: PathBuf,
+    /// Topics it serves.
+    pub topics: usize,
+    /// Partitions it serves.
+    pub partitions: usize,
+    /// Partitions that were read again because the last stop was not clean.
+    pub recovered: usize,
+    /// Bytes of torn tails that were cut; none was acknowledged.
+    pub cut_bytes: u64,
+    /// Partitions that could not be opened and are not served.
+    pub offline: usize,
+    /// Whether this start made the data directory.
+    pub first_start: bool,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Broker {
+    addresses: Vec<SocketAddr>,
+    summary: Summary,
+    node: Arc<Node>,
+    stop: watch::Sender<bool>,
+    runtime: Option<tokio::runtime::Runtime>,
+    housekeeper: Housekeeper,
+}
+
+impl Broker {
+    /// Starts a node and returns once it accepts connections. Uses threads of its own: neither
+    /// call this nor [`Broker::stop`] from an async task.
+    ///
+    /// # Errors
+    /// Nothing keeps running; the error is one clear line.
+    pub fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        let config = Arc::new(config);
+        let listeners = bind(&config)?;
+        let addresses = local_addresses(&listeners)?;
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let runtime = build_runtime(&config)?;
+
+        let opened = runtime.block_on(open_controller(&config, &disk, &clock, &addresses))?;
+        let OpenedController { controller, images, identity } = opened;
+        let partitions = Arc::new(Partitions::new(
+            identity.node_id,
+            disk,
+            PathBuf::from(config.data_dir()),
+            clock.clone(),
+        ));
+        let recovered = partitions.recover(&images.load());
+        controller.subscribe(partitions.clone());
+
+        let node = Arc::new(Node {
+            config: config.clone(),
+            clock: clock.clone(),
+            images,
+            controller: Arc::new(controller),
+            partitions: partitions.clone(),
+            fetch_sessions: FetchSessions::default(),
+            producer_ids: ProducerIds::default(),
+        });
+        let (stop, stopped) = watch::channel(false);
+        listen(&runtime, listeners, &node, &stopped)?;
+        let housekeeper = Housekeeper::start(partitions, clock, &config)?;
+        let summary = Summary {
+            cluster_id: identity.cluster_id.to_string(),
+            node_id: identity.node_id.0,
+            data_dir: PathBuf::from(config.data_dir()),
+            topics: node.images.load().topics().count(),
+            partitions: recovered.partitions,
+            recovered: recovered.scanned,
+            cut_bytes: recovered.cut_bytes,
+            offline: recovered.offline,
+            first_start: identity.first_start,
+        };
+        info!(
+            node_id = summary.node_id,
+            cluster_id = %summary.cluster_id,
+            partitions = summary.partitions,
+            "broker started"
+        );
+        Ok(Self { addresses, summary, node, stop, runtime: Some(runtime), housekeeper })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What it found and is.
+    #[must_use]
+    pub fn summary(&self) -> &Summary {
+        &self.summary
+    }
+
+    /// Stops cleanly: connections end, everything appended is synced, logs are marked clean.
+    pub fn stop(mut self) {
+        self.stop.send_replace(true);
+        self.housekeeper.stop();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(STOP_DEADLINE);
+        }
+        self.node.partitions.close();
+        info!("broker stopped");
+    }
+}
+
+fn bind(config: &BrokerConfig) -> Result<Vec<StdListener>, StartError> {
+    let mut listeners = Vec::new();
+    for endpoint in &config.listeners {
+        let resolved = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
+        let address = resolved.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
+            StartError::new(
+                StartErrorKind::Config,
+                format!("cannot listen on {endpoint}: the host name does not resolve"),
+            )
+        })?;
+        listeners.push(bind_one(address)?);
+    }
+    Ok(listeners)
+}
+
+fn bind_one(address: SocketAddr) -> Result<StdListener, StartError> {
+    listen_on(address).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::AddrInUse {
+            StartError::new(
+                StartErrorKind::AddressInUse,
+                format!(
+                    "cannot listen on {address}: another process does; stop it or choose another \
+                     address with --listen"
+                ),
+            )
+        } else {
+            StartError::new(StartErrorKind::Other, format!("cannot listen on {address}: {error}"))
+        }
+    })
+}
+
+/// `SO_REUSEADDR`, so that a restart does not wait for connections in TIME_WAIT, and a backlog that
+/// takes a reconnect storm.
+fn listen_on(address: SocketAddr) -> std::io::Result<StdListener> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(4096)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn local_addresses(listeners: &[StdListener]) -> Result<Vec<SocketAddr>, StartError> {
+    listeners
+        .iter()
+        .map(|listener| {
+            listener
+                .local_addr()
+                .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))
+        })
+        .collect()
+}
+
+fn build_runtime(config: &BrokerConfig) -> Result<tokio::runtime::Runtime, StartError> {
+    let threads = match usize::try_from(config.num_network_threads) {
+        Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
+        Ok(threads) => threads,
+    };
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .max_blocking_threads(16)
+        .thread_name("net")
+        .enable_all()
+        .build()
+        .map_err(|error| {
+            StartError::new(StartErrorKind::Other, format!("cannot start threads: {error}"))
+        })
+}
+
+fn listen(
+    runtime: &tokio::runtime::Runtime,
+    listeners: Vec<StdListener>,
+    node: &Arc<Node>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<(), StartError> {
+    let config = &node.config;
+    let options = ListenerOptions {
+        connection: ConnectionOptions {
+            frames: FrameLimits {
+                produce_bytes: config.socket_request_max_bytes,
+                control_bytes: CONTROL_REQUEST_BYTES_MAX.min(config.socket_request_max_bytes),
+            },
+            read_stall: Duration::from_millis(config.socket_read_timeout_ms),
+            write_stall: Duration::from_millis(config.socket_write_timeout_ms),
+            idle: Duration::from_millis(config.connections_max_idle_ms),
+        },
+        budget: MemoryBudget::new(config.queued_max_request_bytes),
+        advertised: config
+            .advertised_listeners
+            .first()
+            .map(|endpoint| (Arc::from(endpoint.host.as_str()), endpoint.port)),
+        connections_max: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
+        connections_per_ip_max: usize::try_from(config.max_connections_per_ip)
+            .unwrap_or(usize::MAX),
+    };
+    let _entered = runtime.enter();
+    for listener in listeners {
+        let listener = tokio::net::TcpListener::from_std(listener)
+            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+        runtime.spawn(listener::run(listener, node.clone(), options.clone(), stopped.clone()));
+    }
+    Ok(())
+}
+
+/// The thread that does what is due by time: background syncs and retention.
+#[derive(Debug)]
+struct Housekeeper {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Housekeeper {
+    fn start(
+        partitions: Arc<Partitions>,
+        clock: Arc<dyn Clock>,
+        config: &BrokerConfig,
+    ) -> Result<Self, StartError> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let stopping = stop.clone();
+        let retention_interval = Duration::from_millis(config.log_retention_check_interval_ms);
+        let producer_expiration_ms =
+            i64::try_from(config.producer_id_expiration_ms).unwrap_or(i64::MAX);
+        let run = move || {
+            let (stopped, wake) = &*stopping;
+            let mut next_retention = clock.monotonic() + retention_interval;
+            let mut stopped = stopped.lock();
+            while !*stopped {
+                let due = next_retention.saturating_sub(clock.monotonic());
+                wake.wait_for(&mut stopped, LAZY_FLUSH_INTERVAL.min(due));
+                if *stopped {
+                    return;
+                }
+                partitions.flush_lazily();
+                if clock.monotonic() >= next_retention {
+                    partitions.keep_house(clock.now(), producer_expiration_ms);
+                    next_retention = clock.monotonic() + retention_interval;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new()
+            .name("housekeeper".into())
+            .spawn(run)
+            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    fn stop(&mut self) {
+        let (stopped, wake) = &*self.stop;
+        *stopped.lock() = true;
+        wake.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the thread has been reported by its hook.
+            let _panicked = thread.join();
+        }
+    }
+}

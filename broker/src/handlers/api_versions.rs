@@ -1,0 +1,73 @@
+//! ApiVersions: what this broker serves.
+//!
+//! The first request of most connections. A version this broker does not know is answered in
+//! version 0 with our own range, so that the client asks again (KIP-511).
+
+use sawlog_protocol::messages::api_versions::{
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
+};
+use sawlog_protocol::{ApiKey, ErrorCode, Rope, encode_response};
+
+use super::RequestContext;
+
+/// First version that carries the client's software name (KIP-511).
+const SOFTWARE_VERSION_MIN: i16 = 3;
+
+/// Answers with the table of served APIs.
+pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) -> Rope {
+    let named = ctx.version >= SOFTWARE_VERSION_MIN;
+    if named
+        && !(is_software_name(request.client_software_name)
+            && is_software_name(request.client_software_version))
+    {
+        return ctx.reply(&ApiVersionsResponse {
+            error_code: ErrorCode::INVALID_REQUEST,
+            ..Default::default()
+        });
+    }
+    let api_keys = ApiKey::ALL.iter().copied().map(range).collect();
+    ctx.reply(&ApiVersionsResponse { api_keys, ..Default::default() })
+}
+
+/// Answers a version we do not serve: version 0, and the one range the client needs.
+pub(crate) fn unsupported(correlation_id: i32) -> Rope {
+    let response = ApiVersionsResponse {
+        error_code: ErrorCode::UNSUPPORTED_VERSION,
+        api_keys: vec![range(ApiKey::ApiVersions)],
+        ..Default::default()
+    };
+    encode_response(&response, ApiKey::ApiVersions, 0, correlation_id)
+}
+
+fn range(key: ApiKey) -> ApiVersion {
+    let versions = key.advertised();
+    ApiVersion {
+        api_key: key.as_i16(),
+        min_version: *versions.start(),
+        max_version: *versions.end(),
+    }
+}
+
+/// `[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?`
+fn is_software_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    ends_well(bytes.first())
+        && ends_well(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_software_name;
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        for good in ["a", "apache-kafka-java", "4.3.1", "librdkafka", "x-1.0-rc2"] {
+            assert!(is_software_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "a b", "é", "a/b", "."] {
+            assert!(!is_software_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Fetch: records out of partition logs, as slices of the mapped segments.
+//!
+//! A fetch that finds fewer than `min_bytes` waits: it registers with its partitions and is woken
+//! by the append that commits, never by a timer; then it re-reads only what moved. Nothing is
+//! copied between log and socket, and no lock is held while a reply is written.
+
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use sawlog_protocol::messages::fetch::{
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+};
+use sawlog_protocol::{ErrorCode, Rope, Uuid};
+
+use super::fetch_sessions::{Plan, SessionReply, TOPIC_ID_VERSION_MIN, Target, Told, TopicRef};
+use super::{CloseReason, Node, READ_COMMITTED, Reply, ReplyTo, RequestContext, epoch_error};
+use crate::base::{LeaderEpoch, Offset};
+use crate::replication::{Partition, Signal, Slice, View};
+use crate::storage::ReadError;
+
+/// First version with an error for the whole reply.
+const TOP_LEVEL_ERROR_VERSION_MIN: i16 = 7;
+
+/// One partition's part of the reply.
+#[derive(Debug, Default)]
+struct Outcome {
+    error: ErrorCode,
+    slice: Slice,
+    /// The epoch and offset where the consumer's log leaves ours (KIP-595).
+    diverging: Option<(LeaderEpoch, Offset)>,
+}
+
+/// A fetch under way.
+#[derive(Debug)]
+struct Fetch {
+    node: Arc<Node>,
+    reply_to: ReplyTo,
+    plan: Plan,
+    outcomes: Vec<Outcome>,
+    view: View,
+    min_bytes: usize,
+    max_bytes: usize,
+}
+
+/// Handles one request.
+pub(crate) fn handle(ctx: &RequestContext<'_>, request: FetchRequest<'_>) -> Reply {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        // A replica's fetch moves the high watermark: never on a client listener (CVE-2018-1288).
+        return refuse(ctx, ErrorCode::CLUSTER_AUTHORIZATION_FAILED);
+    }
+    let plan = match ctx.node.fetch_sessions.plan(&request, ctx.version) {
+        Ok(plan) => plan,
+        Err(error) => return refuse(ctx, error),
+    };
+    let view = if request.isolation_level == READ_COMMITTED { View::Stable } else { View::Committed };
+    let bytes = |value: i32| usize::try_from(value).unwrap_or(0);
+    let mut fetch = Fetch {
+        node: ctx.node.clone(),
+        reply_to: ctx.reply_to(),
+        outcomes: Vec::with_capacity(plan.targets.len()),
+        plan,
+        view,
+        min_bytes: bytes(request.min_bytes),
+        max_bytes: bytes(request.max_bytes)
+            .min(usize::try_from(ctx.node.config.fetch_max_bytes).unwrap_or(usize::MAX)),
+    };
+    fetch.read_all();
+    if request.max_wait_ms <= 0 || fetch.is_due() {
+        return Reply::Ready(fetch.reply());
+    }
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    Reply::Pending(Box::pin(fetch.wait(wait)))
+}
+
+fn refuse(ctx: &RequestContext<'_>, error: ErrorCode) -> Reply {
+    if ctx.version < TOP_LEVEL_ERROR_VERSION_MIN {
+        return Reply::Close(CloseReason::Refused(ctx.key, error));
+    }
+    Reply::Ready(ctx.reply(&FetchResponse { error_code: error, ..Default::default() }))
+}
+
+impl Fetch {
+    fn read_all(&mut self) {
+        let mut taken = 0;
+        for target in &self.plan.targets {
+            let outcome = read(&self.node, target, self.view, self.max_bytes, taken);
+            taken += outcome.slice.records.len();
+            self.outcomes.push(outcome);
+        }
+    }
+
+    /// Whether there is something to answer with: enough bytes, or news that cannot wait.
+    fn is_due(&self) -> bool {
+        let bytes: usize = self.outcomes.iter().map(|outcome| outcome.slice.records.len()).sum();
+        self.plan.targets.is_empty()
+            || bytes >= self.min_bytes.max(1)
+            || self
+                .outcomes
+                .iter()
+                .any(|outcome| outcome.error != ErrorCode::NONE || outcome.diverging.is_some())
+    }
+
+    /// Waits until due, at most for `wait`.
+    async fn wait(mut self, wait: Duration) -> Result<Rope, CloseReason> {
+        let deadline = tokio::time::sleep(wait);
+        tokio::pin!(deadline);
+        let signal = Signal::new();
+        let mut watched: Vec<Option<Arc<Partition>>> = Vec::with_capacity(self.outcomes.len());
+        for (slot, target) in self.plan.targets.iter().enumerate() {
+            watched.push(find(&self.node, target));
+            self.watch(slot, &watched, &signal);
+        }
+        let guard = Watched { partitions: watched, signal };
+        while !self.is_due() {
+            // Dropping this future loses nothing: fired slots stay in the signal.
+            let fired = std::future::poll_fn(|cx| {
+                if let Poll::Ready(fired) = guard.signal.poll_fired(cx.waker()) {
+                    return Poll::Ready(Some(fired));
+                }
+                deadline.as_mut().poll(cx).map(|()| None)
+            })
+            .await;
+            let Some(fired) = fired else { break };
+            for slot in fired {
+                self.read_again(slot);
+                self.watch(slot, &guard.partitions, &guard.signal);
+            }
+        }
+        Ok(self.reply())
+    }
+
+    /// Asks for a wake-up when partition `slot` has more than was read.
+    fn watch(&self, slot: usize, watched: &[Option<Arc<Partition>>], signal: &Arc<Signal>) {
+        let (Some(Some(partition)), Some(outcome)) = (watched.get(slot), self.outcomes.get(slot))
+        else {
+            return;
+        };
+        partition.notify_above(outcome.slice.high_watermark, signal, slot);
+    }
+
+    fn read_again(&mut self, slot: usize) {
+        let Some(target) = self.plan.targets.get(slot) else { return };
+        let taken: usize = self
+            .outcomes
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| *at != slot)
+            .map(|(_, outcome)| outcome.slice.records.len())
+            .sum();
+        let outcome = read(&self.node, target, self.view, self.max_bytes, taken);
+        if let Some(place) = self.outcomes.get_mut(slot) {
+            *place = outcome;
+        }
+    }
+
+    fn reply(&self) -> Rope {
+        let session = self.plan.session;
+        let by_id = self.reply_to.version >= TOPIC_ID_VERSION_MIN;
+        let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
+        let mut last_topic: Option<&TopicRef> = None;
+        let mut told = Vec::new();
+        let mut with_records = Vec::new();
+        for (at, (target, outcome)) in self.plan.targets.iter().zip(&self.outcomes).enumerate() {
+            let news = Told {
+                high_watermark: outcome.slice.high_watermark,
+                log_start: outcome.slice.log_start,
+                error: outcome.error,
+            };
+            let has_records = !outcome.slice.records.is_empty();
+            if session.is_some() {
+                told.push((at, news));
+                if has_records {
+                    with_records.push(at);
+                }
+            }
+            let incremental = session.is_some_and(|session| session.incremental);
+            if incremental
+                && !has_records
+                && outcome.error == ErrorCode::NONE
+                && outcome.diverging.is_none()
+                && target.told == Some(news)
+            {
+                continue;
+            }
+            if last_topic != Some(&target.topic) {
+                last_topic = Some(&target.topic);
+                let (topic, topic_id) = match &target.topic {
+                    TopicRef::Name(name) => (&**name, Uuid::ZERO),
+                    TopicRef::Id(id) => ("", *id),
+                };
+                debug_assert_eq!(by_id, matches!(target.topic, TopicRef::Id(_)));
+                responses.push(FetchableTopicResponse { topic, topic_id, partitions: Vec::new() });
+            }
+            if let Some(topic) = responses.last_mut() {
+                topic.partitions.push(self.partition_data(target.partition, outcome));
+            }
+        }
+        if let Some(session) = session {
+            self.node.fetch_sessions.replied(session, &told, &with_records);
+        }
+        self.reply_to.reply(&FetchResponse {
+            session_id: session.map_or(0, |session: SessionReply| session.id),
+            responses,
+            ..Default::default()
+        })
+    }
+
+    fn partition_data(&self, index: i32, outcome: &Outcome) -> PartitionData {
+        let failed = outcome.error != ErrorCode::NONE;
+        let or_none = |offset: Offset| if failed { -1 } else { offset.0 };
+        PartitionData {
+            partition_index: index,
+            error_code: outcome.error,
+            high_watermark: or_none(outcome.slice.high_watermark),
+            last_stable_offset: or_none(outcome.slice.last_stable_offset),
+            log_start_offset: or_none(outcome.slice.log_start),
+            diverging_epoch: outcome.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
+                EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
+            }),
+            // Only read_committed consumers are told of aborted transactions; there are none yet.
+            aborted_transactions: (self.view == View::Stable).then(Vec::new),
+            preferred_read_replica: -1,
+            // Empty, not null: librdkafka takes null for a broken message set.
+            records: Some(outcome.slice.records.clone()),
+            ..Default::default()
+        }
+    }
+}
+
+/// The partitions a waiting fetch is registered with; it takes its registrations back however it
+/// ends, also when the client goes away.
+struct Watched {
+    partitions: Vec<Option<Arc<Partition>>>,
+    signal: Arc<Signal>,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        for partition in self.partitions.iter().flatten() {
+            partition.forget(&self.signal);
+        }
+    }
+}
+
+fn find(node: &Node, target: &Target) -> Option<Arc<Partition>> {
+    match &target.topic {
+        TopicRef::Name(name) => node.partitions.by_name(name, target.partition),
+        TopicRef::Id(id) => node.partitions.by_id(*id, target.partition),
+    }
+}
+
+/// Reads one partition into what is left of the reply's `max_bytes`.
+fn read(node: &Node, target: &Target, view: View, max_bytes: usize, taken: usize) -> Outcome {
+    let failed = |error| Outcome { error, ..Outcome::default() };
+    let Some(partition) = find(node, target) else {
+        return failed(match &target.topic {
+            TopicRef::Id(id) if node.partitions.topic_by_id(*id).is_none() => {
+                ErrorCode::UNKNOWN_TOPIC_ID
+            }
+            TopicRef::Name(_) | TopicRef::Id(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        });
+    };
+    if let Err(mismatch) = partition.check_epoch(target.current_leader_epoch) {
+        return failed(epoch_error(mismatch));
+    }
+    let mut diverging = None;
+    if target.last_fetched_epoch != LeaderEpoch::NONE {
+        let end = partition.inspect(|core| core.end_offset_for(target.last_fetched_epoch));
+        match end {
+            Some((epoch, end))
+                if epoch < target.last_fetched_epoch || end < target.fetch_offset =>
+            {
+                diverging = Some((epoch, end));
+            }
+            Some(_) => {}
+            None => return failed(ErrorCode::OFFSET_OUT_OF_RANGE),
+        }
+    }
+    // The first partition with records may exceed the limit, so that a large batch gets through.
+    let room = max_bytes.saturating_sub(taken);
+    let wanted = usize::try_from(target.max_bytes).unwrap_or(0).min(room);
+    let wanted = if diverging.is_some() { 0 } else { wanted };
+    let at_least_one = taken == 0 && diverging.is_none();
+    match partition.read(target.fetch_offset, view, wanted, at_least_one) {
+        Ok(slice) => Outcome { error: ErrorCode::NONE, slice, diverging },
+        Err(ReadError::OutOfRange { .. }) => failed(ErrorCode::OFFSET_OUT_OF_RANGE),
+        Err(ReadError::Storage(error)) => {
+            tracing::error!(partition = %partition.name, %error, "cannot read");
+            failed(ErrorCode::KAFKA_STORAGE_ERROR)
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! Requests to replies: one file per API.
+//!
+//! [`dispatch`] runs on the connection's own task. What it does before returning is *ordered*: the
+//! next request of the connection is handled after it. What must wait (durability, new data, the
+//! metadata log) is a [`Reply::Pending`] future, polled when its turn to be answered has come.
+//! Wire error codes exist only here; each handler maps them in one place.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use sawlog_protocol::{
+    ApiKey, DecodeError, Encode, ErrorCode, Rope, decode_request, decode_request_header, encode_response,
+};
+
+use crate::base::Clock;
+use crate::config::BrokerConfig;
+use crate::controller::Controller;
+use crate::metadata::ImageCell;
+use crate::replication::{EpochMismatch, Partitions};
+
+mod alter_configs;
+mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_topic_partitions;
+mod fetch;
+mod fetch_sessions;
+mod find_coordinator;
+mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
+mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
+
+pub(crate) use fetch_sessions::FetchSessions;
+pub(crate) use init_producer_id::ProducerIds;
+
+/// Everything a handler may use. One per broker.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) config: Arc<BrokerConfig>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) images: Arc<ImageCell>,
+    pub(crate) controller: Arc<Controller>,
+    pub(crate) partitions: Arc<Partitions>,
+    pub(crate) fetch_sessions: FetchSessions,
+    pub(crate) producer_ids: ProducerIds,
+}
+
+/// The client at the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) node: Arc<Node>,
+    pub(crate) address: SocketAddr,
+    /// Host told to this client: the advertised one, or the one it dialled.
+    pub(crate) host: Arc<str>,
+    /// Port told to this client.
+    pub(crate) port: u16,
+}
+
+/// One request's surroundings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RequestContext<'a> {
+    pub(crate) node: &'a Arc<Node>,
+    pub(crate) peer: &'a Peer,
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+    pub(crate) client_id: Option<&'a str>,
+    /// Host and port under which this client reaches this broker.
+    pub(crate) host: &'a str,
+    pub(crate) port: u16,
+}
+
+impl RequestContext<'_> {
+    /// Encodes the reply to this request.
+    pub(crate) fn reply<M: Encode>(&self, response: &M) -> Rope {
+        self.reply_to().reply(response)
+    }
+
+    /// What a reply needs of its request, for one that comes later.
+    pub(crate) fn reply_to(&self) -> ReplyTo {
+        ReplyTo { key: self.key, version: self.version, correlation_id: self.correlation_id }
+    }
+}
+
+/// The request a reply belongs to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReplyTo {
+    pub(crate) key: ApiKey,
+    pub(crate) version: i16,
+    pub(crate) correlation_id: i32,
+}
+
+impl ReplyTo {
+    /// Encodes the reply.
+    pub(crate) fn reply<M: Encode>(self, response: &M) -> Rope {
+        encode_response(response, self.key, self.version, self.correlation_id)
+    }
+}
+
+/// `isolation_level` of consumers that see only what is committed in every sense.
+pub(crate) const READ_COMMITTED: i8 = 1;
+
+/// The one place where an epoch mismatch becomes a protocol error.
+pub(crate) fn epoch_error(mismatch: EpochMismatch) -> ErrorCode {
+    match mismatch {
+        EpochMismatch::Fenced { .. } => ErrorCode::FENCED_LEADER_EPOCH,
+        EpochMismatch::Unknown { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
+        EpochMismatch::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+    }
+}
+
+/// A reply that is not there yet.
+pub(crate) type PendingReply = Pin<Box<dyn Future<Output = Result<Rope, CloseReason>> + Send>>;
+
+/// What becomes of a request.
+pub(crate) enum Reply {
+    /// Answered.
+    Ready(Rope),
+    /// To be answered; nothing later on this connection is answered before it.
+    Pending(PendingReply),
+    /// Done, and the protocol has no answer for it (acks=0).
+    Nothing,
+    /// The connection cannot go on.
+    Close(CloseReason),
+}
+
+/// Why a request ends its connection: there is no reply the client would understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CloseReason {
+    /// The request header does not parse.
+    Header(DecodeError),
+    /// An API this broker does not serve; ApiVersions does not list it.
+    UnknownApi(i16),
+    /// A version this broker does not serve; ApiVersions does not list it.
+    UnsupportedVersion(ApiKey, i16),
+    /// The body does not parse.
+    Body(ApiKey, i16, DecodeError),
+    /// Refused as a whole, in a version that has no field to say so.
+    Refused(ApiKey, ErrorCode),
+    /// A write with acks=0 failed: closing is the only way to tell the client.
+    UnacknowledgedWriteFailed(String),
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(error) => write!(f, "malformed request header: {error}"),
+            Self::UnknownApi(key) => write!(f, "unknown API key {key}"),
+            Self::UnsupportedVersion(key, version) => {
+                let served = key.versions();
+                write!(
+                    f,
+                    "{} version {version} is not served (versions {}-{} are)",
+                    key.name(),
+                    served.start(),
+                    served.end()
+                )
+            }
+            Self::Body(key, version, error) => {
+                write!(f, "malformed {} request, version {version}: {error}", key.name())
+            }
+            Self::Refused(key, error) => write!(f, "{} refused: {error}", key.name()),
+            Self::UnacknowledgedWriteFailed(why) => write!(f, "write with acks=0 failed: {why}"),
+        }
+    }
+}
+
+/// A request whose header is known to parse.
+struct Call {
+    peer: Arc<Peer>,
+    frame: Bytes,
+    body: Bytes,
+    key: ApiKey,
+}
+
+impl Call {
+    fn context(&self) -> Result<RequestContext<'_>, CloseReason> {
+        let (header, _) = decode_request_header(&self.frame).map_err(CloseReason::Header)?;
+        Ok(RequestContext {
+            node: &self.peer.node,
+            peer: &self.peer,
+            key: self.key,
+            version: header.api_version,
+            correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            host: &self.peer.host,
+            port: self.peer.port,
+        })
+    }
+}
+
+/// Answers at once, on the connection's task.
+macro_rules! answer_now {
+    ($call:ident, $handler:ident) => {{
+        let answer = || {
+            let ctx = $call.context()?;
+            let request = decode_request(&$call.body, ctx.version)
+                .map_err(|error| CloseReason::Body(ctx.key, ctx.version, error))?;
+            Ok($handler::handle(&ctx, request))
+        };
+        match answer() {
+            Ok(reply) => Reply::from(reply),
+            Err(reason) => Reply::Close(reason),
+        }
+    }};
+}
+
+/// Answers when its turn has come; the handler may wait.
+macro_rules! answer_later {
+    ($call:ident, $handler:ident) => {{
+        Reply::Pending(Box::pin(async move {
+            let ctx = $call.context()?;
+            let request = decode_request(&$call.body, ctx.version)
+                .map_err(|error| CloseReason::Body(ctx.key, ctx.version, error))?;
+            Ok($handler::handle(&ctx, request).await)
+        }))
+    }};
+}
+
+impl From<Rope> for Reply {
+    fn from(rope: Rope) -> Self {
+        Self::Ready(rope)
+    }
+}
+
+/// Handles one request frame (without its length prefix).
+pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
+    let (header, body_at) = match decode_request_header(&frame) {
+        Ok(parsed) => parsed,
+        Err(error) => return Reply::Close(CloseReason::Header(error)),
+    };
+    let Some(key) = ApiKey::from_i16(header.api_key) else {
+        return Reply::Close(CloseReason::UnknownApi(header.api_key));
+    };
+    let version = header.api_version;
+    if !key.versions().contains(&version) {
+        return if key == ApiKey::ApiVersions {
+            Reply::Ready(api_versions::unsupported(header.correlation_id))
+        } else {
+            Reply::Close(CloseReason::UnsupportedVersion(key, version))
+        };
+    }
+    let body = frame.slice(body_at..);
+    let call = Call { peer: peer.clone(), frame, body, key };
+    match key {
+        ApiKey::Produce => answer_now!(call, produce),
+        ApiKey::Fetch => answer_now!(call, fetch),
+        ApiKey::ApiVersions => answer_now!(call, api_versions),
+        ApiKey::FindCoordinator => answer_now!(call, find_coordinator),
+        ApiKey::OffsetForLeaderEpoch => answer_now!(call, offset_for_leader_epoch),
+        ApiKey::DescribeProducers => answer_now!(call, describe_producers),
+        ApiKey::ListOffsets => answer_later!(call, list_offsets),
+        ApiKey::Metadata => answer_later!(call, metadata),
+        ApiKey::InitProducerId => answer_later!(call, init_producer_id),
+        ApiKey::CreateTopics => answer_later!(call, create_topics),
+        ApiKey::DeleteTopics => answer_later!(call, delete_topics),
+        ApiKey::CreatePartitions => answer_later!(call, create_partitions),
+        ApiKey::DeleteRecords => answer_later!(call, delete_records),
+        ApiKey::DescribeConfigs => answer_later!(call, describe_configs),
+        ApiKey::AlterConfigs => answer_later!(call, alter_configs),
+        ApiKey::IncrementalAlterConfigs => answer_later!(call, incremental_alter_configs),
+        ApiKey::DescribeCluster => answer_later!(call, describe_cluster),
+        ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
+        ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
+    }
+}

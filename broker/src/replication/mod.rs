@@ -1,0 +1,17 @@
+//! Partitions of this broker: what they decide, and how it is carried out on their logs.
+//!
+//! [`core`] is pure; the rest is its shell. Followers and in-sync sets of more than one join
+//! here.
+
+mod core;
+mod flusher;
+mod partition;
+mod partitions;
+mod waiters;
+
+pub use self::core::{
+    AckState, Acks, AppendRefusal, Decision, EpochMismatch, LogView, PartitionCore,
+};
+pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
+pub(crate) use partitions::{LocalTopic, Partitions};
+pub(crate) use waiters::Signal;

@@ -1,0 +1,471 @@
+//! One partition of this broker: the decisions of [`PartitionCore`] carried out on a [`Log`].
+//!
+//! Always holds: one writer at a time, behind one short lock that is never held across an await
+//! or a sync. Readers take no lock: they see the numbers published after each change, and the
+//! numbers change before those who wait for them are woken.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use sawlog_protocol::records::BatchHeader;
+use tracing::error;
+
+use super::core::{
+    AckState, Acks, AppendRefusal, Decision, EpochMismatch, PartitionCore, check_epoch,
+};
+use super::flusher::{FlushState, Flusher};
+use super::waiters::{Signal, Waiters};
+use crate::base::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicPartition};
+use crate::config::{FlushMode, TopicConfig};
+use crate::storage::{Log, LogOptions, LogReader, ReadError, StorageError};
+
+/// Unsynced bytes of a `flush.mode=os` partition that start a background sync.
+const LAZY_FLUSH_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Whose eyes a read is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum View {
+    /// `read_uncommitted` consumers: below the high watermark.
+    Committed,
+    /// `read_committed` consumers: below the last stable offset.
+    Stable,
+}
+
+/// A batch that is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted {
+    pub(crate) base_offset: Offset,
+    pub(crate) last_offset: Offset,
+    pub(crate) log_start: Offset,
+}
+
+/// Why a batch is not in the log.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AppendError {
+    #[error(transparent)]
+    Refused(#[from] AppendRefusal),
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    #[error("the partition's log is offline")]
+    Offline,
+}
+
+/// What a read found.
+#[derive(Debug, Default)]
+pub(crate) struct Slice {
+    /// Whole batches, the first of which holds the offset asked for; empty at the visible end.
+    pub(crate) records: Bytes,
+    pub(crate) high_watermark: Offset,
+    pub(crate) last_stable_offset: Offset,
+    pub(crate) log_start: Offset,
+}
+
+/// The numbers a reader may see, published after every change under the lock.
+#[derive(Debug)]
+struct Published {
+    leader_epoch: AtomicI32,
+    log_start: AtomicI64,
+    log_end: AtomicI64,
+    high_watermark: AtomicI64,
+    last_stable_offset: AtomicI64,
+}
+
+#[derive(Debug)]
+struct State {
+    core: PartitionCore,
+    /// None once deleted, closed or failed.
+    log: Option<Log>,
+    /// Bytes appended since the last sync began.
+    unsynced_bytes: u64,
+}
+
+/// A partition this broker has.
+#[derive(Debug)]
+pub(crate) struct Partition {
+    pub(crate) id: PartitionId,
+    pub(crate) name: TopicPartition,
+    config: ArcSwap<TopicConfig>,
+    state: Mutex<State>,
+    reader: LogReader,
+    published: Published,
+    waiters: Waiters,
+    flusher: Arc<Flusher>,
+    flush_state: FlushState,
+}
+
+impl Partition {
+    pub(crate) fn new(
+        id: PartitionId,
+        name: TopicPartition,
+        core: PartitionCore,
+        log: Log,
+        config: Arc<TopicConfig>,
+        flusher: Arc<Flusher>,
+    ) -> Self {
+        let reader = log.reader();
+        let partition = Self {
+            id,
+            name,
+            config: ArcSwap::new(config),
+            state: Mutex::new(State { core, log: Some(log), unsynced_bytes: 0 }),
+            reader,
+            published: Published {
+                leader_epoch: AtomicI32::new(-1),
+                log_start: AtomicI64::new(0),
+                log_end: AtomicI64::new(0),
+                high_watermark: AtomicI64::new(0),
+                last_stable_offset: AtomicI64::new(0),
+            },
+            waiters: Waiters::default(),
+            flusher,
+            flush_state: FlushState::default(),
+        };
+        partition.publish(&partition.state.lock().core);
+        partition
+    }
+
+    /// Appends one validated batch.
+    ///
+    /// # Errors
+    /// The batch is not in the log, for the reason given.
+    pub(crate) fn append_as_leader(
+        self: &Arc<Self>,
+        batch: &[u8],
+        header: &BatchHeader,
+        acks: Acks,
+        now: Timestamp,
+    ) -> Result<Accepted, AppendError> {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let (base_offset, leader_epoch) = match state.core.on_produce(now, header, acks)? {
+            Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
+            Decision::Duplicate { base_offset, last_offset } => {
+                let log_start = state.core.log().start;
+                return Ok(Accepted { base_offset, last_offset, log_start });
+            }
+        };
+        let log = state.log.as_mut().ok_or(AppendError::Offline)?;
+        let appended = match log.append(batch, header, base_offset, leader_epoch, now) {
+            Ok(appended) => appended,
+            Err(error) => {
+                if error.is_fatal() {
+                    self.fail(state, &error);
+                }
+                return Err(error.into());
+            }
+        };
+        if appended.rolled {
+            // The snapshot belongs to the roll: it must not know the batch behind it.
+            log.save_producers(state.core.producers(), base_offset)?;
+        }
+        let moved = state.core.on_appended(header, base_offset, now);
+        self.publish(&state.core);
+        state.unsynced_bytes += u64::try_from(batch.len()).unwrap_or(0);
+        let flush_now = state.core.flush_mode() == FlushMode::Group
+            || state.unsynced_bytes >= LAZY_FLUSH_BYTES
+            || appended.rolled;
+        let accepted = Accepted {
+            base_offset,
+            last_offset: base_offset.plus(i64::from(header.last_offset_delta)),
+            log_start: state.core.log().start,
+        };
+        let high_watermark = state.core.high_watermark();
+        drop(guard);
+        if flush_now {
+            self.flusher.request(self);
+        } else {
+            self.flusher.request_lazily(self);
+        }
+        if moved {
+            self.waiters.advance(high_watermark);
+        }
+        Ok(accepted)
+    }
+
+    /// Reads whole batches from `from` on, at most `max_bytes` of them; with `at_least_one` the
+    /// first is returned whatever its size (KIP-74).
+    ///
+    /// # Errors
+    /// `from` is outside the log, or the log cannot be read.
+    pub(crate) fn read(
+        &self,
+        from: Offset,
+        view: View,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Slice, ReadError> {
+        let high_watermark = self.high_watermark();
+        let last_stable_offset =
+            Offset(self.published.last_stable_offset.load(Ordering::Acquire));
+        let log_start = self.log_start();
+        let log_end = self.log_end();
+        if from < log_start || from > log_end {
+            return Err(ReadError::OutOfRange { start: log_start, end: log_end });
+        }
+        let until = match view {
+            View::Committed => high_watermark,
+            View::Stable => last_stable_offset,
+        };
+        let records = if from >= until || (max_bytes == 0 && !at_least_one) {
+            Bytes::new()
+        } else {
+            self.reader.read(from, until, max_bytes, at_least_one)?
+        };
+        Ok(Slice { records, high_watermark, last_stable_offset, log_start })
+    }
+
+    /// Syncs what has been appended; called by the flusher alone.
+    pub(crate) fn flush(&self) {
+        let ticket = {
+            let mut state = self.state.lock();
+            state.unsynced_bytes = 0;
+            let Some(log) = state.log.as_mut() else { return };
+            match log.begin_flush() {
+                Ok(Some(ticket)) => ticket,
+                Ok(None) => return,
+                Err(error) => return self.fail(&mut state, &error),
+            }
+        };
+        let synced = ticket.sync();
+        let mut state = self.state.lock();
+        let State { core, log, .. } = &mut *state;
+        let Some(log) = log.as_mut() else { return };
+        match synced.and_then(|flushed| log.end_flush(flushed)) {
+            Ok(Some(upto)) => {
+                let moved = core.on_flushed(upto);
+                self.publish(core);
+                let high_watermark = core.high_watermark();
+                drop(state);
+                if moved {
+                    self.waiters.advance(high_watermark);
+                }
+            }
+            Ok(None) => {}
+            Err(error) => self.fail(&mut state, &error),
+        }
+    }
+
+    /// A failed write or sync is final: what the disk holds is unknown, so nothing on this log is
+    /// acknowledged any more. A restart finds out what survived.
+    fn fail(&self, state: &mut State, error: &StorageError) {
+        error!(partition = %self.name, %error, "log failed; the partition is offline until restart");
+        state.log = None;
+        state.core.on_resigned();
+        self.publish(&state.core);
+        self.waiters.fail_all();
+    }
+
+    /// Applies what the controller has decided: who leads, and the topic's settings.
+    pub(crate) fn apply(
+        &self,
+        epoch: LeaderEpoch,
+        in_sync: &[crate::base::BrokerId],
+        config: Arc<TopicConfig>,
+    ) {
+        let min_in_sync = usize::try_from(config.min_insync_replicas).unwrap_or(usize::MAX);
+        let mut state = self.state.lock();
+        let mut moved = state.core.on_config(config.flush_mode, min_in_sync);
+        let State { core, log, .. } = &mut *state;
+        if let Some(log) = log.as_mut() {
+            log.set_options(log_options(&config));
+            moved |= core.on_leader(epoch, in_sync);
+        }
+        self.config.store(config);
+        self.publish(core);
+        let high_watermark = core.high_watermark();
+        drop(state);
+        if moved {
+            self.waiters.advance(high_watermark);
+        }
+    }
+
+    /// Advances the log start to `to`, or to the high watermark where `to` is `None`
+    /// (DeleteRecords), and removes what lies wholly below. Returns the new log start.
+    ///
+    /// # Errors
+    /// `to` is outside the log, or it cannot be written down.
+    pub(crate) fn delete_records(&self, to: Option<Offset>) -> Result<Offset, DeleteError> {
+        let mut state = self.state.lock();
+        let State { core, log, .. } = &mut *state;
+        if core.leader_epoch().is_none() {
+            return Err(DeleteError::NotLeader);
+        }
+        let log = log.as_mut().ok_or(DeleteError::NotLeader)?;
+        let high_watermark = core.high_watermark();
+        let to = to.unwrap_or(high_watermark);
+        if to > high_watermark || to < Offset::ZERO {
+            return Err(DeleteError::OutOfRange { asked: to, high_watermark });
+        }
+        if to > core.log().start {
+            log.advance_start(to)?;
+            core.on_start_advanced(to);
+            self.publish(core);
+        }
+        Ok(core.log().start)
+    }
+
+    /// Drops what retention lets go: whole segments past `retention.ms` or `retention.bytes`.
+    ///
+    /// # Errors
+    /// The new log start cannot be written down.
+    pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<(), StorageError> {
+        let config = self.config.load();
+        let mut state = self.state.lock();
+        let State { core, log, .. } = &mut *state;
+        let Some(log) = log.as_mut() else { return Ok(()) };
+        if log.roll_if_due(now)? {
+            log.save_producers(core.producers(), core.log().end)?;
+        }
+        let upto = core.high_watermark();
+        let expired = log.expired_by_retention(
+            now,
+            config.retention_ms,
+            config.retention_bytes,
+            upto,
+        );
+        if let Some(start) = expired.filter(|start| *start > core.log().start) {
+            log.advance_start(start)?;
+            core.on_start_advanced(start);
+            self.publish(core);
+        }
+        Ok(())
+    }
+
+    /// Forgets idle producers.
+    pub(crate) fn expire_producers(&self, now: Timestamp, expiration_ms: i64) {
+        self.state.lock().core.on_expire_producers(now, expiration_ms);
+    }
+
+    /// Syncs and closes the log with a clean marker.
+    ///
+    /// # Errors
+    /// What could not be written; the next start recovers by reading.
+    pub(crate) fn close(&self) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        let State { core, log, .. } = &mut *state;
+        let Some(log) = log.take() else { return Ok(()) };
+        let result = log.close(core.producers(), core.epochs());
+        core.on_resigned();
+        self.publish(core);
+        self.waiters.fail_all();
+        result
+    }
+
+    /// Removes the log and its files; waiting requests are told.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub(crate) fn delete(&self) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        let log = state.log.take();
+        state.core.on_resigned();
+        self.publish(&state.core);
+        self.waiters.fail_all();
+        log.map_or(Ok(()), Log::delete)
+    }
+
+    /// Fires `signal` once the high watermark is above `offset`, at once if it is.
+    pub(crate) fn notify_above(&self, offset: Offset, signal: &Arc<Signal>, slot: usize) {
+        self.waiters.register(offset, signal, slot);
+        if self.high_watermark() > offset || self.leader_epoch().is_none() {
+            self.waiters.advance(self.high_watermark());
+            if self.leader_epoch().is_none() {
+                self.waiters.fail_all();
+            }
+        }
+    }
+
+    /// Takes back what [`Self::notify_above`] registered.
+    pub(crate) fn forget(&self, signal: &Arc<Signal>) {
+        self.waiters.forget(signal);
+    }
+
+    /// Whether a write that ends with `last_offset` may be answered.
+    pub(crate) fn ack_state(&self, last_offset: Offset) -> AckState {
+        self.state.lock().core.ack_state(last_offset)
+    }
+
+    /// Compares the epoch a client names with the leader's.
+    pub(crate) fn check_epoch(&self, given: LeaderEpoch) -> Result<LeaderEpoch, EpochMismatch> {
+        check_epoch(given, self.leader_epoch())
+    }
+
+    /// Runs `look` on the decisions of this partition.
+    pub(crate) fn inspect<R>(&self, look: impl FnOnce(&PartitionCore) -> R) -> R {
+        look(&self.state.lock().core)
+    }
+
+    pub(crate) fn config(&self) -> Arc<TopicConfig> {
+        self.config.load_full()
+    }
+
+    pub(crate) fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    pub(crate) fn flush_state(&self) -> &FlushState {
+        &self.flush_state
+    }
+
+    pub(crate) fn leader_epoch(&self) -> Option<LeaderEpoch> {
+        let epoch = self.published.leader_epoch.load(Ordering::Acquire);
+        (epoch >= 0).then_some(LeaderEpoch(epoch))
+    }
+
+    pub(crate) fn high_watermark(&self) -> Offset {
+        Offset(self.published.high_watermark.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn last_stable_offset(&self) -> Offset {
+        Offset(self.published.last_stable_offset.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn log_start(&self) -> Offset {
+        Offset(self.published.log_start.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn log_end(&self) -> Offset {
+        Offset(self.published.log_end.load(Ordering::Acquire))
+    }
+
+    /// Bytes on disk.
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.state.lock().log.as_ref().map_or(0, Log::size_bytes)
+    }
+
+    /// The log end goes first and the high watermark last: a reader never sees a high watermark
+    /// beyond the end it sees.
+    fn publish(&self, core: &PartitionCore) {
+        let epoch = core.leader_epoch().map_or(-1, |epoch| epoch.0);
+        let log = core.log();
+        self.published.leader_epoch.store(epoch, Ordering::Release);
+        self.published.log_end.store(log.end.0, Ordering::Release);
+        self.published.log_start.store(log.start.0, Ordering::Release);
+        self.published.last_stable_offset.store(core.last_stable_offset().0, Ordering::Release);
+        self.published.high_watermark.store(core.high_watermark().0, Ordering::Release);
+    }
+}
+
+/// The part of a topic's settings its logs go by.
+pub(crate) fn log_options(config: &TopicConfig) -> LogOptions {
+    LogOptions {
+        segment_bytes: u64::from(config.segment_bytes),
+        segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        index_interval_bytes: config.index_interval_bytes,
+        ..LogOptions::default()
+    }
+}
+
+/// Why DeleteRecords did nothing.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeleteError {
+    #[error("offset {asked} is not in [0, high watermark {high_watermark}]")]
+    OutOfRange { asked: Offset, high_watermark: Offset },
+    #[error("this broker does not lead the partition")]
+    NotLeader,
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

@@ -1,0 +1,302 @@
+//! The partitions this broker has, kept in step with the cluster's metadata image.
+//!
+//! Lookups take no lock: handlers read an immutable table that is replaced when topics come, go or
+//! grow. Identity is the topic id: a topic deleted and created again under its name is another
+//! topic, with other files.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tracing::{error, info, warn};
+
+use super::core::{LogView, PartitionCore};
+use super::flusher::Flusher;
+use super::partition::{Partition, log_options};
+use crate::base::disk::{Disk, Space};
+use crate::base::{BrokerId, Clock, PartitionId, Timestamp, TopicId, TopicPartition};
+use crate::controller::ImageSubscriber;
+use crate::metadata::{Image, PartitionState, Topic};
+use crate::storage::{Log, RecoveryReport, StorageError};
+
+/// Logs recovered at once: recovery is bound by reads and syncs more than by the processor.
+const RECOVERY_THREADS: usize = 4;
+
+/// A topic with the partitions of it that are here, by index.
+#[derive(Debug)]
+pub(crate) struct LocalTopic {
+    pub(crate) id: TopicId,
+    pub(crate) name: Arc<str>,
+    partitions: Vec<Option<Arc<Partition>>>,
+}
+
+impl LocalTopic {
+    pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(index).ok()?)?.as_ref()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    by_name: HashMap<Arc<str>, Arc<LocalTopic>>,
+    by_id: HashMap<TopicId, Arc<LocalTopic>>,
+}
+
+/// What a start-up found on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    pub(crate) partitions: usize,
+    /// Partitions whose last stop was not clean, or had been read again for another reason.
+    pub(crate) scanned: usize,
+    /// Bytes of torn tails cut off; none of them was ever acknowledged.
+    pub(crate) cut_bytes: u64,
+    /// Partitions that could not be opened and are not served.
+    pub(crate) offline: usize,
+}
+
+/// All partitions of this broker.
+#[derive(Debug)]
+pub(crate) struct Partitions {
+    broker: BrokerId,
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    clock: Arc<dyn Clock>,
+    flusher: Arc<Flusher>,
+    table: ArcSwap<Table>,
+    /// Serialises changes of the table.
+    changing: Mutex<()>,
+}
+
+impl Partitions {
+    pub(crate) fn new(
+        broker: BrokerId,
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            broker,
+            disk,
+            directory,
+            clock,
+            flusher: Flusher::new(),
+            table: ArcSwap::from_pointee(Table::default()),
+            changing: Mutex::new(()),
+        }
+    }
+
+    /// Opens every partition of `image`, several at a time.
+    pub(crate) fn recover(&self, image: &Image) -> Recovered {
+        let jobs: Vec<(&Arc<Topic>, i32, &PartitionState)> = image
+            .topics()
+            .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(i, state)| (topic, i, state)))
+            .collect();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let opened = Mutex::new(Vec::with_capacity(jobs.len()));
+        std::thread::scope(|scope| {
+            for _ in 0..RECOVERY_THREADS.min(jobs.len()) {
+                scope.spawn(|| {
+                    while let Some((topic, index, state)) =
+                        jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                    {
+                        let partition = self.open(topic, *index, state);
+                        opened.lock().push((topic.id, *index, partition));
+                    }
+                });
+            }
+        });
+        let mut recovered = Recovered::default();
+        let mut by_partition = HashMap::new();
+        for (topic, index, partition) in opened.into_inner() {
+            recovered.partitions += 1;
+            match partition {
+                Ok((partition, report)) => {
+                    recovered.scanned += usize::from(!report.clean);
+                    recovered.cut_bytes += report.bytes_cut;
+                    by_partition.insert((topic, index), partition);
+                }
+                Err(_) => recovered.offline += 1,
+            }
+        }
+        let mut table = Table::default();
+        for topic in image.topics() {
+            let partitions = (0..)
+                .zip(&topic.partitions)
+                .map(|(index, _)| by_partition.remove(&(topic.id, index)))
+                .collect();
+            table.insert(LocalTopic { id: topic.id, name: topic.name.clone(), partitions });
+        }
+        self.report_strays(image);
+        self.table.store(Arc::new(table));
+        recovered
+    }
+
+    pub(crate) fn topic_by_name(&self, name: &str) -> Option<Arc<LocalTopic>> {
+        self.table.load().by_name.get(name).cloned()
+    }
+
+    pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<Arc<LocalTopic>> {
+        self.table.load().by_id.get(&id).cloned()
+    }
+
+    pub(crate) fn by_name(&self, name: &str, index: i32) -> Option<Arc<Partition>> {
+        self.table.load().by_name.get(name)?.partition(index).cloned()
+    }
+
+    pub(crate) fn by_id(&self, id: TopicId, index: i32) -> Option<Arc<Partition>> {
+        self.table.load().by_id.get(&id)?.partition(index).cloned()
+    }
+
+    /// Every partition here.
+    pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
+        let table = self.table.load();
+        table.by_id.values().flat_map(|t| t.partitions.iter().flatten().cloned()).collect()
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Total and free bytes of the data directory's file system, if it tells.
+    pub(crate) fn space(&self) -> Option<Space> {
+        self.disk.space(&self.directory).ok()
+    }
+
+    /// Syncs what nobody waits for.
+    pub(crate) fn flush_lazily(&self) {
+        self.flusher.tick();
+    }
+
+    /// Applies retention and forgets idle producers, everywhere.
+    pub(crate) fn keep_house(&self, now: Timestamp, producer_expiration_ms: i64) {
+        for partition in self.all() {
+            if let Err(error) = partition.apply_retention(now) {
+                error!(partition = %partition.name, %error, "retention failed");
+            }
+            partition.expire_producers(now, producer_expiration_ms);
+        }
+    }
+
+    /// Syncs and closes every partition.
+    pub(crate) fn close(&self) {
+        self.flusher.stop();
+        for partition in self.all() {
+            if let Err(error) = partition.close() {
+                error!(partition = %partition.name, %error, "cannot close the log cleanly");
+            }
+        }
+    }
+
+    fn open(
+        &self,
+        topic: &Topic,
+        index: i32,
+        state: &PartitionState,
+    ) -> Result<(Arc<Partition>, RecoveryReport), StorageError> {
+        let name = TopicPartition { topic: topic.name.clone(), partition: index };
+        let directory = self.partition_directory(topic, index);
+        let now = self.clock.now();
+        let options = log_options(&topic.resolved);
+        let opened = Log::open(self.disk.clone(), directory, options, now).inspect_err(|error| {
+            error!(partition = %name, %error, "cannot open the log; the partition is offline");
+        })?;
+        let report = opened.report;
+        if report.bytes_cut > 0 {
+            info!(partition = %name, bytes = report.bytes_cut, "cut a torn tail");
+        }
+        let log = opened.log;
+        let view =
+            LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
+        let core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
+        let id = PartitionId { topic: topic.id, index };
+        let config = topic.resolved.clone();
+        let partition =
+            Partition::new(id, name, core, log, config.clone(), self.flusher.clone());
+        partition.apply(state.leader_epoch, &state.isr, config);
+        Ok((Arc::new(partition), report))
+    }
+
+    fn partition_directory(&self, topic: &Topic, index: i32) -> PathBuf {
+        self.directory.join("topics").join(format!("{}-{index}.{}", topic.name, topic.id))
+    }
+
+    /// Directories of topics the metadata does not know are never touched: they may be all that is
+    /// left of somebody's data.
+    fn report_strays(&self, image: &Image) {
+        let topics = self.directory.join("topics");
+        let Ok(entries) = self.disk.list(&topics) else { return };
+        for entry in entries {
+            if entry.ends_with(".deleted") {
+                if let Err(error) = self.disk.remove_dir_all(&topics.join(&entry)) {
+                    warn!(directory = %entry, %error, "cannot remove a deleted partition");
+                }
+                continue;
+            }
+            let known = entry
+                .rsplit_once('.')
+                .and_then(|(_, id)| id.parse::<TopicId>().ok())
+                .is_some_and(|id| image.topic_by_id(id).is_some());
+            if !known {
+                warn!(directory = %entry, "belongs to no topic of this cluster; left alone");
+            }
+        }
+    }
+
+    /// The topic as `image` has it, with partitions taken over from `known` and new ones opened.
+    fn build(&self, topic: &Arc<Topic>, known: Option<&LocalTopic>) -> LocalTopic {
+        let partitions = (0..)
+            .zip(&topic.partitions)
+            .map(|(index, state)| match known.and_then(|known| known.partition(index)) {
+                Some(partition) => {
+                    partition.apply(state.leader_epoch, &state.isr, topic.resolved.clone());
+                    Some(partition.clone())
+                }
+                None => self.open(topic, index, state).ok().map(|(partition, _)| partition),
+            })
+            .collect();
+        LocalTopic { id: topic.id, name: topic.name.clone(), partitions }
+    }
+}
+
+impl ImageSubscriber for Partitions {
+    /// Opens, changes and deletes partitions so that they match `new`. Runs before the request
+    /// that caused the change is answered.
+    fn image_changed(&self, old: &Image, new: &Arc<Image>) {
+        let _changing = self.changing.lock();
+        let before = self.table.load_full();
+        let mut table = Table::default();
+        for topic in new.topics() {
+            let unchanged = old.topic_by_id(topic.id).is_some_and(|o| Arc::ptr_eq(o, topic));
+            let local = match before.by_id.get(&topic.id) {
+                Some(local) if unchanged => local.clone(),
+                known => Arc::new(self.build(topic, known.map(Arc::as_ref))),
+            };
+            table.insert_shared(local);
+        }
+        let gone: Vec<Arc<LocalTopic>> = before
+            .by_id
+            .values()
+            .filter(|topic| !table.by_id.contains_key(&topic.id))
+            .cloned()
+            .collect();
+        self.table.store(Arc::new(table));
+        for partition in gone.iter().flat_map(|topic| topic.partitions.iter().flatten()) {
+            if let Err(error) = partition.delete() {
+                error!(partition = %partition.name, %error, "cannot delete the log");
+            }
+        }
+    }
+}
+
+impl Table {
+    fn insert(&mut self, topic: LocalTopic) {
+        self.insert_shared(Arc::new(topic));
+    }
+
+    fn insert_shared(&mut self, topic: Arc<LocalTopic>) {
+        self.by_name.insert(topic.name.clone(), topic.clone());
+        self.by_id.insert(topic.id, topic);
+    }
+}

@@ -1,0 +1,7 @@
+//! Sockets: listeners, connections, the order of replies, the memory budget.
+
+pub(crate) mod connection;
+pub(crate) mod input;
+pub(crate) mod listener;
+pub(crate) mod memory;
+pub(crate) mod output;

@@ -2,7 +2,21 @@
 //!
 //! No I/O, no async, no clock. Decoding never panics and never allocates from a claimed length.
 
+#[macro_use]
+pub mod wire;
+
+pub mod api;
+pub mod error_code;
+pub mod header;
+pub mod messages;
 pub mod records;
 pub mod uuid;
 
+pub use api::ApiKey;
+pub use error_code::ErrorCode;
+pub use header::{RequestHeader, decode_request_header};
 pub use uuid::Uuid;
+pub use wire::{
+    Decode, DecodeError, Encode, Reader, Request, Rope, Sink, Writer, decode_request,
+    decode_response, encode_request, encode_response,
+};

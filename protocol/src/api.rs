@@ -1,0 +1,63 @@
+//! The table of APIs: what the code serves, in which versions.
+//!
+//! ApiVersions replies, header versions, dispatch and `docs/api-support.md` are made from it.
+
+use crate::messages::{
+    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_log_dirs, describe_producers,
+    describe_topic_partitions, fetch, find_coordinator, incremental_alter_configs,
+    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+};
+
+apis! {
+    /// Record batches into partitions. Advertised from 0: librdkafka before 2.11.1 sends
+    /// uncompressed otherwise (KAFKA-18659).
+    0 Produce produce 3..=13 advertised 0 flexible 9: ProduceRequest<'a> => ProduceResponse<'r>;
+    /// Record batches out of partitions.
+    1 Fetch fetch 4..=18 flexible 12: FetchRequest<'a> => FetchResponse<'r>;
+    /// Offsets by timestamp.
+    2 ListOffsets list_offsets 1..=11 flexible 6: ListOffsetsRequest<'a> => ListOffsetsResponse<'r>;
+    /// Brokers, topics, partitions, leaders.
+    3 Metadata metadata 0..=13 flexible 9: MetadataRequest<'a> => MetadataResponse<'r>;
+    /// Who coordinates a group or a transaction.
+    10 FindCoordinator find_coordinator 0..=6 flexible 3:
+        FindCoordinatorRequest<'a> => FindCoordinatorResponse<'r>;
+    /// What a broker serves.
+    18 ApiVersions api_versions 0..=4 flexible 3: ApiVersionsRequest<'a> => ApiVersionsResponse<'r>;
+    /// New topics.
+    19 CreateTopics create_topics 2..=7 flexible 5: CreateTopicsRequest<'a> => CreateTopicsResponse<'r>;
+    /// Topics to delete.
+    20 DeleteTopics delete_topics 1..=6 flexible 4: DeleteTopicsRequest<'a> => DeleteTopicsResponse<'r>;
+    /// Moves the start of logs.
+    21 DeleteRecords delete_records 0..=2 flexible 2:
+        DeleteRecordsRequest<'a> => DeleteRecordsResponse<'r>;
+    /// An id for a producer.
+    22 InitProducerId init_producer_id 0..=5 flexible 2:
+        InitProducerIdRequest<'a> => InitProducerIdResponse;
+    /// Where a leader epoch ended.
+    23 OffsetForLeaderEpoch offset_for_leader_epoch 2..=4 flexible 4:
+        OffsetForLeaderEpochRequest<'a> => OffsetForLeaderEpochResponse<'r>;
+    /// Settings in force.
+    32 DescribeConfigs describe_configs 1..=4 flexible 4:
+        DescribeConfigsRequest<'a> => DescribeConfigsResponse<'r>;
+    /// Replaces the settings of a resource.
+    33 AlterConfigs alter_configs 0..=2 flexible 2: AlterConfigsRequest<'a> => AlterConfigsResponse<'r>;
+    /// Sizes on disk.
+    35 DescribeLogDirs describe_log_dirs 1..=5 flexible 2:
+        DescribeLogDirsRequest<'a> => DescribeLogDirsResponse<'r>;
+    /// More partitions for a topic.
+    37 CreatePartitions create_partitions 0..=3 flexible 2:
+        CreatePartitionsRequest<'a> => CreatePartitionsResponse<'r>;
+    /// Changes single settings of a resource.
+    44 IncrementalAlterConfigs incremental_alter_configs 0..=1 flexible 1:
+        IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>;
+    /// The brokers of the cluster.
+    60 DescribeCluster describe_cluster 0..=2 flexible 0:
+        DescribeClusterRequest => DescribeClusterResponse<'r>;
+    /// The producers a partition remembers.
+    61 DescribeProducers describe_producers 0..=0 flexible 0:
+        DescribeProducersRequest<'a> => DescribeProducersResponse<'r>;
+    /// Topics in pages.
+    75 DescribeTopicPartitions describe_topic_partitions 0..=0 flexible 0:
+        DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>;
+}

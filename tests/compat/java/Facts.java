@@ -42,7 +42,7 @@ public class Facts {
         fact("topic-created", Facts::topicCreated);
         fact("topic-exists-refused", () -> refused(TopicExistsException.class,
             admin.createTopics(List.of(new NewTopic(topic, 6, (short) 1))).all()));
-        fact("topic-described", () -> topicDescribed(6));
+        fact("topic-described", () -> eventually(() -> topicDescribed(6)));
         fact("unknown-topic-refused", () -> refused(UnknownTopicOrPartitionException.class,
             admin.describeTopics(List.of(topic + "-unknown")).allTopicNames()));
         for (String codec : CODECS) fact("produced-" + codec, () -> produced(codec));
@@ -75,7 +75,7 @@ public class Facts {
             refused(InvalidPartitionsException.class,
                 admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(3))).all());
             admin.createPartitions(Map.of(topic, NewPartitions.increaseTo(8))).all().get();
-            topicDescribed(8);
+            eventually(() -> topicDescribed(8));
         });
         fact("topic-deleted", Facts::topicDeleted);
         admin.close();
@@ -215,10 +215,10 @@ public class Facts {
 
     static void configAltered() throws Exception {
         alter(RETENTION, "3600000", AlterConfigOp.OpType.SET).get();
-        equal("3600000", config().value());
+        eventually(() -> equal("3600000", config().value()));
         equal(ConfigEntry.ConfigSource.DYNAMIC_TOPIC_CONFIG, config().source());
         alter(RETENTION, "", AlterConfigOp.OpType.DELETE).get();
-        equal("604800000", config().value());
+        eventually(() -> equal("604800000", config().value()));
     }
 
     static void wrongConfigRefused() throws Exception {
@@ -229,7 +229,8 @@ public class Facts {
 
     static void topicDeleted() throws Exception {
         admin.deleteTopics(List.of(topic, edge)).all().get();
-        refused(UnknownTopicOrPartitionException.class, admin.describeTopics(List.of(topic)).allTopicNames());
+        eventually(() -> refused(UnknownTopicOrPartitionException.class,
+            admin.describeTopics(List.of(topic)).allTopicNames()));
         equal(false, admin.listTopics().names().get().contains(topic));
     }
 
@@ -242,6 +243,20 @@ public class Facts {
         } catch (Throwable why) {
             failed = true;
             System.out.println("FAIL " + name + ": " + why);
+        }
+    }
+
+    /** Metadata may arrive a moment after the change is acknowledged: 10 s at most. */
+    static void eventually(Fact fact) throws Exception {
+        long deadline = System.currentTimeMillis() + 10_000;
+        while (true) {
+            try {
+                fact.check();
+                return;
+            } catch (AssertionError | ExecutionException why) {
+                if (System.currentTimeMillis() > deadline) throw why;
+                Thread.sleep(50);
+            }
         }
     }
 

@@ -1,0 +1,36 @@
+// Go clients against a running broker.
+//
+//	compat-go franz-go BOOTSTRAP TOPIC          the scenario of ../README.md
+//	compat-go sarama BOOTSTRAP TOPIC            the same
+//	compat-go manifest BOOTSTRAP TOPIC FILE     reads a topic with franz-go, see real_input.rs
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+func main() {
+	command, bootstrap, topic := os.Args[1], os.Args[2], os.Args[3]
+	var err error
+	switch command {
+	case "franz-go":
+		var client *franz
+		if client, err = newFranz(bootstrap); err == nil {
+			os.Exit(runScenario(client, topic))
+		}
+	case "sarama":
+		var client *saramaClient
+		if client, err = newSarama(bootstrap); err == nil {
+			os.Exit(runScenario(client, topic))
+		}
+	case "manifest":
+		err = manifest(bootstrap, topic, os.Args[4])
+	default:
+		err = fmt.Errorf("unknown command %q", command)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

@@ -1,1 +1,9 @@
-//! Sawlog.
+//! What tests of the whole broker share: the binary under test, and a running broker.
+//!
+//! A test owns the broker it starts; dropping it kills the process and removes its data.
+
+mod binary;
+mod server;
+
+pub use binary::{sawlog, target_dir};
+pub use server::Server;

@@ -1,0 +1,9 @@
+//! Other people's clients against a running broker: what each must find true is in `README.md`.
+//!
+//! One test per client. A client that is not installed is skipped, unless
+//! `SAWLOG_COMPAT=required`; `.ci/install` installs them all.
+
+mod clients;
+mod real_input;
+mod segments;
+mod support;

@@ -1,0 +1,109 @@
+//! One running broker on a free loopback port with a data directory of its own.
+//!
+//! With `BOOTSTRAP=host:port` set it stands for a broker that already runs, and starts nothing.
+
+use std::env;
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::sawlog;
+
+const START_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A broker. Dropping it kills the process, if it is ours.
+#[derive(Debug)]
+pub struct Server {
+    address: String,
+    data: PathBuf,
+    process: Option<Child>,
+    directory: TempDir,
+}
+
+impl Server {
+    /// Starts a broker and waits until it takes connections.
+    ///
+    /// # Panics
+    /// With the broker's output, if it exits or is not there after 30 s.
+    pub fn start() -> Server {
+        let directory = TempDir::new().expect("a scratch directory");
+        if let Ok(address) = env::var("BOOTSTRAP") {
+            let data = env::var_os("BOOTSTRAP_DATA").unwrap_or_default().into();
+            return Server { address, data, process: None, directory };
+        }
+        let address = free_address();
+        let data = directory.path().join("data");
+        let output = File::create(directory.path().join("output")).expect("a file");
+        let process = Command::new(sawlog())
+            .args(["serve", "--listen", &address, "--data"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a second handle"))
+            .stderr(output)
+            .spawn()
+            .expect("sawlog starts");
+        let mut server = Server { address, data, process: Some(process), directory };
+        server.wait_until_it_listens();
+        server
+    }
+
+    /// `host:port` of its listener.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Its data directory; empty for a broker we did not start and were not told the directory of.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// A directory for the test's own files, removed with the server.
+    pub fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// What the broker printed so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(self.scratch().join("output")).unwrap_or_default()
+    }
+
+    /// A `sawlog` command that talks to this broker.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(sawlog());
+        command.env("SAWLOG_BROKERS", &self.address).stdin(Stdio::null());
+        command
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let deadline = Instant::now() + START_WAIT_MAX;
+        while TcpStream::connect(&self.address).is_err() {
+            let process = self.process.as_mut().expect("only called for our own");
+            let ended = process.try_wait().expect("our child can be waited for");
+            if ended.is_some() || Instant::now() > deadline {
+                panic!("sawlog serve does not listen ({ended:?}):\n{}", self.output());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            // It may have ended by itself: then there is nothing to kill, and wait still reaps it.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// A port that was free a moment ago. Another process may take it first: the start then fails loudly.
+fn free_address() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("a bound socket has an address").to_string()
+}

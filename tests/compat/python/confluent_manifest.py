@@ -16,7 +16,7 @@ def main(bootstrap, topic, file):
     consumer.assign(partitions)
     keys = {}  # key: [partition, values, bytes, crc]
     while left > 0:
-        messages = consumer.consume(10_000, 30)
+        messages = consumer.consume(min(left, 10_000), 30)  # returns when there are as many
         if not messages:
             sys.exit(f"{left} records are missing after 30 s")
         for message in messages:

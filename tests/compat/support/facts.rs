@@ -60,3 +60,42 @@ pub(crate) fn check(ended: &Ended, not_available: &[&str]) {
         ended.stderr
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+
+    fn ended(stdout: String) -> Ended {
+        Ended { status: ExitStatus::from_raw(0), stdout: stdout.into(), stderr: String::new() }
+    }
+
+    fn ok_lines(facts: &[&str]) -> String {
+        facts.iter().map(|fact| format!("ok {fact}\n")).collect()
+    }
+
+    #[test]
+    fn every_fact_reported_once_passes() {
+        check(&ended(ok_lines(&FACTS)), &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "topic-deleted: expected ok, seen None")]
+    fn program_that_stops_early_fails() {
+        check(&ended(ok_lines(&FACTS[..25])), &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "cluster-described: expected ok, seen Some(\\\"n/a\\\")")]
+    fn fact_given_up_without_leave_fails() {
+        check(&ended("n/a cluster-described: why\n".to_owned() + &ok_lines(&FACTS[1..])), &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "unexpected line: ok cluster-described")]
+    fn fact_reported_twice_fails() {
+        check(&ended(ok_lines(&FACTS) + "ok cluster-described\n"), &[]);
+    }
+}

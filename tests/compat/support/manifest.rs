@@ -72,3 +72,16 @@ pub(crate) fn assert_same(what: &str, expected: &[String], seen: &[String]) {
     assert!(differing.is_none(), "{what}: expected and seen: {differing:#?}");
     assert_eq!(expected.len(), seen.len(), "{what}: number of keys");
 }
+
+#[test]
+fn manifest_changes_with_order_bytes_and_boundaries() {
+    let line = |values: &[&str]| {
+        let mut manifest = Manifest::default();
+        values.iter().for_each(|value| manifest.add(3, b"key", value.as_bytes()));
+        manifest.lines()
+    };
+    assert_eq!(line(&["a", "b"]), ["key\t3\t2\t2\t3cf28e08"]);
+    assert_ne!(line(&["a", "b"]), line(&["b", "a"]));
+    assert_ne!(line(&["a", "b"]), line(&["a", "c"]));
+    assert_ne!(line(&["a", "bc"]), line(&["ab", "c"]));
+}

@@ -1,0 +1,345 @@
+//! What the metadata log holds: one record per fact.
+//!
+//! A record on disk is `type u8, version u8, length u32, body`. The version rises with every change
+//! of the body; we write the newest and read it and the one before. An unknown type or version is an
+//! error, never skipped: a node that ignores a fact would disagree with the others.
+
+use sawlog_protocol::Uuid;
+
+use crate::base::{BrokerId, LeaderEpoch, TopicId};
+use crate::config::Endpoint;
+
+use super::codec::{DecodeError, Decoder, Encoder};
+
+/// One fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A broker started, or one that was known started again.
+    RegisterBroker(RegisterBroker),
+    /// A topic exists.
+    Topic {
+        /// Its name, unique at any time.
+        name: String,
+        /// Its id, unique for ever.
+        id: TopicId,
+    },
+    /// A topic has one more partition.
+    Partition(PartitionRecord),
+    /// Something about a partition changed. The partition epoch rises by one; the leader epoch too
+    /// if a leader is named.
+    PartitionChange(PartitionChange),
+    /// A topic, its partitions and its settings are gone.
+    RemoveTopic {
+        /// Its id.
+        id: TopicId,
+    },
+    /// A setting was made or, without a value, taken back.
+    Config {
+        /// Of what.
+        resource: ConfigResource,
+        /// The property.
+        key: String,
+        /// Canonical text.
+        value: Option<String>,
+    },
+    /// Producer ids below `next` are given away.
+    ProducerIds {
+        /// The broker that got the block ending at `next`.
+        broker: BrokerId,
+        /// Its registration epoch.
+        epoch: i64,
+        /// The first id still free.
+        next: i64,
+    },
+    /// Nothing.
+    NoOp,
+}
+
+/// A broker's registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterBroker {
+    /// The broker.
+    pub id: BrokerId,
+    /// Tells registrations apart: the offset of the entry that holds this record.
+    pub epoch: i64,
+    /// Tells processes apart.
+    pub incarnation: Uuid,
+    /// The identity of each data directory.
+    pub storage_ids: Vec<Uuid>,
+    /// Addresses it is advertised at; empty if clients are told the address they dialled.
+    pub listeners: Vec<Endpoint>,
+    /// Where it stands.
+    pub rack: Option<String>,
+    /// Whether it is kept out of leadership and in-sync sets.
+    pub fenced: bool,
+}
+
+/// A partition as it begins, or as a snapshot keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionRecord {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index; partitions are added in order.
+    pub index: i32,
+    /// Brokers that hold a replica, the preferred leader first.
+    pub replicas: Vec<BrokerId>,
+    /// Replicas that hold everything acknowledged.
+    pub isr: Vec<BrokerId>,
+    /// Replicas outside the ISR that still hold everything acknowledged.
+    pub elr: Vec<BrokerId>,
+    /// Who leads; nobody if no eligible replica is there.
+    pub leader: Option<BrokerId>,
+    /// Leaders so far; 0 at creation.
+    pub leader_epoch: LeaderEpoch,
+    /// Changes so far; 0 at creation.
+    pub partition_epoch: i32,
+}
+
+/// What changed about a partition; `None` is "as before".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionChange {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub index: i32,
+    /// The new ISR.
+    pub isr: Option<Vec<BrokerId>>,
+    /// The new ELR.
+    pub elr: Option<Vec<BrokerId>>,
+    /// The new leader, or that there is none now. Naming the same leader again still begins an epoch.
+    pub leader: Option<Option<BrokerId>>,
+    /// The new replicas.
+    pub replicas: Option<Vec<BrokerId>>,
+}
+
+/// What a setting belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConfigResource {
+    /// One topic.
+    Topic(TopicId),
+    /// One broker.
+    Broker(BrokerId),
+    /// All brokers.
+    Cluster,
+}
+
+const REGISTER_BROKER: u8 = 1;
+const TOPIC: u8 = 2;
+const PARTITION: u8 = 3;
+const PARTITION_CHANGE: u8 = 4;
+const REMOVE_TOPIC: u8 = 5;
+const CONFIG: u8 = 6;
+const PRODUCER_IDS: u8 = 7;
+const NO_OP: u8 = 8;
+
+/// The version every record type is written in today.
+const VERSION: u8 = 0;
+
+/// The records as bytes.
+#[must_use]
+pub fn encode_records(records: &[Record]) -> Vec<u8> {
+    let mut out = Encoder::default();
+    for record in records {
+        record.encode(&mut out);
+    }
+    out.into_bytes()
+}
+
+/// The records in `bytes`, all of them.
+///
+/// # Errors
+/// The bytes are not whole records of known types and versions.
+pub fn decode_records(bytes: &[u8]) -> Result<Vec<Record>, DecodeError> {
+    let mut input = Decoder::new(bytes);
+    let mut records = Vec::new();
+    while !input.is_empty() {
+        records.push(Record::decode(&mut input)?);
+    }
+    Ok(records)
+}
+
+impl Record {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::RegisterBroker(_) => REGISTER_BROKER,
+            Self::Topic { .. } => TOPIC,
+            Self::Partition(_) => PARTITION,
+            Self::PartitionChange(_) => PARTITION_CHANGE,
+            Self::RemoveTopic { .. } => REMOVE_TOPIC,
+            Self::Config { .. } => CONFIG,
+            Self::ProducerIds { .. } => PRODUCER_IDS,
+            Self::NoOp => NO_OP,
+        }
+    }
+
+    fn encode(&self, out: &mut Encoder) {
+        out.u8(self.kind());
+        out.u8(VERSION);
+        out.framed(|out| match self {
+            Self::RegisterBroker(broker) => broker.encode(out),
+            Self::Topic { name, id } => {
+                out.text(name);
+                out.uuid(*id);
+            }
+            Self::Partition(partition) => partition.encode(out),
+            Self::PartitionChange(change) => change.encode(out),
+            Self::RemoveTopic { id } => out.uuid(*id),
+            Self::Config { resource, key, value } => {
+                encode_resource(*resource, out);
+                out.text(key);
+                out.optional(value.as_deref(), Encoder::text);
+            }
+            Self::ProducerIds { broker, epoch, next } => {
+                out.i32(broker.0);
+                out.i64(*epoch);
+                out.i64(*next);
+            }
+            Self::NoOp => {}
+        });
+    }
+
+    fn decode(input: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let kind = input.u8()?;
+        let version = input.u8()?;
+        let mut body = input.framed()?;
+        if version != VERSION {
+            return Err(DecodeError::UnknownRecord { kind, version });
+        }
+        let record = match kind {
+            REGISTER_BROKER => Self::RegisterBroker(RegisterBroker::decode(&mut body)?),
+            TOPIC => Self::Topic { name: body.text()?, id: body.uuid()? },
+            PARTITION => Self::Partition(PartitionRecord::decode(&mut body)?),
+            PARTITION_CHANGE => Self::PartitionChange(PartitionChange::decode(&mut body)?),
+            REMOVE_TOPIC => Self::RemoveTopic { id: body.uuid()? },
+            CONFIG => Self::Config {
+                resource: decode_resource(&mut body)?,
+                key: body.text()?,
+                value: body.optional(Decoder::text)?,
+            },
+            PRODUCER_IDS => Self::ProducerIds {
+                broker: BrokerId(body.i32()?),
+                epoch: body.i64()?,
+                next: body.i64()?,
+            },
+            NO_OP => Self::NoOp,
+            _ => return Err(DecodeError::UnknownRecord { kind, version }),
+        };
+        body.finish()?;
+        Ok(record)
+    }
+}
+
+impl RegisterBroker {
+    fn encode(&self, out: &mut Encoder) {
+        out.i32(self.id.0);
+        out.i64(self.epoch);
+        out.uuid(self.incarnation);
+        out.list(&self.storage_ids, |out, id| out.uuid(*id));
+        out.list(&self.listeners, |out, listener| {
+            out.text(&listener.name);
+            out.text(&listener.host);
+            out.u16(listener.port);
+        });
+        out.optional(self.rack.as_deref(), Encoder::text);
+        out.bool(self.fenced);
+    }
+
+    fn decode(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: BrokerId(body.i32()?),
+            epoch: body.i64()?,
+            incarnation: body.uuid()?,
+            storage_ids: body.list(Decoder::uuid)?,
+            listeners: body.list(|body| {
+                Ok(Endpoint { name: body.text()?, host: body.text()?, port: body.u16()? })
+            })?,
+            rack: body.optional(Decoder::text)?,
+            fenced: body.bool()?,
+        })
+    }
+}
+
+impl PartitionRecord {
+    fn encode(&self, out: &mut Encoder) {
+        out.uuid(self.topic);
+        out.i32(self.index);
+        encode_brokers(&self.replicas, out);
+        encode_brokers(&self.isr, out);
+        encode_brokers(&self.elr, out);
+        out.optional(self.leader, |out, leader| out.i32(leader.0));
+        out.i32(self.leader_epoch.0);
+        out.i32(self.partition_epoch);
+    }
+
+    fn decode(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            topic: body.uuid()?,
+            index: body.i32()?,
+            replicas: decode_brokers(body)?,
+            isr: decode_brokers(body)?,
+            elr: decode_brokers(body)?,
+            leader: body.optional(decode_broker)?,
+            leader_epoch: LeaderEpoch(body.i32()?),
+            partition_epoch: body.i32()?,
+        })
+    }
+}
+
+impl PartitionChange {
+    fn encode(&self, out: &mut Encoder) {
+        out.uuid(self.topic);
+        out.i32(self.index);
+        out.optional(self.isr.as_deref(), |out, brokers| encode_brokers(brokers, out));
+        out.optional(self.elr.as_deref(), |out, brokers| encode_brokers(brokers, out));
+        out.optional(self.leader, |out, leader| {
+            out.optional(leader, |out, leader| out.i32(leader.0));
+        });
+        out.optional(self.replicas.as_deref(), |out, brokers| encode_brokers(brokers, out));
+    }
+
+    fn decode(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            topic: body.uuid()?,
+            index: body.i32()?,
+            isr: body.optional(decode_brokers)?,
+            elr: body.optional(decode_brokers)?,
+            leader: body.optional(|body| body.optional(decode_broker))?,
+            replicas: body.optional(decode_brokers)?,
+        })
+    }
+}
+
+fn encode_brokers(brokers: &[BrokerId], out: &mut Encoder) {
+    out.list(brokers, |out, broker| out.i32(broker.0));
+}
+
+fn decode_brokers(body: &mut Decoder<'_>) -> Result<Vec<BrokerId>, DecodeError> {
+    body.list(decode_broker)
+}
+
+fn decode_broker(body: &mut Decoder<'_>) -> Result<BrokerId, DecodeError> {
+    Ok(BrokerId(body.i32()?))
+}
+
+fn encode_resource(resource: ConfigResource, out: &mut Encoder) {
+    match resource {
+        ConfigResource::Topic(id) => {
+            out.u8(0);
+            out.uuid(id);
+        }
+        ConfigResource::Broker(id) => {
+            out.u8(1);
+            out.i32(id.0);
+        }
+        ConfigResource::Cluster => out.u8(2),
+    }
+}
+
+fn decode_resource(body: &mut Decoder<'_>) -> Result<ConfigResource, DecodeError> {
+    match body.u8()? {
+        0 => Ok(ConfigResource::Topic(body.uuid()?)),
+        1 => Ok(ConfigResource::Broker(decode_broker(body)?)),
+        2 => Ok(ConfigResource::Cluster),
+        other => Err(DecodeError::UnknownResource(other)),
+    }
+}

@@ -4,6 +4,8 @@
 //! decides can be run by a simulator from one seed.
 
 pub mod clock;
+pub mod disk;
+pub mod disk_real;
 pub mod ids;
 pub mod limits;
 pub mod units;

@@ -1,0 +1,204 @@
+//! The only door to files.
+//!
+//! [`super::disk_real::RealDisk`] is the operating system; [`super::disk_sim::SimDisk`] keeps what
+//! was written apart from what would survive a crash. Whatever runs on one runs on the other, and
+//! one suite of tests holds both to the same contract:
+//!
+//! - a write is visible to reads at once, and survives a crash only after `sync_data`;
+//! - a created, renamed or removed entry survives a crash only after `sync_dir` of its directory;
+//! - writes go through, or fail as a whole as far as the caller may assume.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Size of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// All bytes.
+    pub total: u64,
+    /// Bytes that may still be written.
+    pub free: u64,
+}
+
+/// A held lock on a directory; released when dropped.
+pub trait DirLock: Send + Sync + fmt::Debug {}
+
+/// Files and directories.
+pub trait Disk: Send + Sync + fmt::Debug {
+    /// Opens a file for reading and writing; creates it if `create` says so.
+    ///
+    /// # Errors
+    /// The operating system's; `NotFound` without `create`.
+    fn open(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Creates a directory and its parents; fine if it is there.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Renames a file or directory over whatever `to` is.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove_file(&self, path: &Path) -> io::Result<()>;
+
+    /// Removes a directory and what is in it.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
+
+    /// Names in a directory, sorted; those that are not UTF-8 are left out.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn list(&self, path: &Path) -> io::Result<Vec<String>>;
+
+    /// Makes the entries of a directory durable.
+    ///
+    /// # Errors
+    /// The operating system's. Final: what survives is then unknown.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Whether something is at `path`.
+    fn exists(&self, path: &Path) -> bool;
+
+    /// Size of the file system `path` is on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn space(&self, path: &Path) -> io::Result<Space>;
+
+    /// Locks a directory against other processes.
+    ///
+    /// # Errors
+    /// `WouldBlock` if another process holds it, or the operating system's.
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// Whether opening a file may create it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Create {
+    /// It must be there.
+    Never,
+    /// It is created empty if it is not there.
+    IfMissing,
+}
+
+/// An open file.
+pub trait DiskFile: Send + Sync + fmt::Debug {
+    /// Writes all of `parts`, one after another, at `position`.
+    ///
+    /// # Errors
+    /// The operating system's; what is at `position` is then unknown.
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()>;
+
+    /// Fills `buffer` from `position`. Returns fewer bytes only at the end of the file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
+
+    /// Makes the file at least `length` bytes long, with blocks assigned, so that writes below do
+    /// not run out of space.
+    ///
+    /// # Errors
+    /// `StorageFull`, or the operating system's; the file is then as it was.
+    fn allocate(&self, length: u64) -> io::Result<()>;
+
+    /// Cuts or extends the file.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn set_len(&self, length: u64) -> io::Result<()>;
+
+    /// The file's length.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn len(&self) -> io::Result<u64>;
+
+    /// Whether the file is empty.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// The operating system's. Final: never to be repeated, what survives is unknown.
+    fn sync_data(&self) -> io::Result<()>;
+
+    /// Maps `length` bytes for reading. They may lie beyond the end of the file: only slices below
+    /// what has been written are ever taken.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn map(&self, length: u64) -> io::Result<Arc<dyn Mapping>>;
+}
+
+/// A readable window on a file, from its start.
+pub trait Mapping: Send + Sync + fmt::Debug {
+    /// The bytes `[from, to)`. They stay readable while the slice lives, also after the file is
+    /// removed. Empty if the range is not within the mapping.
+    fn slice(&self, from: u64, to: u64) -> Bytes;
+
+    /// Length of the mapped range.
+    fn len(&self) -> u64;
+
+    /// Whether nothing is mapped.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Replaces a small file as a whole: either the old content survives a crash or the new.
+///
+/// # Errors
+/// The operating system's.
+pub fn write_atomically(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let file = disk.open(&temporary, Create::IfMissing)?;
+    file.set_len(0)?;
+    file.write_at(&[IoSlice::new(content)], 0)?;
+    file.sync_data()?;
+    disk.rename(&temporary, path)?;
+    match path.parent() {
+        Some(directory) => disk.sync_dir(directory),
+        None => Ok(()),
+    }
+}
+
+/// Reads a whole file, or `None` if there is none or it is longer than `limit`.
+///
+/// # Errors
+/// The operating system's, but `NotFound`.
+pub fn read_whole(disk: &dyn Disk, path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Create::Never) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let length = file.len()?;
+    if length > limit {
+        return Ok(None);
+    }
+    let mut content = vec![0; usize::try_from(length).unwrap_or(0)];
+    let read = file.read_at(&mut content, 0)?;
+    content.truncate(read);
+    Ok(Some(content))
+}

@@ -1,0 +1,181 @@
+//! [`Disk`] as the operating system has it.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::disk::{Create, DirLock, Disk, DiskFile, Mapping, Space};
+use crate::storage::mmap;
+
+/// Files are the broker's alone.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Name of the file that carries a directory's lock.
+const LOCK_FILE: &str = ".lock";
+
+/// The machine's file systems.
+#[derive(Debug, Default)]
+pub struct RealDisk {}
+
+impl RealDisk {
+    /// The machine's file systems.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {}
+    }
+}
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create == Create::IfMissing)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(path)?;
+        Ok(Arc::new(RealFile { file }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(Space {
+            total: stat.f_blocks.saturating_mul(stat.f_frsize),
+            free: stat.f_bavail.saturating_mul(stat.f_frsize),
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(FILE_MODE)
+            .open(path.join(LOCK_FILE))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(Locked { _file: file }))
+    }
+}
+
+/// The lock goes with the descriptor.
+#[derive(Debug)]
+struct Locked {
+    _file: File,
+}
+
+impl DirLock for Locked {}
+
+#[derive(Debug)]
+struct RealFile {
+    file: File,
+}
+
+impl DiskFile for RealFile {
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        let mut written = retry(|| Ok(rustix::io::pwritev(&self.file, parts, position)?))?;
+        // A short write is rare (a signal, a full disk): finish it part by part.
+        let mut skip = written;
+        for part in parts {
+            if skip >= part.len() {
+                skip -= part.len();
+                continue;
+            }
+            let rest = part.get(skip..).unwrap_or_default();
+            skip = 0;
+            let at = position + u64::try_from(written).unwrap_or(u64::MAX);
+            self.file.write_all_at(rest, at)?;
+            written += rest.len();
+        }
+        debug_assert_eq!(written, total);
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut read = 0;
+        while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            let at = position + u64::try_from(read).unwrap_or(u64::MAX);
+            match retry(|| self.file.read_at(rest, at))? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        Ok(read)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
+            Ok(()) => Ok(()),
+            // File systems without fallocate: the length alone must do.
+            Err(rustix::io::Errno::OPNOTSUPP) => {
+                if self.len()? < length { self.set_len(length) } else { Ok(()) }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn map(&self, length: u64) -> io::Result<Arc<dyn Mapping>> {
+        mmap::map(&self.file, length)
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What can go wrong with a log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::Offset;
+
+/// Why a log could not be written, read or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The disk is full; nothing was appended, and the log goes on when there is space.
+    #[error("no space left for {path}: free some, or let retention do it")]
+    NoSpace {
+        /// The file that could not grow.
+        path: PathBuf,
+    },
+    /// A file operation failed.
+    #[error("{doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Bytes that had been made durable are not what was written. Nothing is cut, nothing served.
+    #[error(
+        "{path} is damaged at byte {position}, offset {offset}: {reason}; nothing was changed, \
+         restore the file from a copy"
+    )]
+    Corrupt {
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in it.
+        position: u64,
+        /// The offset that was expected there.
+        offset: Offset,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An earlier failure has made the log unusable until restart.
+    #[error("the log failed earlier and takes no more writes until restart")]
+    Poisoned,
+}
+
+impl StorageError {
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| {
+            if source.kind() == io::ErrorKind::StorageFull {
+                Self::NoSpace { path: path.to_owned() }
+            } else {
+                Self::Io { doing, path: path.to_owned(), source }
+            }
+        }
+    }
+
+    /// Whether the log takes no more writes: what the disk holds is unknown.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } => false,
+            Self::Io { .. } | Self::Corrupt { .. } | Self::Poisoned => true,
+        }
+    }
+}
+
+/// Why a read returned nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The offset is not in the log.
+    #[error("offset is outside [{start}, {end}]")]
+    OutOfRange {
+        /// First offset of the log.
+        start: Offset,
+        /// Offset behind the last.
+        end: Offset,
+    },
+    /// The log could not be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

@@ -1,0 +1,29 @@
+//! One partition's log on local disk: segments, indexes, producer state, recovery.
+//!
+//! Knows nothing of roles: offsets and epochs are given, what is committed is decided elsewhere.
+//! [`Log`] is the writer, one per partition; [`LogReader`] reads beside it from any thread.
+//! [`ProducerTable`] and [`EpochCache`] are pure; they live here because they are recovered with
+//! the log.
+//!
+//! Always holds: bytes below the published end of a segment never change; a failed write or sync is
+//! final for the log; every file but the `.log` can be rebuilt from it, and is checked before it is
+//! trusted.
+
+mod checkpoint;
+mod envelope;
+mod epochs;
+mod error;
+mod index;
+mod log;
+pub(crate) mod mmap;
+mod producers;
+mod reader;
+mod recovery;
+mod segment;
+
+pub use epochs::EpochCache;
+pub use error::{ReadError, StorageError};
+pub use log::{Appended, FlushTicket, Flushed, Log, LogOptions};
+pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
+pub use reader::{LogReader, TimedOffset};
+pub use recovery::{Recovered, RecoveryReport};

@@ -6,32 +6,37 @@
 /// Reads a 32-bit zigzag varint of at most 5 bytes. `None`: cut off, or too long.
 #[inline]
 pub(super) fn read_varint(input: &mut &[u8]) -> Option<i32> {
-    // Almost every varint of a small record is one byte.
-    let (&first, rest) = input.split_first()?;
-    if first < 0x80 {
-        *input = rest;
-        return Some(unzigzag(u32::from(first)));
-    }
-    read_long_varint(input)
-}
-
-fn read_long_varint(input: &mut &[u8]) -> Option<i32> {
-    let value = read_unsigned(input, 5)?;
+    // Almost every varint of a small record has one byte or two: lengths from 64 bytes on and
+    // offsets from the 65th record on take two.
+    let (value, rest) = match **input {
+        [first, ref rest @ ..] if first < 0x80 => (u64::from(first), rest),
+        [first, second, ref rest @ ..] if second < 0x80 => (two_bytes(first, second), rest),
+        _ => read_unsigned(input, 5)?,
+    };
+    *input = rest;
     u32::try_from(value).ok().map(unzigzag)
 }
 
 /// Reads a 64-bit zigzag varint of at most 10 bytes. `None`: cut off, or too long.
 #[inline]
 pub(super) fn read_varlong(input: &mut &[u8]) -> Option<i64> {
-    let (&first, rest) = input.split_first()?;
-    if first < 0x80 {
-        *input = rest;
-        return Some(unzigzag_long(u64::from(first)));
-    }
-    read_unsigned(input, 10).map(unzigzag_long)
+    let (value, rest) = match **input {
+        [first, ref rest @ ..] if first < 0x80 => (u64::from(first), rest),
+        [first, second, ref rest @ ..] if second < 0x80 => (two_bytes(first, second), rest),
+        _ => read_unsigned(input, 10)?,
+    };
+    *input = rest;
+    Some(unzigzag_long(value))
 }
 
-fn read_unsigned(input: &mut &[u8], max_bytes: usize) -> Option<u64> {
+fn two_bytes(first: u8, second: u8) -> u64 {
+    u64::from(first & 0x7f) | u64::from(second) << 7
+}
+
+/// The loop for any length. Takes and returns the slice by value: behind a pointer it would keep
+/// the callers' cursors in memory.
+#[inline(never)]
+fn read_unsigned(input: &[u8], max_bytes: usize) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (index, &byte) in input.iter().take(max_bytes).enumerate() {
         let shift = 7 * index;
@@ -42,8 +47,7 @@ fn read_unsigned(input: &mut &[u8], max_bytes: usize) -> Option<u64> {
         }
         value |= bits << shift;
         if byte < 0x80 {
-            *input = input.get(index + 1..)?;
-            return Some(value);
+            return Some((value, input.get(index + 1..)?));
         }
     }
     None

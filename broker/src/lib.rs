@@ -6,5 +6,7 @@
 
 pub mod base;
 pub mod config;
+pub mod controller;
 pub mod metadata;
+pub mod quorum;
 pub mod storage;

@@ -19,6 +19,9 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Partitions one topic may have; a directory and two file handles each.
 pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 
+/// Partitions one request may create, as in Kafka: they become one metadata entry.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
 /// Fetch sessions kept at once (`max.incremental.fetch.session.cache.slots` of Kafka).
 pub const FETCH_SESSIONS_MAX: usize = 1_000;
 

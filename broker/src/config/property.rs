@@ -124,11 +124,19 @@ impl Property {
             Kind::String => self.check_word(text),
             Kind::Int | Kind::Long => self.check_number(text),
             Kind::List => {
-                let mut items = Vec::new();
+                let mut items: Vec<String> = Vec::new();
                 for item in list_items(text) {
-                    items.push(self.check_word(item)?);
+                    let item = self.check_word(item)?;
+                    if !items.contains(&item) {
+                        items.push(item);
+                    }
                 }
-                Ok(items.join(","))
+                match self.valid {
+                    Valid::OneOf(words) | Valid::OneOfSoFar(words, _) if items.is_empty() => {
+                        Err(format!("expected {}", words.join(" or ")))
+                    }
+                    _ => Ok(items.join(",")),
+                }
             }
         }
     }

@@ -3,12 +3,14 @@
 //! Pure. Records are what the metadata log holds; applying all of them in order gives the same
 //! [`Image`] on every node. Nothing here knows how records are agreed on or stored.
 
+mod cell;
 mod codec;
 mod image;
 mod record;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use cell::ImageCell;
 pub use codec::DecodeError;
 pub use image::{ApplyError, Broker, Image, PartitionState, Topic};
 pub use record::{

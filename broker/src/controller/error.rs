@@ -1,0 +1,111 @@
+//! Why an administrative request is refused. Each text says what, why, and what would be right.
+
+use thiserror::Error;
+
+use crate::base::limits::{
+    PARTITIONS_PER_REQUEST_MAX, PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_BYTES_MAX,
+};
+use crate::base::{BrokerId, TopicId};
+use crate::config::ConfigError;
+
+/// Why an administrative request is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum AdminError {
+    /// The name is not one a topic can have.
+    #[error("topic name \"{name}\" is not valid: {reason}")]
+    InvalidTopicName {
+        /// As asked for, cut to the longest valid length.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A topic of that name exists.
+    #[error("topic \"{0}\" already exists")]
+    TopicExists(String),
+    /// A topic exists whose name differs only in `.` and `_`.
+    #[error(
+        "topic name \"{name}\" collides with existing topic \"{existing}\": \".\" and \"_\" are the same in metric names"
+    )]
+    TopicCollides {
+        /// As asked for.
+        name: String,
+        /// The topic in the way.
+        existing: String,
+    },
+    /// One request names a topic twice.
+    #[error("topic \"{0}\" is named more than once in the request")]
+    DuplicateTopic(String),
+    /// No topic has this name.
+    #[error("topic \"{0}\" does not exist")]
+    UnknownTopic(String),
+    /// No topic has this id.
+    #[error("no topic has the id {0}")]
+    UnknownTopicId(TopicId),
+    /// Topics cannot be deleted on this cluster.
+    #[error("topics cannot be deleted: delete.topic.enable is false")]
+    DeletionDisabled,
+    /// The partition count is out of range.
+    #[error("{asked} partitions are not possible: a topic has 1 to {}", PARTITIONS_PER_TOPIC_MAX)]
+    InvalidPartitions {
+        /// As asked for.
+        asked: i32,
+    },
+    /// The topic already has that many partitions, or more.
+    #[error("topic \"{topic}\" has {has} partitions: they can only grow, and {asked} is not more")]
+    PartitionsNotGrowing {
+        /// The topic.
+        topic: String,
+        /// Partitions it has.
+        has: usize,
+        /// As asked for.
+        asked: i32,
+    },
+    /// One request asks for too much.
+    #[error(
+        "one request creates at most {} partitions: make it in parts",
+        PARTITIONS_PER_REQUEST_MAX
+    )]
+    TooManyPartitions,
+    /// The replication factor is out of range.
+    #[error(
+        "replication factor {asked} is not possible: it must be 1 to the number of brokers, {brokers}"
+    )]
+    InvalidReplicationFactor {
+        /// As asked for.
+        asked: i16,
+        /// Brokers that can hold a replica.
+        brokers: usize,
+    },
+    /// A manual replica assignment makes no sense.
+    #[error("replica assignment is not valid: {0}")]
+    InvalidReplicaAssignment(String),
+    /// A setting is unknown or unusable.
+    #[error("{0}")]
+    InvalidConfig(ConfigError),
+    /// A setting cannot be changed as asked.
+    #[error("{0}")]
+    InvalidConfigChange(String),
+    /// The broker is not known.
+    #[error("broker {0} does not exist")]
+    UnknownBroker(BrokerId),
+    /// The request contradicts itself or names what does not exist.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The change could not be made durable; nothing is known to have happened.
+    #[error("{0}")]
+    Storage(String),
+}
+
+impl AdminError {
+    /// A refused name, shown in a bounded length.
+    pub(crate) fn invalid_name(name: &str, reason: impl Into<String>) -> Self {
+        let shown = name.chars().take(TOPIC_NAME_BYTES_MAX).collect();
+        Self::InvalidTopicName { name: shown, reason: reason.into() }
+    }
+}
+
+impl From<ConfigError> for AdminError {
+    fn from(error: ConfigError) -> Self {
+        Self::InvalidConfig(error)
+    }
+}

@@ -1,0 +1,211 @@
+//! Facts about the log of a cluster of one.
+
+use std::fs;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::base::BrokerId;
+use crate::metadata::tests::id;
+
+fn options(dir: &Path) -> LocalLogOptions {
+    LocalLogOptions {
+        data_directory: dir.to_path_buf(),
+        cluster_id: id(9),
+        snapshot_after_bytes: 400,
+    }
+}
+
+fn records(n: i64) -> Vec<Record> {
+    vec![Record::ProducerIds { broker: BrokerId(1), epoch: 1, next: n }, Record::NoOp]
+}
+
+fn open(dir: &Path) -> (LocalMetadataLog, Recovered, Option<TornTail>) {
+    LocalMetadataLog::open(&options(dir)).unwrap()
+}
+
+/// A log with entries 1 to `count`.
+fn filled(dir: &Path, count: i64) -> LocalMetadataLog {
+    let (mut log, ..) = open(dir);
+    for n in 1..=count {
+        assert_eq!(log.propose(records(n)).unwrap(), MetadataOffset(n));
+    }
+    log
+}
+
+fn offsets_of(recovered: &Recovered) -> Vec<i64> {
+    recovered.entries.iter().map(|entry| entry.offset.0).collect()
+}
+
+fn first_log(dir: &Path) -> PathBuf {
+    dir.join("quorum/00000000000000000001.log")
+}
+
+#[test]
+fn what_was_proposed_comes_out_once_and_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 3);
+    let committed = log.committed();
+    assert_eq!(committed.iter().map(|e| e.offset.0).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(committed[1].records, records(2));
+    assert!(log.committed().is_empty());
+    drop(log);
+    let (mut log, recovered, torn) = open(dir.path());
+    assert_eq!((recovered.entries, torn), (committed, None));
+    assert!(log.committed().is_empty(), "recovered entries are not told twice");
+    assert_eq!(log.propose(records(4)).unwrap(), MetadataOffset(4));
+}
+
+#[test]
+fn a_torn_tail_is_cut_wherever_it_was_torn() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 2));
+    let whole = fs::read(first_log(dir.path())).unwrap();
+    let one = (whole.len() - log_file::HEADER_BYTES) / 2;
+    for missing in 1..one {
+        fs::write(first_log(dir.path()), &whole[..whole.len() - missing]).unwrap();
+        let (mut log, recovered, torn) = open(dir.path());
+        assert_eq!(offsets_of(&recovered), [1], "{missing} bytes missing");
+        assert_eq!(torn, Some(TornTail { bytes: one - missing }));
+        assert_eq!(log.propose(records(2)).unwrap(), MetadataOffset(2));
+        drop(log);
+        assert_eq!(fs::read(first_log(dir.path())).unwrap(), whole);
+    }
+}
+
+#[test]
+fn zeros_after_the_end_are_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 2));
+    let mut bytes = fs::read(first_log(dir.path())).unwrap();
+    bytes.extend([0; 4096]);
+    fs::write(first_log(dir.path()), bytes).unwrap();
+    let (_, recovered, torn) = open(dir.path());
+    assert_eq!((offsets_of(&recovered), torn), (vec![1, 2], Some(TornTail { bytes: 4096 })));
+}
+
+#[test]
+fn damage_before_a_good_entry_is_refused_and_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 3));
+    let whole = fs::read(first_log(dir.path())).unwrap();
+    let one = (whole.len() - log_file::HEADER_BYTES) / 3;
+    for at in 0..log_file::HEADER_BYTES + 2 * one {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        fs::write(first_log(dir.path()), &damaged).unwrap();
+        let error = LocalMetadataLog::open(&options(dir.path())).unwrap_err();
+        assert!(matches!(error, OpenError::Unusable { .. }), "byte {at}: {error}");
+        assert_eq!(fs::read(first_log(dir.path())).unwrap(), damaged, "byte {at}");
+    }
+}
+
+#[test]
+fn a_snapshot_replaces_the_log_and_the_rest_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 3);
+    assert!(!log.wants_snapshot());
+    for n in 4..=9 {
+        log.propose(records(n)).unwrap();
+    }
+    assert!(log.wants_snapshot());
+    let snapshot = Snapshot { offset: MetadataOffset(9), records: records(9) };
+    log.store_snapshot(&snapshot).unwrap();
+    assert!(!log.wants_snapshot());
+    let names = files::list(&dir.path().join("quorum")).unwrap();
+    assert_eq!(names, ["00000000000000000009.snapshot", "00000000000000000010.log"]);
+    log.propose(records(10)).unwrap();
+    drop(log);
+    let (mut log, recovered, _) = open(dir.path());
+    assert_eq!(recovered.snapshot, snapshot);
+    assert_eq!(offsets_of(&recovered), [10]);
+    let second = Snapshot { offset: MetadataOffset(10), records: records(10) };
+    log.store_snapshot(&second).unwrap();
+    drop(log);
+    assert_eq!(open(dir.path()).1, Recovered { snapshot: second, entries: vec![] });
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_snapshot_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 3));
+    let old_log = fs::read(first_log(dir.path())).unwrap();
+    let quorum = dir.path().join("quorum");
+    let snapshot = Snapshot { offset: MetadataOffset(3), records: records(3) };
+    let bytes = snapshot_file::encode(id(9), &snapshot);
+    let name = file_name(MetadataOffset(3), SNAPSHOT);
+
+    // The temporary file was begun.
+    fs::write(quorum.join(format!("{name}{TEMPORARY}")), &bytes[..20]).unwrap();
+    assert_eq!(offsets_of(&open(dir.path()).1), [1, 2, 3]);
+    assert_eq!(files::list(&quorum).unwrap().len(), 1, "what was never finished is removed");
+
+    // The snapshot is there, the new log is not.
+    fs::write(quorum.join(&name), &bytes).unwrap();
+    let (mut log, recovered, _) = open(dir.path());
+    assert_eq!((recovered.snapshot.offset.0, recovered.entries.len()), (3, 0));
+    log.propose(records(4)).unwrap();
+    drop(log);
+    assert_eq!(offsets_of(&open(dir.path()).1), [4]);
+    // The old log was not removed.
+    assert_eq!(fs::read(first_log(dir.path())).unwrap(), old_log);
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_even_if_a_log_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 3);
+    log.store_snapshot(&Snapshot { offset: MetadataOffset(3), records: records(3) }).unwrap();
+    drop(log);
+    let path = dir.path().join("quorum/00000000000000000003.snapshot");
+    let whole = fs::read(&path).unwrap();
+    for at in 0..whole.len() {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        fs::write(&path, damaged).unwrap();
+        assert!(LocalMetadataLog::open(&options(dir.path())).is_err(), "byte {at}");
+    }
+    fs::remove_file(&path).unwrap();
+    let error = LocalMetadataLog::open(&options(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("begins at entry 4, but entry 1 is nowhere"), "{error}");
+}
+
+#[test]
+fn the_log_of_another_cluster_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(filled(dir.path(), 1));
+    let other = LocalLogOptions { cluster_id: id(8), ..options(dir.path()) };
+    let error = LocalMetadataLog::open(&other).unwrap_err().to_string();
+    assert!(error.contains("belongs to cluster"), "{error}");
+}
+
+#[test]
+fn an_entry_above_the_limit_is_refused_and_the_log_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 1);
+    let name = "x".repeat(log_file::ENTRY_BYTES_MAX);
+    let error = log.propose(vec![Record::Topic { name, id: id(1) }]).unwrap_err();
+    assert!(matches!(error, LogError::TooLarge { .. }));
+    assert_eq!(log.propose(records(2)).unwrap(), MetadataOffset(2));
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 1);
+    log.committed();
+    let error = log.go_offline("append", &io::Error::from_raw_os_error(5));
+    assert_eq!(log.propose(records(2)).unwrap_err(), error);
+    assert!(log.committed().is_empty());
+    assert!(!log.wants_snapshot());
+}
+
+proptest! {
+    #[test]
+    fn random_files_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), header: bool) {
+        let mut file = if header { log_file::header(id(9), MetadataOffset(1)) } else { Vec::new() };
+        file.extend(&bytes);
+        let _ = log_file::read(&file);
+        let _ = snapshot_file::decode(&bytes);
+    }
+}

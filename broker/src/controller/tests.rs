@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 
 use super::*;
+use crate::base::disk_real::RealDisk;
 use crate::base::{BrokerId, Random, SeededRandom};
 use crate::config::{BrokerConfig, Sources};
 use crate::metadata::{Image, MetadataOffset, Record};
@@ -589,6 +590,7 @@ fn what_was_answered_is_there_after_a_restart_with_and_without_snapshots() {
     for snapshot_after_bytes in [1, 500, u64::MAX] {
         let dir = tempfile::tempdir().unwrap();
         let options = LocalLogOptions {
+            disk: Arc::new(RealDisk::new()),
             data_directory: dir.path().to_path_buf(),
             cluster_id: Uuid([5; 16]),
             snapshot_after_bytes,

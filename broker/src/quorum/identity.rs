@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use sawlog_protocol::Uuid;
 use thiserror::Error;
 
+use crate::base::disk::{Disk, write_atomically};
 use crate::base::{BrokerId, Random};
 use crate::config::BrokerConfig;
 
@@ -22,7 +23,7 @@ const FIRST_LINE: &str = "# Sawlog data directory. Do not edit, do not copy to a
 const FIRST_NODE_ID: i32 = 1;
 
 /// Names that do not make a directory somebody else's.
-const HARMLESS: [&str; 4] = ["lost+found", "lock", ".lock", ".gitkeep"];
+const HARMLESS: [&str; 3] = ["lost+found", "lock", ".lock"];
 
 /// Who a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,7 @@ pub enum DataDirectoryError {
 /// # Errors
 /// It cannot be used; nothing was changed then.
 pub fn open_data_directory(
+    disk: &dyn Disk,
     directory: &Path,
     config: &BrokerConfig,
     random: &mut dyn Random,
@@ -112,10 +114,10 @@ pub fn open_data_directory(
         };
         DataDirectoryError::Inaccessible { path: directory.to_path_buf(), reason }
     };
-    files::create_dir(directory).map_err(inaccessible)?;
-    let names = files::list(directory).map_err(inaccessible)?;
+    disk.create_dir_all(directory).map_err(inaccessible)?;
+    let names = disk.list(directory).map_err(inaccessible)?;
     let path = directory.join(NAME);
-    if let Some(bytes) = files::read(&path).map_err(inaccessible)? {
+    if let Some(bytes) = files::read(disk, &path).map_err(inaccessible)? {
         let identity = parse(directory, &bytes)?;
         check(directory, config, &identity)?;
         return Ok(identity);
@@ -130,7 +132,7 @@ pub fn open_data_directory(
         storage_id: random.next_uuid(),
         first_start: true,
     };
-    files::write_whole(directory, NAME, render(&identity).as_bytes()).map_err(inaccessible)?;
+    write_atomically(disk, &path, render(&identity).as_bytes()).map_err(inaccessible)?;
     Ok(identity)
 }
 
@@ -201,12 +203,18 @@ fn parse(directory: &Path, bytes: &[u8]) -> Result<Identity, DataDirectoryError>
 mod tests {
     use super::*;
     use crate::base::SeededRandom;
+    use crate::base::disk_real::RealDisk;
     use crate::config::Sources;
 
     fn open(path: &Path, settings: &[(&str, &str)]) -> Result<Identity, DataDirectoryError> {
         let sources =
             settings.iter().fold(Sources::new(), |s, (key, value)| s.flag("-X", key, value));
-        open_data_directory(path, &sources.load().unwrap(), &mut SeededRandom::new(7))
+        open_data_directory(
+            &RealDisk::new(),
+            path,
+            &sources.load().unwrap(),
+            &mut SeededRandom::new(7),
+        )
     }
 
     fn refusal(path: &Path, settings: &[(&str, &str)]) -> String {

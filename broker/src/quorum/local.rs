@@ -6,10 +6,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sawlog_protocol::Uuid;
 use thiserror::Error;
 
+use crate::base::disk::{Disk, write_atomically};
 use crate::metadata::{MetadataOffset, Record};
 
 use super::files::{self, AppendFile, TEMPORARY};
@@ -23,6 +25,8 @@ const SNAPSHOT: &str = ".snapshot";
 /// Where the log is and how it is kept.
 #[derive(Clone, Debug)]
 pub struct LocalLogOptions {
+    /// Where files are.
+    pub disk: Arc<dyn Disk>,
     /// The data directory; the log lives in `quorum` below it.
     pub data_directory: PathBuf,
     /// The cluster it must belong to.
@@ -62,6 +66,7 @@ pub struct TornTail {
 /// The metadata log of a cluster of one.
 #[derive(Debug)]
 pub struct LocalMetadataLog {
+    disk: Arc<dyn Disk>,
     directory: PathBuf,
     cluster_id: Uuid,
     snapshot_after_bytes: u64,
@@ -81,33 +86,35 @@ impl LocalMetadataLog {
     pub fn open(
         options: &LocalLogOptions,
     ) -> Result<(Self, Recovered, Option<TornTail>), OpenError> {
+        let disk = &*options.disk;
         let directory = options.data_directory.join(DIRECTORY);
         let opened = |path: &Path| {
             let path = path.to_path_buf();
             move |error: io::Error| OpenError::Io { path, reason: error.to_string() }
         };
-        files::create_dir(&directory).map_err(opened(&directory))?;
-        files::sync_dir(&options.data_directory).map_err(opened(&options.data_directory))?;
-        let names = files::list(&directory).map_err(opened(&directory))?;
+        disk.create_dir_all(&directory).map_err(opened(&directory))?;
+        disk.sync_dir(&options.data_directory).map_err(opened(&options.data_directory))?;
+        let names = disk.list(&directory).map_err(opened(&directory))?;
 
-        let snapshot = newest_snapshot(&directory, &names, options.cluster_id)?;
-        let (entries, last_file) = read_logs(&directory, &names, options.cluster_id, &snapshot)?;
+        let snapshot = newest_snapshot(options, &directory, &names)?;
+        let (entries, last_file) = read_logs(options, &directory, &names, &snapshot)?;
         let last = entries.last().map_or(snapshot.offset, |entry| entry.offset);
         let (path, length, torn) = match last_file {
             Some(last_file) => last_file,
             None => {
-                let path = begin_file(&directory, options.cluster_id, last.next())
+                let path = begin_file(disk, &directory, options.cluster_id, last.next())
                     .map_err(opened(&directory))?;
                 (path, log_file::HEADER_BYTES, 0)
             }
         };
         let length = u64::try_from(length).unwrap_or(u64::MAX);
-        let file = AppendFile::open(&path, length).map_err(opened(&path))?;
+        let file = AppendFile::open(disk, &path, length).map_err(opened(&path))?;
         for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
             let path = directory.join(name);
-            files::remove(&path).map_err(opened(&path))?;
+            files::remove(disk, &path).map_err(opened(&path))?;
         }
         let log = Self {
+            disk: Arc::clone(&options.disk),
             directory,
             cluster_id: options.cluster_id,
             snapshot_after_bytes: options.snapshot_after_bytes,
@@ -136,24 +143,21 @@ impl LocalMetadataLog {
     /// Snapshot, then a fresh log file, then the old ones go: at every moment what is there is
     /// enough.
     fn replace_log(&mut self, snapshot: &Snapshot) -> io::Result<()> {
-        let old = files::list(&self.directory)?;
+        let disk = &*self.disk;
+        let old = disk.list(&self.directory)?;
         let name = file_name(snapshot.offset, SNAPSHOT);
-        files::write_whole(
-            &self.directory,
-            &name,
-            &snapshot_file::encode(self.cluster_id, snapshot),
-        )?;
-        let path = begin_file(&self.directory, self.cluster_id, snapshot.offset.next())?;
+        let bytes = snapshot_file::encode(self.cluster_id, snapshot);
+        write_atomically(disk, &self.directory.join(&name), &bytes)?;
+        let path = begin_file(disk, &self.directory, self.cluster_id, snapshot.offset.next())?;
         let length = u64::try_from(log_file::HEADER_BYTES).unwrap_or(u64::MAX);
-        self.file = AppendFile::open(&path, length)?;
-        for stale in
-            old.iter().filter(|stale| **stale != name && self.directory.join(stale) != path)
-        {
-            if stale.ends_with(LOG) || stale.ends_with(SNAPSHOT) {
-                files::remove(&self.directory.join(stale))?;
+        self.file = AppendFile::open(disk, &path, length)?;
+        for stale in old.iter().filter(|stale| **stale != name) {
+            let stale_path = self.directory.join(stale);
+            if stale_path != path && (stale.ends_with(LOG) || stale.ends_with(SNAPSHOT)) {
+                files::remove(disk, &stale_path)?;
             }
         }
-        files::sync_dir(&self.directory)
+        disk.sync_dir(&self.directory)
     }
 }
 
@@ -199,33 +203,38 @@ fn offsets(names: &[String], suffix: &str) -> Vec<MetadataOffset> {
     offsets
 }
 
-fn begin_file(directory: &Path, cluster_id: Uuid, first: MetadataOffset) -> io::Result<PathBuf> {
-    let name = file_name(first, LOG);
-    files::write_whole(directory, &name, &log_file::header(cluster_id, first))?;
-    Ok(directory.join(name))
+fn begin_file(
+    disk: &dyn Disk,
+    directory: &Path,
+    cluster_id: Uuid,
+    first: MetadataOffset,
+) -> io::Result<PathBuf> {
+    let path = directory.join(file_name(first, LOG));
+    write_atomically(disk, &path, &log_file::header(cluster_id, first))?;
+    Ok(path)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>, OpenError> {
+fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, OpenError> {
     let io = |reason: String| OpenError::Io { path: path.to_path_buf(), reason };
-    files::read(path)
-        .map_err(|error| io(error.to_string()))?
-        .ok_or_else(|| io("it is gone".to_owned()))
+    let read = files::read(disk, path).map_err(|error| io(error.to_string()))?;
+    read.ok_or_else(|| io("it is gone".to_owned()))
 }
 
 /// The newest snapshot. A damaged one is never passed over for an older: the log entries between
 /// them are gone.
 fn newest_snapshot(
+    options: &LocalLogOptions,
     directory: &Path,
     names: &[String],
-    cluster_id: Uuid,
 ) -> Result<Snapshot, OpenError> {
     let Some(offset) = offsets(names, SNAPSHOT).pop() else {
         return Ok(Snapshot::default());
     };
     let path = directory.join(file_name(offset, SNAPSHOT));
     let unusable = |reason: String| OpenError::Unusable { path: path.clone(), reason };
-    let (of, snapshot) = snapshot_file::decode(&read_file(&path)?).map_err(unusable)?;
-    check_cluster(of, cluster_id).map_err(unusable)?;
+    let (of, snapshot) =
+        snapshot_file::decode(&read_file(&*options.disk, &path)?).map_err(unusable)?;
+    check_cluster(of, options.cluster_id).map_err(unusable)?;
     if snapshot.offset != offset {
         return Err(unusable(format!("it is the snapshot at {}", snapshot.offset)));
     }
@@ -245,9 +254,9 @@ type LastFile = (PathBuf, usize, usize);
 
 /// The entries after the snapshot, without gaps, and the file to append to.
 fn read_logs(
+    options: &LocalLogOptions,
     directory: &Path,
     names: &[String],
-    cluster_id: Uuid,
     snapshot: &Snapshot,
 ) -> Result<(Vec<Entry>, Option<LastFile>), OpenError> {
     let firsts = offsets(names, LOG);
@@ -258,8 +267,8 @@ fn read_logs(
         let path = directory.join(file_name(*first, LOG));
         let unusable = |reason: String| OpenError::Unusable { path: path.clone(), reason };
         let ReadLog { cluster_id: of, first: begins, entries: found, end, torn } =
-            log_file::read(&read_file(&path)?).map_err(unusable)?;
-        check_cluster(of, cluster_id).map_err(unusable)?;
+            log_file::read(&read_file(&*options.disk, &path)?).map_err(unusable)?;
+        check_cluster(of, options.cluster_id).map_err(unusable)?;
         if begins != *first {
             return Err(unusable(format!("it begins at entry {begins}")));
         }

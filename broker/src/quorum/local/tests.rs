@@ -6,10 +6,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::BrokerId;
+use crate::base::disk_real::RealDisk;
 use crate::metadata::tests::id;
 
 fn options(dir: &Path) -> LocalLogOptions {
     LocalLogOptions {
+        disk: Arc::new(RealDisk::new()),
         data_directory: dir.to_path_buf(),
         cluster_id: id(9),
         snapshot_after_bytes: 400,
@@ -112,7 +114,7 @@ fn a_snapshot_replaces_the_log_and_the_rest_follows_it() {
     let snapshot = Snapshot { offset: MetadataOffset(9), records: records(9) };
     log.store_snapshot(&snapshot).unwrap();
     assert!(!log.wants_snapshot());
-    let names = files::list(&dir.path().join("quorum")).unwrap();
+    let names = RealDisk::new().list(&dir.path().join("quorum")).unwrap();
     assert_eq!(names, ["00000000000000000009.snapshot", "00000000000000000010.log"]);
     log.propose(records(10)).unwrap();
     drop(log);
@@ -136,9 +138,13 @@ fn a_crash_at_any_step_of_a_snapshot_loses_nothing() {
     let name = file_name(MetadataOffset(3), SNAPSHOT);
 
     // The temporary file was begun.
-    fs::write(quorum.join(format!("{name}{TEMPORARY}")), &bytes[..20]).unwrap();
+    fs::write(quorum.join(file_name(MetadataOffset(3), TEMPORARY)), &bytes[..20]).unwrap();
     assert_eq!(offsets_of(&open(dir.path()).1), [1, 2, 3]);
-    assert_eq!(files::list(&quorum).unwrap().len(), 1, "what was never finished is removed");
+    assert_eq!(
+        RealDisk::new().list(&quorum).unwrap().len(),
+        1,
+        "what was never finished is removed"
+    );
 
     // The snapshot is there, the new log is not.
     fs::write(quorum.join(&name), &bytes).unwrap();

@@ -8,10 +8,8 @@ pub mod disk;
 pub mod disk_real;
 pub mod ids;
 pub mod limits;
-pub mod random;
 pub mod units;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use ids::{BrokerId, PartitionId, ProducerId, TopicId, TopicPartition};
-pub use random::{Random, SeededRandom, SystemRandom};
 pub use units::{LeaderEpoch, Offset, Position, Timestamp};

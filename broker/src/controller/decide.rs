@@ -3,8 +3,8 @@
 //! Requests are decided one after another on a scratch image, so that each sees what those before it
 //! did; all their records make one entry. A part of a request that fails leaves no record.
 
-use crate::base::{BrokerId, Random};
-use crate::metadata::{Image, Record, RegisterBroker};
+use crate::base::BrokerId;
+use crate::metadata::{Image, Random, Record, RegisterBroker};
 
 use super::request::{Registration, Request, Response};
 use super::{configs, topics};

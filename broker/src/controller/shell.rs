@@ -14,9 +14,9 @@ use sawlog_protocol::Uuid;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::base::{BrokerId, Random, TopicId};
+use crate::base::{BrokerId, TopicId};
 use crate::config::BrokerConfig;
-use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset};
+use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random};
 use crate::quorum::{LogError, MetadataLog, Recovered, Snapshot};
 
 use super::decide::decide;

@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 
 use super::*;
+use crate::base::BrokerId;
 use crate::base::disk_real::RealDisk;
-use crate::base::{BrokerId, Random, SeededRandom};
 use crate::config::{BrokerConfig, Sources};
-use crate::metadata::{Image, MetadataOffset, Record};
+use crate::metadata::{Image, MetadataOffset, Random, Record, SeededRandom};
 use crate::quorum::{
     Entry, LocalLogOptions, LocalMetadataLog, LogError, MetadataLog, Recovered, Snapshot,
 };

@@ -6,6 +6,7 @@
 mod cell;
 mod codec;
 mod image;
+mod random;
 mod record;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -13,6 +14,7 @@ pub(crate) mod tests;
 pub use cell::ImageCell;
 pub use codec::DecodeError;
 pub use image::{ApplyError, Broker, Image, PartitionState, Topic};
+pub use random::{Random, SeededRandom, SystemRandom};
 pub use record::{
     ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker, decode_records,
     encode_records,

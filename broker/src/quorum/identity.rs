@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use sawlog_protocol::Uuid;
 use thiserror::Error;
 
+use crate::base::BrokerId;
 use crate::base::disk::{Disk, write_atomically};
-use crate::base::{BrokerId, Random};
 use crate::config::BrokerConfig;
+use crate::metadata::Random;
 
 use super::files::{self, TEMPORARY};
 
@@ -202,9 +203,9 @@ fn parse(directory: &Path, bytes: &[u8]) -> Result<Identity, DataDirectoryError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::SeededRandom;
     use crate::base::disk_real::RealDisk;
     use crate::config::Sources;
+    use crate::metadata::SeededRandom;
 
     fn open(path: &Path, settings: &[(&str, &str)]) -> Result<Identity, DataDirectoryError> {
         let sources =

@@ -54,8 +54,8 @@ impl BatchBuilder {
             producer_epoch: i16::from(NO_PRODUCER),
             base_sequence: i32::from(NO_PRODUCER),
             count: 0,
-            base_timestamp: i64::from(NO_PRODUCER),
-            max_timestamp: i64::from(NO_PRODUCER),
+            base_timestamp: NO_TIMESTAMP,
+            max_timestamp: NO_TIMESTAMP,
             buffer: vec![0; BATCH_OVERHEAD],
         }
     }
@@ -205,6 +205,8 @@ impl BatchBuilder {
     }
 }
 
+/// Of a batch without records.
+const NO_TIMESTAMP: i64 = -1;
 /// Room left for the overhead of a codec on incompressible records (zstd: 1/256).
 const SLACK: usize = 16 << 20;
 /// Uncompressed bytes of the largest batch that can be built.

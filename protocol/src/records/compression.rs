@@ -286,3 +286,131 @@ fn zstd_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> io::
         Ok(())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+
+    use super::*;
+
+    const LIMIT: usize = 4 << 20;
+
+    /// 300 KiB that compress to about a third, with repeats at all distances.
+    fn sample() -> Vec<u8> {
+        let mut state = 1u32;
+        let mut bytes = Vec::new();
+        while bytes.len() < 300 << 10 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            bytes.extend_from_slice(format!("record {} of some topic, ", state >> 20).as_bytes());
+        }
+        bytes
+    }
+
+    #[test]
+    fn raw_snappy_blocks_and_concatenated_framings_are_read() {
+        let data = sample();
+        let raw = snap::raw::Encoder::new().compress_vec(&data).unwrap();
+        assert_eq!(decompress(Compression::Snappy, &raw, LIMIT).unwrap(), data);
+
+        let mut framed = Vec::new();
+        compress(Compression::Snappy, None, &data, &mut framed).unwrap();
+        assert!(framed.starts_with(b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01"));
+        compress(Compression::Snappy, None, &data, &mut framed).unwrap();
+        let twice = decompress(Compression::Snappy, &framed, LIMIT).unwrap();
+        assert_eq!(twice, [&data[..], &data[..]].concat());
+    }
+
+    #[test]
+    fn all_forms_of_lz4_frames_are_read() {
+        let data = sample();
+        let length = u64::try_from(data.len()).unwrap();
+        for mode in [BlockMode::Independent, BlockMode::Linked] {
+            for size in [BlockSize::Max64KB, BlockSize::Max256KB, BlockSize::Max1MB] {
+                for checksums in [false, true] {
+                    let info = FrameInfo::new()
+                        .block_mode(mode)
+                        .block_size(size)
+                        .block_checksums(checksums)
+                        .content_checksum(checksums)
+                        .content_size(checksums.then_some(length));
+                    let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+                    encoder.write_all(&data).unwrap();
+                    let frame = encoder.finish().unwrap();
+                    let read = decompress(Compression::Lz4, &frame, LIMIT).unwrap();
+                    assert!(read == data, "{mode:?} {size:?} {checksums}");
+                    let twice = [&frame[..], &frame[..]].concat();
+                    let read = decompress(Compression::Lz4, &twice, LIMIT).unwrap();
+                    assert!(read == [&data[..], &data[..]].concat());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_lz4_header_checksums_of_old_clients_are_read() {
+        let data = sample();
+        let mut frame = Vec::new();
+        compress(Compression::Lz4, None, &data, &mut frame).unwrap();
+        frame[6] ^= 0xff;
+        assert_eq!(decompress(Compression::Lz4, &frame, LIMIT).unwrap(), data);
+    }
+
+    #[test]
+    fn other_lz4_readers_accept_what_is_written() {
+        let mut data = sample();
+        // Some that does not shrink, so that a block is stored.
+        data.extend(
+            (0..50_000u32).flat_map(|i| crate::records::crc32c(&i.to_be_bytes()).to_be_bytes()),
+        );
+        let mut frame = Vec::new();
+        compress(Compression::Lz4, None, &data, &mut frame).unwrap();
+        let mut read = Vec::new();
+        lz4_flex::frame::FrameDecoder::new(&frame[..]).read_to_end(&mut read).unwrap();
+        assert!(read == data);
+    }
+
+    #[test]
+    fn concatenated_gzip_members_and_zstd_frames_are_read() {
+        let data = sample();
+        for codec in [Compression::Gzip, Compression::Zstd] {
+            let mut twice = Vec::new();
+            compress(codec, None, &data, &mut twice).unwrap();
+            compress(codec, Some(9), &data, &mut twice).unwrap();
+            let read = decompress(codec, &twice, LIMIT).unwrap();
+            assert!(read == [&data[..], &data[..]].concat(), "{codec}");
+        }
+    }
+
+    #[test]
+    fn zstd_frames_without_a_size_and_with_a_wide_window_are_read() {
+        let data = sample();
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 3).unwrap();
+        encoder.window_log(27).unwrap();
+        encoder.write_all(&data).unwrap();
+        let frame = encoder.finish().unwrap();
+        assert!(matches!(zstd::zstd_safe::get_frame_content_size(&frame), Ok(None)));
+        assert!(decompress(Compression::Zstd, &frame, LIMIT).unwrap() == data);
+    }
+
+    #[test]
+    fn nothing_is_no_compressed_data_except_where_a_codec_says_so() {
+        for codec in [Compression::Snappy, Compression::Lz4, Compression::Zstd] {
+            let error = decompress(codec, b"", LIMIT).unwrap_err();
+            assert!(matches!(error, BatchError::Undecodable { .. }), "{codec}: {error}");
+        }
+        for codec in Compression::ALL {
+            let mut empty = Vec::new();
+            compress(codec, None, b"", &mut empty).unwrap();
+            assert_eq!(decompress(codec, &empty, 0).unwrap(), b"", "{codec}");
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_name_the_same_codec() {
+        for codec in Compression::ALL {
+            assert_eq!(Compression::from_name(codec.name()), Some(codec));
+            assert_eq!(Compression::from_id(codec.id()), Some(codec));
+        }
+        assert_eq!((Compression::from_id(5), Compression::from_name("lzma")), (None, None));
+    }
+}

@@ -9,8 +9,8 @@
 //! Our own frame reader, because a frame names the size of its blocks, up to 4 MiB, and a general
 //! reader allocates that at once; this one inflates block by block into the limited output. Linked
 //! blocks are read; independent ones are written, as the Java client reads no others. The frame's
-//! checksums are skipped: the batch checksum covers all bytes, and librdkafka before 0.9.2 and the
-//! Java client before 0.10 computed the header checksum wrongly.
+//! checksums are skipped: the batch checksum covers all bytes, and early clients computed the header
+//! checksum over the wrong bytes (KAFKA-3160).
 
 use std::io;
 

@@ -148,7 +148,11 @@ impl DiskFile for RealFile {
             Ok(()) => Ok(()),
             // File systems without fallocate: the length alone must do.
             Err(rustix::io::Errno::OPNOTSUPP) => {
-                if self.len()? < length { self.set_len(length) } else { Ok(()) }
+                if self.len()? < length {
+                    self.set_len(length)
+                } else {
+                    Ok(())
+                }
             }
             Err(error) => Err(error.into()),
         }

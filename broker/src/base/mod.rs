@@ -5,7 +5,10 @@
 
 pub mod clock;
 pub mod disk;
+#[cfg(test)]
+mod disk_contract;
 pub mod disk_real;
+pub mod disk_sim;
 pub mod ids;
 pub mod limits;
 pub mod units;

@@ -216,7 +216,6 @@ impl PartitionCore {
     /// Why it is refused; the log is untouched.
     pub fn on_produce(
         &self,
-        now: Timestamp,
         batch: &BatchHeader,
         acks: Acks,
     ) -> Result<Decision, AppendRefusal> {
@@ -227,12 +226,12 @@ impl PartitionCore {
                 required: self.min_in_sync,
             });
         }
-        match self.producers.check(batch, now)? {
+        match self.producers.check(batch)? {
             Sequence::Append => Ok(Decision::Append {
                 base_offset: self.log.end,
                 leader_epoch: leadership.epoch,
             }),
-            Sequence::Duplicate { base_offset, last_offset, .. } => {
+            Sequence::Duplicate { base_offset, last_offset } => {
                 Ok(Decision::Duplicate { base_offset, last_offset })
             }
         }

@@ -140,7 +140,7 @@ impl Partition {
     ) -> Result<Accepted, AppendError> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
-        let (base_offset, leader_epoch) = match state.core.on_produce(now, header, acks)? {
+        let (base_offset, leader_epoch) = match state.core.on_produce(header, acks)? {
             Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
             Decision::Duplicate { base_offset, last_offset } => {
                 let log_start = state.core.log().start;
@@ -148,7 +148,7 @@ impl Partition {
             }
         };
         let log = state.log.as_mut().ok_or(AppendError::Offline)?;
-        let appended = match log.append(batch, header, base_offset, leader_epoch, now) {
+        let appended = match log.append(batch, header, base_offset, leader_epoch) {
             Ok(appended) => appended,
             Err(error) => {
                 if error.is_fatal() {
@@ -159,7 +159,7 @@ impl Partition {
         };
         if appended.rolled {
             // The snapshot belongs to the roll: it must not know the batch behind it.
-            log.save_producers(state.core.producers(), base_offset)?;
+            log.save_producers(state.core.producers(), base_offset);
         }
         let moved = state.core.on_appended(header, base_offset, now);
         self.publish(&state.core);
@@ -221,21 +221,20 @@ impl Partition {
     pub(crate) fn flush(&self) {
         let ticket = {
             let mut state = self.state.lock();
-            state.unsynced_bytes = 0;
-            let Some(log) = state.log.as_mut() else { return };
-            match log.begin_flush() {
-                Ok(Some(ticket)) => ticket,
-                Ok(None) => return,
-                Err(error) => return self.fail(&mut state, &error),
-            }
+            let State { core, log, unsynced_bytes } = &mut *state;
+            *unsynced_bytes = 0;
+            let Some(ticket) = log.as_mut().and_then(|log| log.begin_flush(core.epochs())) else {
+                return;
+            };
+            ticket
         };
         let synced = ticket.sync();
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut() else { return };
-        match synced.and_then(|flushed| log.end_flush(flushed)) {
-            Ok(Some(upto)) => {
-                let moved = core.on_flushed(upto);
+        match log.end_flush(synced) {
+            Ok(durable_end) => {
+                let moved = core.on_flushed(durable_end);
                 self.publish(core);
                 let high_watermark = core.high_watermark();
                 drop(state);
@@ -243,7 +242,6 @@ impl Partition {
                     self.waiters.advance(high_watermark);
                 }
             }
-            Ok(None) => {}
             Err(error) => self.fail(&mut state, &error),
         }
     }
@@ -300,7 +298,7 @@ impl Partition {
             return Err(DeleteError::OutOfRange { asked: to, high_watermark });
         }
         if to > core.log().start {
-            log.advance_start(to)?;
+            log.advance_start(to, core.epochs())?;
             core.on_start_advanced(to);
             self.publish(core);
         }
@@ -311,25 +309,28 @@ impl Partition {
     ///
     /// # Errors
     /// The new log start cannot be written down.
-    pub(crate) fn apply_retention(&self, now: Timestamp) -> Result<(), StorageError> {
+    pub(crate) fn apply_retention(self: &Arc<Self>, now: Timestamp) -> Result<(), StorageError> {
         let config = self.config.load();
+        let retention_ms =
+            config.retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut() else { return Ok(()) };
-        if log.roll_if_due(now)? {
-            log.save_producers(core.producers(), core.log().end)?;
+        let roll = log.is_roll_due(now, retention_ms);
+        if roll {
+            log.roll();
+            log.save_producers(core.producers(), core.log().end);
         }
         let upto = core.high_watermark();
-        let expired = log.expired_by_retention(
-            now,
-            config.retention_ms,
-            config.retention_bytes,
-            upto,
-        );
+        let expired = log.expired_by_retention(now, retention_ms, config.retention_bytes, upto);
         if let Some(start) = expired.filter(|start| *start > core.log().start) {
-            log.advance_start(start)?;
+            log.advance_start(start, core.epochs())?;
             core.on_start_advanced(start);
             self.publish(core);
+        }
+        drop(state);
+        if roll {
+            self.flusher.request(self);
         }
         Ok(())
     }

@@ -46,8 +46,8 @@ impl Checkpoint {
 
     pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Self>, StorageError> {
         let path = directory.join(FILE);
-        let bytes = read_whole(disk, &path, BYTES_MAX)
-            .map_err(StorageError::io("cannot read", &path))?;
+        let bytes =
+            read_whole(disk, &path, BYTES_MAX).map_err(StorageError::io("cannot read", &path))?;
         Ok(bytes.and_then(|bytes| Self::decode(&bytes)))
     }
 

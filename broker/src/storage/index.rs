@@ -77,9 +77,10 @@ impl Index {
         }
         if self.unindexed >= interval {
             self.offsets.push(OffsetEntry { relative, position });
-            if let Some(max) = self.max.filter(|max| {
-                self.times.last().is_none_or(|last| max.timestamp > last.timestamp)
-            }) {
+            if let Some(max) = self
+                .max
+                .filter(|max| self.times.last().is_none_or(|last| max.timestamp > last.timestamp))
+            {
                 self.times.push(max);
             }
             self.unindexed = 0;
@@ -154,8 +155,7 @@ impl Index {
         }
         let mut fields = Fields(envelope::open(TIME_MAGIC, VERSION, times)?);
         while !fields.is_empty() {
-            let entry =
-                TimeEntry { timestamp: Timestamp(fields.i64()?), relative: fields.u32()? };
+            let entry = TimeEntry { timestamp: Timestamp(fields.i64()?), relative: fields.u32()? };
             match index.max {
                 None => index.max = Some(entry),
                 Some(_) => index.times.push(entry),
@@ -205,8 +205,7 @@ mod tests {
     #[test]
     fn files_are_read_back_and_zeroed_tails_refused() {
         let index = index();
-        let sealed =
-            Sealed { log_bytes: 100_000, offsets: 1000, first_timestamp: Timestamp(0) };
+        let sealed = Sealed { log_bytes: 100_000, offsets: 1000, first_timestamp: Timestamp(0) };
         let (offsets, times) = index.encode(sealed);
         let (back, also_sealed) = Index::decode(&offsets, &times).unwrap();
         assert_eq!(also_sealed, sealed);

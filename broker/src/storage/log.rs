@@ -76,6 +76,8 @@ pub struct Log {
     unsealed: Vec<Arc<Segment>>,
     /// Producer state to be written with the next flush.
     snapshot: Option<(Offset, Vec<u8>)>,
+    /// The producer state on disk is as of this offset: batches below may be removed.
+    snapshot_at: Offset,
     /// The directory has entries that are not durable.
     entries_dirty: bool,
     /// The checkpoint on disk says "clean".
@@ -99,6 +101,10 @@ pub(super) struct Opened {
     pub(super) start: Offset,
     pub(super) end: Offset,
     pub(super) marked_clean: bool,
+    /// Where the producer state on disk ends.
+    pub(super) snapshot_at: Offset,
+    /// Producer state as of the end, if that is further.
+    pub(super) snapshot: Option<Vec<u8>>,
 }
 
 impl Log {
@@ -123,7 +129,8 @@ impl Log {
             end: opened.end,
             durable_end: opened.end,
             unsealed: opened.unsealed,
-            snapshot: None,
+            snapshot: opened.snapshot.map(|content| (opened.end, content)),
+            snapshot_at: opened.snapshot_at,
             entries_dirty: false,
             marked_clean: opened.marked_clean,
             poisoned: false,
@@ -229,7 +236,8 @@ impl Log {
             let step = active.allocated.clamp(ALLOCATION_STEP_MIN, ALLOCATION_STEP_MAX);
             let wanted = (active.allocated + step).min(active.segment.capacity()).max(needed);
             let file = &active.segment.file;
-            file.allocate(wanted).map_err(StorageError::io("cannot extend", &active.segment.path))?;
+            file.allocate(wanted)
+                .map_err(StorageError::io("cannot extend", &active.segment.path))?;
             active.allocated = wanted;
         }
         let prefix = patched_prefix(header, base_offset.0, leader_epoch.0);
@@ -275,13 +283,14 @@ impl Log {
             }
             Ok(())
         };
-        create().map_err(StorageError::io("cannot create", &self.directory))
+        create().map_err(StorageError::io("cannot create", &self.directory))?;
+        Checkpoint { durable_end: self.end, log_start: self.start, ..Checkpoint::default() }
+            .write(&*self.disk, &self.directory)
     }
 
     /// The marker goes before the first append after a start: from here on a crash is unclean.
     fn unmark_clean(&mut self) -> Result<(), StorageError> {
-        let mut checkpoint =
-            Checkpoint::read(&*self.disk, &self.directory)?.unwrap_or_default();
+        let mut checkpoint = Checkpoint::read(&*self.disk, &self.directory)?.unwrap_or_default();
         checkpoint.clean = false;
         checkpoint.write(&*self.disk, &self.directory)?;
         self.marked_clean = false;
@@ -349,6 +358,7 @@ impl Log {
         match result {
             Ok(flushed) => {
                 self.durable_end = self.durable_end.max(flushed.upto);
+                self.snapshot_at = self.snapshot_at.max(flushed.snapshot_at);
                 Ok(self.durable_end)
             }
             Err(error) => {
@@ -425,14 +435,26 @@ impl Log {
     fn remove_below(&mut self, start: Offset) -> Result<(), StorageError> {
         let segments = self.segments.load_full();
         let full = segments.len() - usize::from(self.active.is_some());
-        let gone =
-            segments.iter().take(full).take_while(|segment| segment.next_offset() <= start).count();
+        let below = |end: Offset| {
+            segments.iter().take(full).take_while(move |segment| segment.next_offset() <= end)
+        };
+        if below(start).count() == 0 {
+            return Ok(());
+        }
+        // What a producer wrote last may be in a segment on its way out: the state on disk must
+        // know it first, or a crash would bring back an older state. One that runs ahead of what
+        // is durable must not be written; its segments stay for the next time.
+        if let Some((at, content)) = self.snapshot.take_if(|(at, _)| *at <= self.durable_end) {
+            write_snapshot(&*self.disk, &self.directory, at, &content)?;
+            self.snapshot_at = self.snapshot_at.max(at);
+        }
+        let gone = below(start.min(self.snapshot_at)).count();
         if gone == 0 {
             return Ok(());
         }
         let (removed, kept) = segments.split_at(gone);
         self.segments.store(Arc::new(kept.to_vec()));
-        self.unsealed.retain(|segment| segment.base >= start);
+        self.unsealed.retain(|segment| kept.iter().any(|other| other.base == segment.base));
         for segment in removed {
             // The log goes first: index files alone mean nothing.
             for suffix in [super::segment::LOG_SUFFIX, "index", "timeindex"] {
@@ -514,6 +536,7 @@ pub struct FlushTicket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flushed {
     upto: Offset,
+    snapshot_at: Offset,
 }
 
 impl FlushTicket {
@@ -542,7 +565,8 @@ impl FlushTicket {
             let durable_end = checkpoint.durable_end.min(sealed_end);
             Checkpoint { durable_end, ..checkpoint.clone() }.write(&*self.disk, &self.directory)?;
         }
-        Ok(Flushed { upto: self.upto })
+        let snapshot_at = self.snapshot.map_or(Offset::ZERO, |(at, _)| at);
+        Ok(Flushed { upto: self.upto, snapshot_at })
     }
 }
 

@@ -20,6 +20,8 @@ mod producers;
 mod reader;
 mod recovery;
 mod segment;
+#[cfg(test)]
+mod tests;
 
 pub use epochs::EpochCache;
 pub use error::{ReadError, StorageError};

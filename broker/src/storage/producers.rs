@@ -52,7 +52,9 @@ pub enum ProducerError {
         expected: i32,
     },
     /// A later instance of the producer has written.
-    #[error("producer {producer_id} has epoch {epoch}, a newer instance with epoch {current} wrote")]
+    #[error(
+        "producer {producer_id} has epoch {epoch}, a newer instance with epoch {current} wrote"
+    )]
     InvalidProducerEpoch {
         /// The producer.
         producer_id: i64,
@@ -139,7 +141,11 @@ impl ProducerTable {
         }
         let expected =
             producer.batches.back().map_or(0, |span| increment_sequence(span.last_sequence, 1));
-        if batch.base_sequence == expected { Ok(Sequence::Append) } else { Err(out_of_order(expected)) }
+        if batch.base_sequence == expected {
+            Ok(Sequence::Append)
+        } else {
+            Err(out_of_order(expected))
+        }
     }
 
     /// Notes that `batch` is in the log at `base_offset`.

@@ -63,7 +63,7 @@ impl Log {
         options: LogOptions,
         now: Timestamp,
     ) -> Result<Recovered, StorageError> {
-        let checkpoint = Checkpoint::read(&*disk, &directory)?.unwrap_or_default();
+        let checkpoint = Checkpoint::read(&*disk, &directory)?;
         let names = if disk.exists(&directory) {
             disk.list(&directory).map_err(StorageError::io("cannot list", &directory))?
         } else {
@@ -71,23 +71,32 @@ impl Log {
         };
         let bases: Vec<Offset> =
             names.iter().filter_map(|name| base_of(name, LOG_SUFFIX)).collect();
+        // A log has a checkpoint from its first append on. One that is gone was damaged: what there
+        // is of segments then tells where the log begins, and nothing vouches for its end.
+        let checkpoint = checkpoint.unwrap_or_else(|| Checkpoint {
+            log_start: bases.first().copied().unwrap_or_default(),
+            ..Checkpoint::default()
+        });
         let mut recovery = Recovery {
             disk: &*disk,
             directory: &directory,
             options,
-            expected: bases.first().copied().unwrap_or(checkpoint.log_start),
+            expected: checkpoint.log_start,
             epochs: checkpoint.epochs.clone(),
             checkpoint,
+            last_epoch: None,
             report: RecoveryReport::default(),
             segments: Vec::new(),
             unsealed: Vec::new(),
             cut: false,
         };
         recovery.report.clean = recovery.checkpoint.clean || bases.is_empty();
-        recovery.open_segments(&bases)?;
+        let snapshots = recovery.snapshots(&names)?;
+        let known_upto = snapshots.first().map_or(Offset::ZERO, |(at, _)| *at);
+        recovery.open_segments(&bases, known_upto)?;
         let end = recovery.expected;
         recovery.epochs.truncate_from_end(end);
-        let producers = recovery.producers(&names, end, now)?;
+        let (producers, snapshot_at) = recovery.producers(snapshots, end, now)?;
         let start = recovery.checkpoint.log_start.min(end);
         let start = recovery.segments.first().map_or(start, |first| start.max(first.base));
         let Recovery { checkpoint, epochs, report, segments, unsealed, .. } = recovery;
@@ -99,6 +108,8 @@ impl Log {
             start,
             end,
             marked_clean: checkpoint.clean,
+            snapshot_at,
+            snapshot: (snapshot_at < end).then(|| producers.encode()),
         };
         let log = Log::assemble(disk, directory, options, opened);
         Ok(Recovered { log, producers, epochs, report })
@@ -113,6 +124,8 @@ struct Recovery<'a> {
     /// Where the next batch must begin.
     expected: Offset,
     epochs: EpochCache,
+    /// The epoch of the batch before: the next one's must not be lower.
+    last_epoch: Option<LeaderEpoch>,
     report: RecoveryReport,
     segments: Vec<Arc<Segment>>,
     unsealed: Vec<Arc<Segment>>,
@@ -121,7 +134,21 @@ struct Recovery<'a> {
 }
 
 impl Recovery<'_> {
-    fn open_segments(&mut self, bases: &[Offset]) -> Result<(), StorageError> {
+    fn open_segments(
+        &mut self,
+        bases: &[Offset],
+        producers_known_upto: Offset,
+    ) -> Result<(), StorageError> {
+        // Removals are not synced one by one: a crash may bring back any of the segments below the
+        // log start, and leave gaps between them. Those the producer state on disk does not cover
+        // were never removed, and are still needed to rebuild it.
+        let log_start = self.checkpoint.log_start.min(producers_known_upto);
+        let first = bases.partition_point(|base| *base <= log_start).saturating_sub(1);
+        let (below, bases) = bases.split_at(first);
+        for base in below {
+            self.remove_segment(*base)?;
+        }
+        self.expected = bases.first().map_or(log_start, |first| log_start.min(*first));
         for base in bases {
             if self.cut || (*base != self.expected && *base >= self.checkpoint.durable_end) {
                 // Behind a torn tail, or begun after bytes that never reached the disk.
@@ -133,13 +160,18 @@ impl Recovery<'_> {
                 return Err(self.corrupt(*base, 0, "the segment before it does not lead up to it"));
             }
             let segment = self.open_segment(*base)?;
-            if segment.end() == 0 {
-                // Allocated for a batch that was never written.
+            if segment.end() == 0 || segment.next_offset() <= log_start {
+                // Allocated for a batch that was never written, or all gone below the log start.
                 self.remove_segment(*base)?;
+                self.expected = self.expected.max(log_start);
             } else {
                 self.expected = segment.next_offset();
                 self.segments.push(Arc::new(segment));
             }
+        }
+        if self.expected < self.checkpoint.durable_end {
+            let base = self.segments.last().map_or(log_start, |segment| segment.base);
+            return Err(self.corrupt(base, 0, "durable batches are missing at the end of the log"));
         }
         // Scanned segments are completed by the first flush; what was found in them is durable
         // first, because readers will see it.
@@ -171,11 +203,19 @@ impl Recovery<'_> {
             self.disk.open(&path, Create::Never).map_err(StorageError::io("cannot open", &path))?;
         let length = file.len().map_err(StorageError::io("cannot read", &path))?;
         drop(file);
-        let segment =
-            Segment::open(self.disk, self.directory, base, length, Create::Never)?;
+        let segment = Segment::open(self.disk, self.directory, base, length, Create::Never)?;
         match self.read_index(&path)? {
             Some((index, sealed)) if sealed.log_bytes == length => {
                 segment.trust(index, sealed);
+                if segment.next_offset() > self.checkpoint.durable_end {
+                    // Sealed, but the checkpoint that knows its epochs was not written any more.
+                    segment.walk(0, segment.end(), |located| {
+                        let epoch = LeaderEpoch(located.header.partition_leader_epoch);
+                        self.epochs.assign(epoch, Offset(located.header.base_offset));
+                        false
+                    })?;
+                }
+                self.last_epoch = self.epochs.epoch_at(segment.next_offset().plus(-1));
                 Ok(segment)
             }
             _ => {
@@ -206,9 +246,7 @@ impl Recovery<'_> {
         for suffix in ["index", "timeindex"] {
             let path = segment.path.with_extension(suffix);
             if self.disk.exists(&path) {
-                self.disk
-                    .remove_file(&path)
-                    .map_err(StorageError::io("cannot remove", &path))?;
+                self.disk.remove_file(&path).map_err(StorageError::io("cannot remove", &path))?;
             }
         }
         let bytes = segment.slice(0, length);
@@ -216,9 +254,11 @@ impl Recovery<'_> {
         let mut position = 0usize;
         let failure = loop {
             let rest = bytes.get(position..).unwrap_or_default();
-            match check(rest, expected, self.epochs.latest()) {
+            match check(rest, expected, self.last_epoch) {
                 Ok(Some(header)) => {
-                    self.epochs.assign(LeaderEpoch(header.partition_leader_epoch), expected);
+                    let epoch = LeaderEpoch(header.partition_leader_epoch);
+                    self.last_epoch = Some(epoch);
+                    self.epochs.assign(epoch, expected);
                     segment.publish(&header, expected, self.options.index_interval_bytes);
                     expected = segment.next_offset();
                     position += header.total_len();
@@ -235,8 +275,6 @@ impl Recovery<'_> {
             }
             self.report.bytes_cut += length - position;
             self.cut = true;
-        } else if expected < self.checkpoint.durable_end && self.is_last(segment.base, expected) {
-            return Err(self.corrupt(segment.base, position, "batches are missing at the end"));
         }
         // Cuts the torn tail and the allocated rest; no reader has seen either.
         if position < length {
@@ -248,47 +286,40 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Whether no other segment goes on at `end`.
-    fn is_last(&self, base: Offset, end: Offset) -> bool {
-        base != end && !self.disk.exists(&self.directory.join(file_name(end, LOG_SUFFIX)))
-    }
-
     fn remove_segment(&mut self, base: Offset) -> Result<(), StorageError> {
         for suffix in [LOG_SUFFIX, "index", "timeindex"] {
             let path = self.directory.join(file_name(base, suffix));
             if self.disk.exists(&path) {
-                self.disk
-                    .remove_file(&path)
-                    .map_err(StorageError::io("cannot remove", &path))?;
+                self.disk.remove_file(&path).map_err(StorageError::io("cannot remove", &path))?;
             }
         }
         Ok(())
     }
 
-    /// The newest snapshot that holds, and the batches behind it.
-    fn producers(
-        &self,
-        names: &[String],
-        end: Offset,
-        now: Timestamp,
-    ) -> Result<ProducerTable, StorageError> {
-        let mut snapshots: Vec<Offset> =
-            names.iter().filter_map(|name| base_of(name, SNAPSHOT_SUFFIX)).collect();
-        snapshots.sort();
-        let mut table = ProducerTable::default();
-        let mut from = Offset::ZERO;
-        for at in snapshots.into_iter().rev() {
+    /// The snapshots that are whole, the newest first.
+    fn snapshots(&self, names: &[String]) -> Result<Vec<(Offset, ProducerTable)>, StorageError> {
+        let mut snapshots = Vec::new();
+        for at in names.iter().filter_map(|name| base_of(name, SNAPSHOT_SUFFIX)) {
             let path = self.directory.join(file_name(at, SNAPSHOT_SUFFIX));
             let bytes = read_whole(self.disk, &path, SIDE_FILE_BYTES_MAX)
                 .map_err(StorageError::io("cannot read", &path))?;
-            // One from beyond the end belongs to batches that were cut.
-            if let Some(found) =
-                bytes.filter(|_| at <= end).and_then(|bytes| ProducerTable::decode(&bytes))
-            {
-                (table, from) = (found, at);
-                break;
-            }
+            snapshots.extend(
+                bytes.and_then(|bytes| ProducerTable::decode(&bytes)).map(|table| (at, table)),
+            );
         }
+        snapshots.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+        Ok(snapshots)
+    }
+
+    /// The newest snapshot that is not beyond the end, brought up to it; also where it ends.
+    fn producers(
+        &self,
+        snapshots: Vec<(Offset, ProducerTable)>,
+        end: Offset,
+        now: Timestamp,
+    ) -> Result<(ProducerTable, Offset), StorageError> {
+        let (from, mut table) =
+            snapshots.into_iter().find(|(at, _)| *at <= end).unwrap_or_default();
         for segment in self.segments.iter().filter(|segment| segment.next_offset() > from) {
             segment.walk(0, segment.end(), |located| {
                 let base = Offset(located.header.base_offset);
@@ -298,7 +329,7 @@ impl Recovery<'_> {
                 false
             })?;
         }
-        Ok(table)
+        Ok((table, from))
     }
 
     fn corrupt(&self, base: Offset, position: u64, reason: &str) -> StorageError {

@@ -1,0 +1,90 @@
+//! What every [`Disk`] must do, run on the real and the simulated one.
+
+use std::io::{ErrorKind, IoSlice};
+use std::path::Path;
+
+use super::disk::{Create, Disk, read_whole, write_atomically};
+use super::disk_real::RealDisk;
+use super::disk_sim::SimDisk;
+
+fn contract(disk: &dyn Disk, root: &Path) {
+    let directory = root.join("a/b");
+    disk.create_dir_all(&directory).unwrap();
+    disk.create_dir_all(&directory).unwrap();
+    let path = directory.join("file");
+    assert_eq!(disk.open(&path, Create::Never).unwrap_err().kind(), ErrorKind::NotFound);
+
+    let file = disk.open(&path, Create::IfMissing).unwrap();
+    assert!(file.is_empty().unwrap());
+    let mapping = file.map(1 << 20).unwrap();
+    file.allocate(8192).unwrap();
+    assert_eq!(file.len().unwrap(), 8192);
+    file.write_at(&[IoSlice::new(b"head"), IoSlice::new(b""), IoSlice::new(b"tail")], 10).unwrap();
+    assert_eq!(mapping.slice(10, 18), b"headtail"[..], "a write is visible in the mapping at once");
+    let mut buffer = [9; 12];
+    assert_eq!(file.read_at(&mut buffer, 8).unwrap(), 12);
+    assert_eq!(&buffer, b"\0\0headtail\0\0");
+    assert_eq!(file.read_at(&mut buffer, 8190).unwrap(), 2);
+    assert_eq!(file.read_at(&mut buffer, 9000).unwrap(), 0);
+    file.sync_data().unwrap();
+    file.set_len(14).unwrap();
+    assert_eq!(file.len().unwrap(), 14);
+
+    let slice = mapping.slice(10, 14);
+    disk.sync_dir(&directory).unwrap();
+    write_atomically(disk, &directory.join("small.v"), b"one").unwrap();
+    write_atomically(disk, &directory.join("small.v"), b"two").unwrap();
+    assert_eq!(read_whole(disk, &directory.join("small.v"), 99).unwrap().unwrap(), b"two");
+    assert_eq!(read_whole(disk, &directory.join("small.v"), 2).unwrap(), None, "over the limit");
+    assert_eq!(read_whole(disk, &directory.join("none"), 9).unwrap(), None);
+    assert_eq!(disk.list(&directory).unwrap(), ["file", "small.v"]);
+
+    disk.remove_file(&path).unwrap();
+    assert_eq!(slice, b"head"[..], "a slice outlives the file");
+    assert_eq!(disk.remove_file(&path).unwrap_err().kind(), ErrorKind::NotFound);
+    disk.rename(&directory, &root.join("a/c")).unwrap();
+    assert!(!disk.exists(&directory));
+    assert_eq!(disk.list(&root.join("a/c")).unwrap(), ["small.v"]);
+    disk.remove_dir_all(&root.join("a/c")).unwrap();
+    assert!(!disk.exists(&root.join("a/c")));
+    assert!(disk.space(root).unwrap().free > 0);
+}
+
+#[test]
+fn the_real_disk_keeps_the_contract() {
+    let root = tempfile::tempdir().unwrap();
+    contract(&RealDisk::new(), root.path());
+}
+
+#[test]
+fn the_simulated_disk_keeps_the_contract() {
+    contract(&SimDisk::new(), Path::new("/"));
+}
+
+#[test]
+fn a_locked_directory_is_not_locked_twice() {
+    let root = tempfile::tempdir().unwrap();
+    let disk = RealDisk::new();
+    let held = disk.lock(root.path()).unwrap();
+    assert_eq!(disk.lock(root.path()).unwrap_err().kind(), ErrorKind::WouldBlock);
+    drop(held);
+    disk.lock(root.path()).unwrap();
+}
+
+#[test]
+fn only_synced_bytes_are_sure_to_survive() {
+    let disk = SimDisk::new();
+    let path = Path::new("/file");
+    let file = disk.open(path, Create::IfMissing).unwrap();
+    file.write_at(&[IoSlice::new(&[1; 2048])], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    file.write_at(&[IoSlice::new(&[2; 2048])], 2048).unwrap();
+    let mut outcomes = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let content = read_whole(&disk.restart(seed), path, 9999).unwrap().unwrap();
+        assert_eq!(content[..2048], [1; 2048]);
+        outcomes.insert(content.iter().filter(|byte| **byte == 2).count());
+    }
+    assert!(outcomes.contains(&0) && outcomes.contains(&2048) && outcomes.len() > 3);
+}

@@ -1,0 +1,487 @@
+//! [`Disk`] in memory, which keeps what was written apart from what would survive a power cut.
+//!
+//! A crash is planned by operation count. It keeps what was synced, and of the rest what a seed
+//! says: whole writes, writes torn at 512 bytes, lengths, directory entries, in any combination a
+//! disk without barriers could leave. Operations can also be made to fail.
+
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::disk::{Create, DirLock, Disk, DiskFile, Mapping, Space};
+
+/// Writes are torn between sectors, never within.
+const SECTOR_BYTES: usize = 512;
+
+/// Size of the simulated file system.
+const DISK_BYTES: u64 = 1 << 40;
+
+/// What happens to a planned operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The power goes before it; it and everything after fails until [`SimDisk::restart`].
+    Crash,
+    /// It fails with EIO.
+    Io,
+    /// It fails with ENOSPC.
+    NoSpace,
+}
+
+/// A change of a file that no sync has made durable.
+#[derive(Clone, Debug)]
+enum Change {
+    Write { position: usize, bytes: Vec<u8> },
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+/// What is at a path.
+#[derive(Clone, Debug)]
+enum Entry {
+    Directory,
+    File(Arc<Mutex<Node>>),
+}
+
+/// A change of a directory that no sync has made durable.
+#[derive(Clone, Debug)]
+enum Link {
+    Add(PathBuf, Entry),
+    Remove(PathBuf),
+    Rename(PathBuf, PathBuf),
+}
+
+type Names = BTreeMap<PathBuf, Entry>;
+
+#[derive(Debug, Default)]
+struct World {
+    live: Names,
+    durable: Names,
+    pending: Vec<Link>,
+    operations: u64,
+    plan: Option<(u64, Fault)>,
+    crashed: bool,
+}
+
+/// A simulated disk; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct SimDisk {
+    world: Arc<Mutex<World>>,
+}
+
+/// A small generator of its own, so that a seed means the same for ever (splitmix64).
+#[derive(Clone, Debug)]
+pub struct SimRandom(u64);
+
+impl SimRandom {
+    /// The numbers that follow from `seed`.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.bits() % bound.max(1)
+    }
+}
+
+impl SimDisk {
+    /// An empty disk with a root directory.
+    #[must_use]
+    pub fn new() -> Self {
+        let disk = Self::default();
+        {
+            let mut world = disk.world.lock();
+            world.live.insert(PathBuf::from("/"), Entry::Directory);
+            world.durable.insert(PathBuf::from("/"), Entry::Directory);
+        }
+        disk
+    }
+
+    /// Operations that changed or synced something so far.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.world.lock().operations
+    }
+
+    /// Plans `fault` for the operation that many from now, 1 for the next.
+    pub fn plan(&self, in_operations: u64, fault: Fault) {
+        let mut world = self.world.lock();
+        world.plan = Some((world.operations + in_operations, fault));
+    }
+
+    /// Whether a planned crash has happened.
+    #[must_use]
+    pub fn has_crashed(&self) -> bool {
+        self.world.lock().crashed
+    }
+
+    /// The power comes back: what was durable is there, and of the rest what the seed says. Files
+    /// opened before are dead.
+    #[must_use]
+    pub fn restart(&self, seed: u64) -> Self {
+        let mut random = SimRandom::new(seed);
+        let world = self.world.lock();
+        let mut names = world.durable.clone();
+        for link in &world.pending {
+            if random.below(2) == 0 {
+                apply(&mut names, link);
+            }
+        }
+        let mut survived = Names::new();
+        for (path, entry) in &names {
+            let reachable =
+                path.ancestors().skip(1).all(|up| matches!(names.get(up), Some(Entry::Directory)));
+            if !reachable {
+                continue;
+            }
+            let entry = match entry {
+                Entry::Directory => Entry::Directory,
+                Entry::File(node) => {
+                    let content = node.lock().after_crash(&mut random);
+                    let node = Node { live: content.clone(), durable: content, pending: vec![] };
+                    Entry::File(Arc::new(Mutex::new(node)))
+                }
+            };
+            survived.insert(path.clone(), entry);
+        }
+        let restarted = World { live: survived.clone(), durable: survived, ..World::default() };
+        Self { world: Arc::new(Mutex::new(restarted)) }
+    }
+
+    /// Flips one bit of a file, as a failing disk would: durable, and unnoticed.
+    pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
+        if let Some(Entry::File(node)) = self.world.lock().live.get(path) {
+            let mut node = node.lock();
+            let node = &mut *node;
+            for content in [&mut node.live, &mut node.durable] {
+                if let Some(byte) = content.get_mut(byte) {
+                    *byte ^= 1 << (bit & 7);
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    fn apply(content: &mut Vec<u8>, change: &Change) {
+        match change {
+            Change::Write { position, bytes } => {
+                let end = position + bytes.len();
+                if content.len() < end {
+                    content.resize(end, 0);
+                }
+                if let Some(range) = content.get_mut(*position..end) {
+                    range.copy_from_slice(bytes);
+                }
+            }
+            Change::Length(length) => content.resize(*length, 0),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        Self::apply(&mut self.live, &change);
+        self.pending.push(change);
+    }
+
+    fn after_crash(&self, random: &mut SimRandom) -> Vec<u8> {
+        let mut content = self.durable.clone();
+        for change in &self.pending {
+            match (random.below(3), change) {
+                (0, _) => {}
+                (1, Change::Write { position, bytes }) => {
+                    // Torn: each sector on its own.
+                    let mut at = 0;
+                    while at < bytes.len() {
+                        let end = ((position + at) / SECTOR_BYTES + 1) * SECTOR_BYTES - position;
+                        let end = end.min(bytes.len());
+                        if random.below(2) == 0 {
+                            let sector = bytes.get(at..end).unwrap_or_default().to_vec();
+                            let write = Change::Write { position: position + at, bytes: sector };
+                            Self::apply(&mut content, &write);
+                        }
+                        at = end;
+                    }
+                }
+                (_, change) => Self::apply(&mut content, change),
+            }
+        }
+        content
+    }
+}
+
+fn apply(names: &mut Names, link: &Link) {
+    match link {
+        Link::Add(path, entry) => {
+            names.insert(path.clone(), entry.clone());
+        }
+        Link::Remove(path) => names.retain(|known, _| !known.starts_with(path)),
+        Link::Rename(from, to) => {
+            let moved: Vec<(PathBuf, Entry)> = names
+                .iter()
+                .filter(|(path, _)| path.starts_with(from))
+                .map(|(path, entry)| (path.clone(), entry.clone()))
+                .collect();
+            if moved.is_empty() {
+                return;
+            }
+            names.retain(|known, _| !known.starts_with(from) && !known.starts_with(to));
+            for (path, entry) in moved {
+                let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
+                let path = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
+                names.insert(path, entry);
+            }
+        }
+    }
+}
+
+impl World {
+    /// Counts an operation and lets its planned fault happen.
+    fn step(&mut self) -> io::Result<()> {
+        if self.crashed {
+            return Err(io::Error::other("the simulated machine is down"));
+        }
+        self.operations += 1;
+        match self.plan {
+            Some((at, fault)) if at == self.operations => {
+                self.plan = None;
+                match fault {
+                    Fault::Crash => {
+                        self.crashed = true;
+                        Err(io::Error::other("the simulated power went"))
+                    }
+                    Fault::Io => Err(io::Error::from_raw_os_error(5)),
+                    Fault::NoSpace => Err(io::ErrorKind::StorageFull.into()),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn link(&mut self, link: Link) {
+        apply(&mut self.live, &link);
+        self.pending.push(link);
+    }
+
+    fn parent_exists(&self, path: &Path) -> io::Result<()> {
+        match path.parent().and_then(|parent| self.live.get(parent)) {
+            Some(Entry::Directory) => Ok(()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+}
+
+impl Link {
+    fn is_in(&self, directory: &Path) -> bool {
+        let path = match self {
+            Self::Add(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
+        };
+        path.parent() == Some(directory)
+    }
+}
+
+impl Disk for SimDisk {
+    fn open(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.world.lock();
+        let node = match world.live.get(path) {
+            Some(Entry::File(node)) => node.clone(),
+            Some(Entry::Directory) => return Err(io::ErrorKind::IsADirectory.into()),
+            None if create == Create::Never => return Err(io::ErrorKind::NotFound.into()),
+            None => {
+                world.step()?;
+                world.parent_exists(path)?;
+                let node = Arc::new(Mutex::new(Node::default()));
+                world.link(Link::Add(path.to_owned(), Entry::File(node.clone())));
+                node
+            }
+        };
+        Ok(Arc::new(SimFile { world: self.world.clone(), node }))
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.step()?;
+        let mut missing: Vec<PathBuf> = path
+            .ancestors()
+            .filter(|up| !world.live.contains_key(*up))
+            .map(Path::to_owned)
+            .collect();
+        missing.reverse();
+        for directory in missing {
+            world.link(Link::Add(directory, Entry::Directory));
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.step()?;
+        if !world.live.contains_key(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        world.parent_exists(to)?;
+        world.link(Link::Rename(from.to_owned(), to.to_owned()));
+        Ok(())
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.step()?;
+        match world.live.get(path) {
+            Some(Entry::File(_)) => {
+                world.link(Link::Remove(path.to_owned()));
+                Ok(())
+            }
+            Some(Entry::Directory) => Err(io::ErrorKind::IsADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.step()?;
+        if !world.live.contains_key(path) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        world.link(Link::Remove(path.to_owned()));
+        Ok(())
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<String>> {
+        let world = self.world.lock();
+        if !matches!(world.live.get(path), Some(Entry::Directory)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let names = world.live.keys().filter(|known| known.parent() == Some(path));
+        Ok(names.filter_map(|p| p.file_name()?.to_str().map(str::to_owned)).collect())
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.step()?;
+        let (done, left) = std::mem::take(&mut world.pending)
+            .into_iter()
+            .partition(|link: &Link| link.is_in(path));
+        world.pending = left;
+        let done: Vec<Link> = done;
+        for link in &done {
+            apply(&mut world.durable, link);
+        }
+        Ok(())
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        self.world.lock().live.contains_key(path)
+    }
+
+    fn space(&self, _path: &Path) -> io::Result<Space> {
+        Ok(Space { total: DISK_BYTES, free: DISK_BYTES })
+    }
+
+    fn lock(&self, _path: &Path) -> io::Result<Box<dyn DirLock>> {
+        Ok(Box::new(SimLock))
+    }
+}
+
+#[derive(Debug)]
+struct SimLock;
+
+impl DirLock for SimLock {}
+
+#[derive(Debug)]
+struct SimFile {
+    world: Arc<Mutex<World>>,
+    node: Arc<Mutex<Node>>,
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+impl DiskFile for SimFile {
+    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
+        self.world.lock().step()?;
+        let bytes = parts.iter().flat_map(|part| part.iter().copied()).collect();
+        self.node.lock().change(Change::Write { position: to_usize(position), bytes });
+        Ok(())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let node = self.node.lock();
+        let rest = node.live.get(to_usize(position)..).unwrap_or_default();
+        let count = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
+            to.copy_from_slice(from);
+        }
+        Ok(count)
+    }
+
+    fn allocate(&self, length: u64) -> io::Result<()> {
+        self.world.lock().step()?;
+        let mut node = self.node.lock();
+        if node.live.len() < to_usize(length) {
+            node.change(Change::Length(to_usize(length)));
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, length: u64) -> io::Result<()> {
+        self.world.lock().step()?;
+        self.node.lock().change(Change::Length(to_usize(length)));
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(u64::try_from(self.node.lock().live.len()).unwrap_or(u64::MAX))
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.world.lock().step()?;
+        let mut node = self.node.lock();
+        node.pending.clear();
+        node.durable = node.live.clone();
+        Ok(())
+    }
+
+    fn map(&self, length: u64) -> io::Result<Arc<dyn Mapping>> {
+        Ok(Arc::new(SimMapping { node: self.node.clone(), length }))
+    }
+}
+
+/// Slices are copies: bytes below what was written never change.
+#[derive(Debug)]
+struct SimMapping {
+    node: Arc<Mutex<Node>>,
+    length: u64,
+}
+
+impl Mapping for SimMapping {
+    fn slice(&self, from: u64, to: u64) -> Bytes {
+        let node = self.node.lock();
+        let bytes = node.live.get(to_usize(from)..to_usize(to)).unwrap_or_default();
+        Bytes::copy_from_slice(bytes)
+    }
+
+    fn len(&self) -> u64 {
+        self.length
+    }
+}

@@ -5,7 +5,7 @@
 //! other way: no new requests, then everything appended is synced and marked clean.
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +13,15 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::base::disk::Disk;
+use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
 use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
 use crate::base::{Clock, SystemClock};
-use crate::config::BrokerConfig;
-use crate::controller::Controller;
+use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::{Controller, ControllerOptions, Registration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
-use crate::metadata::ImageCell;
+use crate::metadata::{Random as _, SystemRandom};
+use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directory};
 use crate::replication::Partitions;
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
@@ -98,6 +99,8 @@ pub struct Broker {
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     housekeeper: Housekeeper,
+    /// Held to the last: another process may open the directory once it is gone.
+    _lock: Box<dyn DirLock>,
 }
 
 impl Broker {
@@ -114,21 +117,21 @@ impl Broker {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let runtime = build_runtime(&config)?;
 
-        let opened = runtime.block_on(open_controller(&config, &disk, &clock, &addresses))?;
-        let OpenedController { controller, images, identity } = opened;
-        let partitions = Arc::new(Partitions::new(
-            identity.node_id,
-            disk,
-            PathBuf::from(config.data_dir()),
-            clock.clone(),
-        ));
-        let recovered = partitions.recover(&images.load());
+        let directory = PathBuf::from(config.data_dir());
+        let data = open_data(&config, &disk, &directory)?;
+        let OpenData { identity, config, controller, lock } = data;
+        runtime
+            .block_on(controller.register_broker(registration(&config, &identity, &addresses)))
+            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+        let partitions =
+            Arc::new(Partitions::new(identity.node_id, disk, directory.clone(), clock.clone()));
+        let recovered = partitions.recover(&controller.images().load());
         controller.subscribe(partitions.clone());
 
         let node = Arc::new(Node {
             config: config.clone(),
             clock: clock.clone(),
-            images,
+            images: controller.images(),
             controller: Arc::new(controller),
             partitions: partitions.clone(),
             fetch_sessions: FetchSessions::default(),
@@ -140,8 +143,8 @@ impl Broker {
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
             node_id: identity.node_id.0,
-            data_dir: PathBuf::from(config.data_dir()),
-            topics: node.images.load().topics().count(),
+            data_dir: directory,
+            topics: node.images.load().topic_count(),
             partitions: recovered.partitions,
             recovered: recovered.scanned,
             cut_bytes: recovered.cut_bytes,
@@ -154,7 +157,15 @@ impl Broker {
             partitions = summary.partitions,
             "broker started"
         );
-        Ok(Self { addresses, summary, node, stop, runtime: Some(runtime), housekeeper })
+        Ok(Self {
+            addresses,
+            summary,
+            node,
+            stop,
+            runtime: Some(runtime),
+            housekeeper,
+            _lock: lock,
+        })
     }
 
     /// Where it listens.
@@ -178,6 +189,84 @@ impl Broker {
         }
         self.node.partitions.close();
         info!("broker stopped");
+    }
+}
+
+/// An opened data directory.
+struct OpenData {
+    identity: Identity,
+    config: Arc<BrokerConfig>,
+    controller: Controller,
+    lock: Box<dyn DirLock>,
+}
+
+/// Makes sure the data directory is ours and ours alone, and replays its metadata.
+fn open_data(
+    config: &Arc<BrokerConfig>,
+    disk: &Arc<dyn Disk>,
+    directory: &Path,
+) -> Result<OpenData, StartError> {
+    let refused = |message: String| StartError::new(StartErrorKind::DataDirectory, message);
+    let mut random = SystemRandom;
+    let identity = open_data_directory(&**disk, directory, config, &mut random)
+        .map_err(|error| refused(error.to_string()))?;
+    let lock = disk.lock(directory).map_err(|error| {
+        refused(if error.kind() == std::io::ErrorKind::WouldBlock {
+            format!(
+                "data directory {} is in use by another broker; stop it or choose another with \
+                 --data",
+                directory.display()
+            )
+        } else {
+            format!("cannot lock data directory {}: {error}", directory.display())
+        })
+    })?;
+    let config = Arc::new(BrokerConfig::clone(config).with_node_id(identity.node_id.0));
+    let options = LocalLogOptions {
+        disk: disk.clone(),
+        data_directory: directory.to_owned(),
+        cluster_id: identity.cluster_id,
+        snapshot_after_bytes: config.metadata_log_max_record_bytes_between_snapshots,
+    };
+    let (log, recovered, torn) =
+        LocalMetadataLog::open(&options).map_err(|error| refused(error.to_string()))?;
+    if let Some(torn) = torn {
+        info!(bytes = torn.bytes, "cut a torn tail of the metadata log");
+    }
+    let controller = Controller::start(ControllerOptions {
+        cluster_id: identity.cluster_id,
+        config: config.clone(),
+        log: Box::new(log),
+        recovered,
+        random: Box::new(SystemRandom),
+    })
+    .map_err(|error| refused(error.to_string()))?;
+    Ok(OpenData { identity, config, controller, lock })
+}
+
+fn registration(
+    config: &BrokerConfig,
+    identity: &Identity,
+    addresses: &[SocketAddr],
+) -> Registration {
+    let listeners = if config.advertised_listeners.is_empty() {
+        addresses
+            .iter()
+            .map(|address| Endpoint {
+                name: "PLAINTEXT".to_owned(),
+                host: address.ip().to_string(),
+                port: address.port(),
+            })
+            .collect()
+    } else {
+        config.advertised_listeners.clone()
+    };
+    Registration {
+        id: identity.node_id,
+        incarnation: SystemRandom.next_uuid(),
+        storage_ids: vec![identity.storage_id],
+        listeners,
+        rack: (!config.broker_rack.is_empty()).then(|| config.broker_rack.clone()),
     }
 }
 

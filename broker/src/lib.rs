@@ -5,8 +5,14 @@
 //! `quorum` → `handlers` → `server` → `broker`.
 
 pub mod base;
+mod broker;
 pub mod config;
 pub mod controller;
+mod handlers;
 pub mod metadata;
 pub mod quorum;
+pub mod replication;
+mod server;
 pub mod storage;
+
+pub use broker::{Broker, StartError, StartErrorKind, Summary};

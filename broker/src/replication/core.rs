@@ -119,7 +119,7 @@ pub enum EpochMismatch {
 ///
 /// # Errors
 /// The mismatch.
-pub fn check_epoch(
+pub(super) fn check_epoch(
     given: LeaderEpoch,
     current: Option<LeaderEpoch>,
 ) -> Result<LeaderEpoch, EpochMismatch> {

@@ -12,7 +12,7 @@ mod request;
 mod shell;
 mod subscriber;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod topics;
 
 pub use decide::{Decision, decide};
@@ -23,3 +23,4 @@ pub use request::{
 };
 pub use shell::{Controller, ControllerError, ControllerOptions};
 pub use subscriber::ImageSubscriber;
+pub(crate) use topics::check_name;

@@ -9,7 +9,7 @@ use sawlog_protocol::Uuid;
 use super::*;
 use crate::base::BrokerId;
 use crate::base::disk_real::RealDisk;
-use crate::config::{BrokerConfig, Sources};
+use crate::config::{BrokerConfig, Endpoint, Sources};
 use crate::metadata::{Image, MetadataOffset, Random, Record, SeededRandom};
 use crate::quorum::{
     Entry, LocalLogOptions, LocalMetadataLog, LogError, MetadataLog, Recovered, Snapshot,
@@ -88,12 +88,25 @@ impl Cluster {
     }
 }
 
+/// A cluster of `brokers` with `topics`, as broker 1 sees it.
+pub(crate) fn sample(brokers: i32, settings: &[(&str, &str)], topics: &[&str]) -> Arc<Image> {
+    let mut cluster = Cluster::of(brokers, settings);
+    for topic in topics {
+        cluster.create_one(named(topic)).unwrap();
+    }
+    Arc::new(cluster.image)
+}
+
 fn registration(id: i32) -> Registration {
     Registration {
         id: BrokerId(id),
         incarnation: Uuid([7; 16]),
         storage_ids: vec![Uuid([8; 16])],
-        listeners: vec![],
+        listeners: vec![Endpoint {
+            name: "PLAINTEXT".to_owned(),
+            host: format!("broker-{id}.example"),
+            port: 9092,
+        }],
         rack: None,
     }
 }

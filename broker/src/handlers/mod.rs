@@ -21,15 +21,25 @@ use crate::controller::Controller;
 use crate::metadata::ImageCell;
 use crate::replication::{EpochMismatch, Partitions};
 
+mod admin;
+mod alter_configs;
 mod api_versions;
+mod create_partitions;
+mod create_topics;
 mod delete_records;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_topic_partitions;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod list_offsets;
+mod metadata;
 mod offset_for_leader_epoch;
 mod produce;
 
@@ -253,17 +263,17 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::OffsetForLeaderEpoch => answer_now!(call, offset_for_leader_epoch),
         ApiKey::DescribeProducers => answer_now!(call, describe_producers),
         ApiKey::ListOffsets => answer_later!(call, list_offsets),
-        ApiKey::Metadata => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
+        ApiKey::Metadata => answer_later!(call, metadata),
         ApiKey::InitProducerId => answer_later!(call, init_producer_id),
-        ApiKey::CreateTopics => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
-        ApiKey::DeleteTopics => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
-        ApiKey::CreatePartitions => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
+        ApiKey::CreateTopics => answer_later!(call, create_topics),
+        ApiKey::DeleteTopics => answer_later!(call, delete_topics),
+        ApiKey::CreatePartitions => answer_later!(call, create_partitions),
         ApiKey::DeleteRecords => answer_later!(call, delete_records),
-        ApiKey::DescribeConfigs => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
-        ApiKey::AlterConfigs => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
-        ApiKey::IncrementalAlterConfigs => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
-        ApiKey::DescribeCluster => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
-        ApiKey::DescribeTopicPartitions => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
+        ApiKey::DescribeConfigs => answer_later!(call, describe_configs),
+        ApiKey::AlterConfigs => answer_later!(call, alter_configs),
+        ApiKey::IncrementalAlterConfigs => answer_later!(call, incremental_alter_configs),
+        ApiKey::DescribeCluster => answer_later!(call, describe_cluster),
+        ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
         ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
     }
 }

@@ -4,7 +4,7 @@
 //! appended to at a known position and synced; it never grows behind the caller's back.
 
 use std::io::{self, ErrorKind, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::disk::{Create, Disk, DiskFile, read_whole};
@@ -14,6 +14,24 @@ const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Suffix of a file being written. One that is found was never finished.
 pub(super) const TEMPORARY: &str = ".tmp";
+
+/// The log's file grows by this much at a time: blocks are assigned before they are written, so a
+/// full disk is noticed while nothing has happened yet.
+const ALLOCATED_BYTES: u64 = 64 * 1024;
+
+/// Makes a directory with its parents, durably.
+pub(super) fn create_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .take_while(|above| !above.as_os_str().is_empty() && !disk.exists(above))
+        .collect();
+    disk.create_dir_all(path)?;
+    for made in missing {
+        let above = made.parent().filter(|above| !above.as_os_str().is_empty());
+        disk.sync_dir(above.map_or(PathBuf::from("."), Path::to_path_buf).as_path())?;
+    }
+    Ok(())
+}
 
 /// The whole file, or `None` if there is none.
 pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -32,11 +50,12 @@ pub(super) fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
-/// A file that is appended to.
+/// A file that is appended to. Behind its end there may be zeros.
 #[derive(Debug)]
 pub(super) struct AppendFile {
     file: Arc<dyn DiskFile>,
     length: u64,
+    allocated: u64,
 }
 
 impl AppendFile {
@@ -47,15 +66,33 @@ impl AppendFile {
             file.set_len(length)?;
             file.sync_data()?;
         }
-        Ok(Self { file, length })
+        Ok(Self { file, length, allocated: length })
+    }
+
+    /// Makes room for `bytes` more.
+    ///
+    /// # Errors
+    /// `StorageFull`, or the operating system's; the file is as it was.
+    pub(super) fn reserve(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let end = self.end_after(bytes);
+        if end > self.allocated {
+            let allocated = end.next_multiple_of(ALLOCATED_BYTES);
+            self.file.allocate(allocated)?;
+            self.allocated = allocated;
+        }
+        Ok(())
     }
 
     /// Appends and syncs. After an error the end of the file is not known: do not go on.
     pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_at(&[IoSlice::new(bytes)], self.length)?;
         self.file.sync_data()?;
-        self.length = self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.length = self.end_after(bytes);
         Ok(())
+    }
+
+    fn end_after(&self, bytes: &[u8]) -> u64 {
+        self.length.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
     }
 
     pub(super) fn length(&self) -> u64 {

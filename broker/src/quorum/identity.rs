@@ -115,7 +115,7 @@ pub fn open_data_directory(
         };
         DataDirectoryError::Inaccessible { path: directory.to_path_buf(), reason }
     };
-    disk.create_dir_all(directory).map_err(inaccessible)?;
+    files::create_dir(disk, directory).map_err(inaccessible)?;
     let names = disk.list(directory).map_err(inaccessible)?;
     let path = directory.join(NAME);
     if let Some(bytes) = files::read(disk, &path).map_err(inaccessible)? {

@@ -4,7 +4,7 @@
 //! on disk is not known, and the kernel may have dropped the dirty pages it failed to write. Files
 //! are named by the offset they begin at (`.log`) or include (`.snapshot`).
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,6 +21,10 @@ use super::{Entry, LogError, MetadataLog, Recovered, Snapshot, snapshot_file};
 const DIRECTORY: &str = "quorum";
 const LOG: &str = ".log";
 const SNAPSHOT: &str = ".snapshot";
+
+/// A log file without entries.
+const HEADER_LENGTH: u64 = 40;
+const _: () = assert!(log_file::HEADER_BYTES == 40);
 
 /// Where the log is and how it is kept.
 #[derive(Clone, Debug)]
@@ -70,6 +74,8 @@ pub struct LocalMetadataLog {
     directory: PathBuf,
     cluster_id: Uuid,
     snapshot_after_bytes: u64,
+    /// Length of the file at which the next snapshot is wanted.
+    snapshot_due: u64,
     file: AppendFile,
     /// The last entry written.
     last: MetadataOffset,
@@ -92,8 +98,7 @@ impl LocalMetadataLog {
             let path = path.to_path_buf();
             move |error: io::Error| OpenError::Io { path, reason: error.to_string() }
         };
-        disk.create_dir_all(&directory).map_err(opened(&directory))?;
-        disk.sync_dir(&options.data_directory).map_err(opened(&options.data_directory))?;
+        files::create_dir(disk, &directory).map_err(opened(&directory))?;
         let names = disk.list(&directory).map_err(opened(&directory))?;
 
         let snapshot = newest_snapshot(options, &directory, &names)?;
@@ -113,7 +118,8 @@ impl LocalMetadataLog {
             let path = directory.join(name);
             files::remove(disk, &path).map_err(opened(&path))?;
         }
-        let log = Self {
+        let mut log = Self {
+            snapshot_due: 0,
             disk: Arc::clone(&options.disk),
             directory,
             cluster_id: options.cluster_id,
@@ -123,8 +129,14 @@ impl LocalMetadataLog {
             committed: Vec::new(),
             offline: None,
         };
+        log.snapshot_due = log.due_after(HEADER_LENGTH);
         let torn = (torn > 0).then_some(TornTail { bytes: torn });
         Ok((log, Recovered { snapshot, entries }, torn))
+    }
+
+    /// Where the next snapshot is due if the last was at `length`.
+    fn due_after(&self, length: u64) -> u64 {
+        length.saturating_add(self.snapshot_after_bytes.max(1))
     }
 
     fn go_offline(&mut self, doing: &str, error: &io::Error) -> LogError {
@@ -134,6 +146,10 @@ impl LocalMetadataLog {
         );
         self.offline = Some(reason.clone());
         LogError::Offline(reason)
+    }
+
+    fn no_space(&self) -> LogError {
+        LogError::NoSpace(self.directory.display().to_string())
     }
 
     fn check_online(&self) -> Result<(), LogError> {
@@ -149,8 +165,7 @@ impl LocalMetadataLog {
         let bytes = snapshot_file::encode(self.cluster_id, snapshot);
         write_atomically(disk, &self.directory.join(&name), &bytes)?;
         let path = begin_file(disk, &self.directory, self.cluster_id, snapshot.offset.next())?;
-        let length = u64::try_from(log_file::HEADER_BYTES).unwrap_or(u64::MAX);
-        self.file = AppendFile::open(disk, &path, length)?;
+        self.file = AppendFile::open(disk, &path, HEADER_LENGTH)?;
         for stale in old.iter().filter(|stale| **stale != name) {
             let stale_path = self.directory.join(stale);
             if stale_path != path && (stale.ends_with(LOG) || stale.ends_with(SNAPSHOT)) {
@@ -166,7 +181,13 @@ impl MetadataLog for LocalMetadataLog {
         self.check_online()?;
         let offset = self.last.next();
         let bytes = log_file::encode_entry(offset, &records)?;
-        self.file.append(&bytes).map_err(|error| self.go_offline("append", &error))?;
+        match self.file.reserve(&bytes) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Err(self.no_space()),
+            Err(error) => return Err(self.go_offline("grow the metadata log", &error)),
+        }
+        let appended = self.file.append(&bytes);
+        appended.map_err(|error| self.go_offline("append to the metadata log", &error))?;
         self.last = offset;
         self.committed.push(Entry { offset, records });
         Ok(offset)
@@ -177,15 +198,20 @@ impl MetadataLog for LocalMetadataLog {
     }
 
     fn wants_snapshot(&self) -> bool {
-        let header = u64::try_from(log_file::HEADER_BYTES).unwrap_or(u64::MAX);
-        let grown = self.file.length().saturating_sub(header);
-        self.offline.is_none() && grown >= self.snapshot_after_bytes.max(1)
+        self.offline.is_none() && self.file.length() >= self.snapshot_due
     }
 
     fn store_snapshot(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
         self.check_online()?;
         assert_eq!(snapshot.offset, self.last, "a snapshot that misses an entry would lose it");
-        self.replace_log(snapshot).map_err(|error| self.go_offline("store a snapshot", &error))
+        let replaced = self.replace_log(snapshot);
+        self.snapshot_due = self.due_after(self.file.length());
+        match replaced {
+            Ok(()) => Ok(()),
+            // At every step of it what is there is enough: the log goes on as it is.
+            Err(error) if error.kind() == ErrorKind::StorageFull => Err(self.no_space()),
+            Err(error) => Err(self.go_offline("store a snapshot", &error)),
+        }
     }
 }
 

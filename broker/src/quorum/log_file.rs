@@ -28,7 +28,8 @@ pub(super) struct ReadLog {
     pub(super) entries: Vec<Entry>,
     /// Where the last whole entry ends.
     pub(super) end: usize,
-    /// Bytes after it: a write that a crash cut short.
+    /// Bytes of a write after it that a crash cut short; 0 if only zeros follow, which were never
+    /// written.
     pub(super) torn: usize,
 }
 
@@ -90,7 +91,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<ReadLog, String> {
         log.end = end;
         next = next.next();
     }
-    log.torn = bytes.len().saturating_sub(log.end);
+    let rest = bytes.get(log.end..).unwrap_or_default();
+    log.torn = rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     if let Some(at) = whole_entry_after(bytes, log.end) {
         return Err(format!(
             "the entry at byte {} is damaged and another follows at byte {at}: restore the directory from a backup",

@@ -46,13 +46,15 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
 }
 
-/// The log is out of order. After any of these but `TooLarge` nothing more is accepted until a
-/// restart: what is on disk is not known any more.
+/// The log did not take what it was given.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LogError {
-    /// A write or fsync failed.
+    /// A write or fsync failed. What is on disk is not known: nothing is accepted until a restart.
     #[error("the metadata log is offline: {0}")]
     Offline(String),
+    /// The disk is full. Nothing was written; it works again once there is room.
+    #[error("no space left on the disk of the metadata log: {0}")]
+    NoSpace(String),
     /// The entry exceeds the limit of one entry; it was not written.
     #[error(
         "the change is too large for one metadata entry: {bytes} bytes, at most {limit}; make it in parts"

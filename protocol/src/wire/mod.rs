@@ -68,15 +68,24 @@ pub trait Request<'a>: Decode<'a> + Encode {
     type Response<'r>: Decode<'r> + Encode;
 }
 
-/// Reads a request's body, all of it.
+/// Reads a request's body, all of it, but for what some clients are known to leave behind it.
 ///
 /// # Errors
 /// The bytes are not this request in this version.
 pub fn decode_request<'a, R: Request<'a>>(body: &'a Bytes, version: i16) -> Result<R, DecodeError> {
     let mut reader = Reader::new(body, version, R::KEY.is_flexible(version));
     let request = R::decode(&mut reader)?;
-    reader.finish()?;
+    if !tolerates_trailing_bytes(R::KEY) {
+        reader.finish()?;
+    }
     Ok(request)
+}
+
+/// librdkafka (2.16 at least) writes "all topics" in flexible versions of Metadata as a count of four
+/// bytes instead of one, which leaves three behind the last field. The reference never looks
+/// there, so the requests of every such client would be refused here only.
+fn tolerates_trailing_bytes(key: ApiKey) -> bool {
+    key == ApiKey::Metadata
 }
 
 /// Reads a reply (without its length prefix) to a request of type `R` and this version: the

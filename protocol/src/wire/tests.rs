@@ -172,3 +172,18 @@ fn a_cut_or_changed_message_is_an_error_or_another_message() {
     }
     visit_messages(&mut Cut);
 }
+
+#[test]
+fn librdkafkas_long_count_of_all_topics_is_understood() {
+    // What librdkafka 2.16 sends: a null array as four bytes, then true, false, no tags.
+    let body = Bytes::from_static(&[0, 0, 0, 0, 1, 0, 0]);
+    let request: crate::messages::metadata::MetadataRequest<'_> =
+        super::decode_request(&body, 13).unwrap();
+    assert_eq!(request.topics, None);
+    assert!(!request.allow_auto_topic_creation, "as the reference reads it");
+
+    let body = Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0, 0, 9]);
+    let other =
+        super::decode_request::<crate::messages::delete_topics::DeleteTopicsRequest<'_>>(&body, 6);
+    assert!(other.is_err(), "elsewhere bytes behind the last field are refused");
+}

@@ -111,6 +111,7 @@ const NOT_YET: &[(&str, &str)] = &[
         "use log.flush.mode=group, which fsyncs before every acks=all reply",
     ),
     ("log.flush.interval.ms", "use log.flush.mode=group, which fsyncs before every acks=all reply"),
+    ("log.segment.delete.delay.ms", "files are removed at once; whoever reads them still can"),
     ("num.io.threads", "use num.network.threads"),
     ("num.recovery.threads.per.data.dir", "recovery needs no setting; remove it"),
     ("num.replica.fetchers", "replication is not built yet"),

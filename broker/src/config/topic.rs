@@ -79,9 +79,6 @@ properties! {
             ("lz4", NO_RECOMPRESSION), ("zstd", NO_RECOMPRESSION)]),
         Dynamic, broker ["compression.type"],
         "Codec of stored batches: `producer` keeps each batch as it was sent.";
-    "file.delete.delay.ms" => file_delete_delay_ms: u64, Long Milliseconds, default "60000",
-        Valid::Range(0, i64::MAX), Dynamic, broker ["log.segment.delete.delay.ms"],
-        "How long the files of a deleted segment or topic stay on disk before they are removed.";
     "flush.mode" => flush_mode: FlushMode, String None, default "group",
         Valid::OneOf(&["group", "os"]), Dynamic, broker ["log.flush.mode"],
         "When an acks=all write is acknowledged: `group` after an fsync shared by concurrent writes, `os` after the write to the page cache (a power cut can lose it). An extension of Sawlog.";
@@ -129,6 +126,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("compression.lz4.level", NO_RECOMPRESSION),
     ("compression.zstd.level", NO_RECOMPRESSION),
     ("delete.retention.ms", "log compaction is not built yet"),
+    ("file.delete.delay.ms", "files are removed at once; whoever reads them still can"),
     ("flush.messages", "use flush.mode=group, which fsyncs before every acks=all reply"),
     ("flush.ms", "use flush.mode=group, which fsyncs before every acks=all reply"),
     ("follower.replication.throttled.replicas", "replication is not built yet"),

@@ -274,12 +274,13 @@ fn bind(config: &BrokerConfig) -> Result<Vec<StdListener>, StartError> {
     let mut listeners = Vec::new();
     for endpoint in &config.listeners {
         let resolved = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
-        let address = resolved.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
-            StartError::new(
-                StartErrorKind::Config,
-                format!("cannot listen on {endpoint}: the host name does not resolve"),
-            )
-        })?;
+        let address =
+            resolved.ok().and_then(|mut addresses| addresses.next()).ok_or_else(|| {
+                StartError::new(
+                    StartErrorKind::Config,
+                    format!("cannot listen on {endpoint}: the host name does not resolve"),
+                )
+            })?;
         listeners.push(bind_one(address)?);
     }
     Ok(listeners)

@@ -1,1 +1,38 @@
-//! Sawlog.
+//! A client for Sawlog and anything else that speaks Apache Kafka's protocol: produce, consume by
+//! assignment, administer.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), sawlog_client::ClientError> {
+//! use sawlog_client::{Client, ClientOptions, Producer, ProducerOptions, Record};
+//!
+//! let client = Client::connect(ClientOptions::new("127.0.0.1:9092")).await?;
+//! let producer = Producer::new(client, ProducerOptions::default());
+//! let record = Record {
+//!     key: Some(b"alice".to_vec()),
+//!     value: Some(b"3 apples".to_vec()),
+//!     ..Record::default()
+//! };
+//! let delivery = producer.send("orders", record).await?;
+//! println!("at offset {}", delivery.confirmed().await?.offset);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Consumer groups and transactions are not there yet.
+
+mod admin;
+mod cluster;
+mod connection;
+mod consumer;
+mod error;
+mod partition_writer;
+mod partitioner;
+mod producer;
+
+pub use admin::{ConfigChange, ConfigEntry, ConfigResource, NewTopic, PartitionSize};
+pub use cluster::{BrokerInfo, Client, ClientOptions, ClusterInfo, PartitionInfo, TopicInfo};
+pub use consumer::{Assignment, ConsumedRecord, Consumer, Position};
+pub use error::ClientError;
+pub use partitioner::{murmur2, partition_of};
+pub use producer::{Acks, Delivered, Delivery, Producer, ProducerOptions, Record};
+pub use sawlog_protocol::records::Compression;

@@ -53,7 +53,8 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: FetchRequest<'_>) -> Rep
         Ok(plan) => plan,
         Err(error) => return refuse(ctx, error),
     };
-    let view = if request.isolation_level == READ_COMMITTED { View::Stable } else { View::Committed };
+    let view =
+        if request.isolation_level == READ_COMMITTED { View::Stable } else { View::Committed };
     let bytes = |value: i32| usize::try_from(value).unwrap_or(0);
     let mut fetch = Fetch {
         node: ctx.node.clone(),
@@ -215,9 +216,10 @@ impl Fetch {
             high_watermark: or_none(outcome.slice.high_watermark),
             last_stable_offset: or_none(outcome.slice.last_stable_offset),
             log_start_offset: or_none(outcome.slice.log_start),
-            diverging_epoch: outcome.diverging.map_or_else(EpochEndOffset::default, |(epoch, end)| {
-                EpochEndOffset { epoch: epoch.0, end_offset: end.0 }
-            }),
+            diverging_epoch: outcome.diverging.map_or_else(
+                EpochEndOffset::default,
+                |(epoch, end)| EpochEndOffset { epoch: epoch.0, end_offset: end.0 },
+            ),
             // Only read_committed consumers are told of aborted transactions; there are none yet.
             aborted_transactions: (self.view == View::Stable).then(Vec::new),
             preferred_read_replica: -1,

@@ -96,11 +96,7 @@ impl FetchSessions {
     ///
     /// # Errors
     /// The error of the whole reply; the consumer starts over with a full request.
-    pub(crate) fn plan(
-        &self,
-        request: &FetchRequest<'_>,
-        version: i16,
-    ) -> Result<Plan, ErrorCode> {
+    pub(crate) fn plan(&self, request: &FetchRequest<'_>, version: i16) -> Result<Plan, ErrorCode> {
         let by_id = version >= TOPIC_ID_VERSION_MIN;
         let mut cache = self.cache.lock();
         match (request.session_id, request.session_epoch) {

@@ -20,11 +20,8 @@ const MESSAGE: &str = "consumer groups and transactions are not served by this v
 /// Answers every key alike.
 pub(crate) fn handle(ctx: &RequestContext<'_>, request: FindCoordinatorRequest<'_>) -> Rope {
     let known_type = matches!(request.key_type, 0 | 1);
-    let error_code = if known_type {
-        ErrorCode::COORDINATOR_NOT_AVAILABLE
-    } else {
-        ErrorCode::INVALID_REQUEST
-    };
+    let error_code =
+        if known_type { ErrorCode::COORDINATOR_NOT_AVAILABLE } else { ErrorCode::INVALID_REQUEST };
     if ctx.version < BATCHED_VERSION_MIN {
         return ctx.reply(&FindCoordinatorResponse {
             error_code,

@@ -67,9 +67,8 @@ async fn list(
         .partitions
         .by_name(topic, asked.partition_index)
         .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
-    let current = partition
-        .check_epoch(LeaderEpoch(asked.current_leader_epoch))
-        .map_err(epoch_error)?;
+    let current =
+        partition.check_epoch(LeaderEpoch(asked.current_leader_epoch)).map_err(epoch_error)?;
     let until = if isolation_level == READ_COMMITTED {
         partition.last_stable_offset()
     } else {
@@ -83,9 +82,7 @@ async fn list(
             Ok(Some((start, Timestamp::NONE, epoch)))
         }
         Wanted::Tiered => Ok(None),
-        Wanted::MaxTimestamp => {
-            search(partition, move |p| p.reader().max_timestamp(until)).await
-        }
+        Wanted::MaxTimestamp => search(partition, move |p| p.reader().max_timestamp(until)).await,
         Wanted::At(time) => {
             search(partition, move |p| p.reader().offset_for_timestamp(time, until)).await
         }

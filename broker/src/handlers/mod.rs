@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sawlog_protocol::{
-    ApiKey, DecodeError, Encode, ErrorCode, Rope, decode_request, decode_request_header, encode_response,
+    ApiKey, DecodeError, Encode, ErrorCode, Rope, decode_request, decode_request_header,
+    encode_response,
 };
 
 use crate::base::Clock;
@@ -73,11 +74,9 @@ pub(crate) struct Peer {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestContext<'a> {
     pub(crate) node: &'a Arc<Node>,
-    pub(crate) peer: &'a Peer,
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
-    pub(crate) client_id: Option<&'a str>,
     /// Host and port under which this client reaches this broker.
     pub(crate) host: &'a str,
     pub(crate) port: u16,
@@ -191,11 +190,9 @@ impl Call {
         let (header, _) = decode_request_header(&self.frame).map_err(CloseReason::Header)?;
         Ok(RequestContext {
             node: &self.peer.node,
-            peer: &self.peer,
             key: self.key,
             version: header.api_version,
             correlation_id: header.correlation_id,
-            client_id: header.client_id,
             host: &self.peer.host,
             port: self.peer.port,
         })

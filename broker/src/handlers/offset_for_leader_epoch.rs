@@ -11,10 +11,7 @@ use super::{RequestContext, epoch_error};
 use crate::base::LeaderEpoch;
 
 /// Answers for each partition with the largest epoch not above the one asked for, and its end.
-pub(crate) fn handle(
-    ctx: &RequestContext<'_>,
-    request: OffsetForLeaderEpochRequest<'_>,
-) -> Rope {
+pub(crate) fn handle(ctx: &RequestContext<'_>, request: OffsetForLeaderEpochRequest<'_>) -> Rope {
     let topics = request
         .topics
         .iter()

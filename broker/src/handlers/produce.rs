@@ -14,7 +14,9 @@ use sawlog_protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
     TopicProduceResponse,
 };
-use sawlog_protocol::records::{self, BatchError, BatchFault, BatchHeader, Compression, TimestampType};
+use sawlog_protocol::records::{
+    self, BatchError, BatchFault, BatchHeader, Compression, TimestampType,
+};
 use sawlog_protocol::{ErrorCode, Uuid};
 
 use super::{CloseReason, Reply, ReplyTo, RequestContext};
@@ -166,8 +168,8 @@ fn append(
             }
             MessageTimestampType::CreateTime if max_timestamp != header.max_timestamp => {
                 let mut copy = bytes.to_vec();
-                let header = records::set_max_timestamp(&mut copy, max_timestamp)
-                    .map_err(rejected_batch)?;
+                let header =
+                    records::set_max_timestamp(&mut copy, max_timestamp).map_err(rejected_batch)?;
                 Some((header, copy))
             }
             MessageTimestampType::CreateTime => None,
@@ -327,8 +329,7 @@ fn rejected_batch(error: BatchError) -> Rejected {
         BatchFault::UnsupportedCompression => ErrorCode::UNSUPPORTED_COMPRESSION_TYPE,
         BatchFault::TooLarge => ErrorCode::MESSAGE_TOO_LARGE,
     };
-    let records =
-        error.record_index().map(|index| (index, message.clone())).into_iter().collect();
+    let records = error.record_index().map(|index| (index, message.clone())).into_iter().collect();
     Rejected { code, message, records }
 }
 
@@ -457,12 +458,9 @@ fn close_on_failure(outcomes: &[TopicOutcome]) -> Reply {
         .find_map(|(topic, outcome)| Some((topic, outcome, outcome.result.as_ref().err()?)));
     match failed {
         None => Reply::Nothing,
-        Some((topic, outcome, rejected)) => {
-            Reply::Close(CloseReason::UnacknowledgedWriteFailed(format!(
-                "{}-{}: {}: {}",
-                topic.name, outcome.index, rejected.code, rejected.message
-            )))
-        }
+        Some((topic, outcome, rejected)) => Reply::Close(CloseReason::UnacknowledgedWriteFailed(
+            format!("{}-{}: {}: {}", topic.name, outcome.index, rejected.code, rejected.message),
+        )),
     }
 }
 

@@ -214,11 +214,7 @@ impl PartitionCore {
     ///
     /// # Errors
     /// Why it is refused; the log is untouched.
-    pub fn on_produce(
-        &self,
-        batch: &BatchHeader,
-        acks: Acks,
-    ) -> Result<Decision, AppendRefusal> {
+    pub fn on_produce(&self, batch: &BatchHeader, acks: Acks) -> Result<Decision, AppendRefusal> {
         let leadership = self.leadership.as_ref().ok_or(AppendRefusal::NotLeader)?;
         if acks == Acks::All && leadership.in_sync.len() < self.min_in_sync {
             return Err(AppendRefusal::NotEnoughReplicas {
@@ -227,10 +223,9 @@ impl PartitionCore {
             });
         }
         match self.producers.check(batch)? {
-            Sequence::Append => Ok(Decision::Append {
-                base_offset: self.log.end,
-                leader_epoch: leadership.epoch,
-            }),
+            Sequence::Append => {
+                Ok(Decision::Append { base_offset: self.log.end, leader_epoch: leadership.epoch })
+            }
             Sequence::Duplicate { base_offset, last_offset } => {
                 Ok(Decision::Duplicate { base_offset, last_offset })
             }
@@ -238,7 +233,12 @@ impl PartitionCore {
     }
 
     /// The batch decided on is in the log. Returns whether the high watermark moved.
-    pub fn on_appended(&mut self, batch: &BatchHeader, base_offset: Offset, now: Timestamp) -> bool {
+    pub fn on_appended(
+        &mut self,
+        batch: &BatchHeader,
+        base_offset: Offset,
+        now: Timestamp,
+    ) -> bool {
         assert_eq!(base_offset, self.log.end, "a batch goes to the end of the log");
         self.log.end = base_offset.plus(i64::from(batch.last_offset_delta) + 1);
         self.producers.record(batch, base_offset, now);

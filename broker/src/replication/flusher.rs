@@ -89,8 +89,7 @@ impl Flusher {
     pub(crate) fn tick(self: &Arc<Self>) {
         let lazy = std::mem::take(&mut self.queue.lock().lazy);
         for partition in lazy {
-            let before =
-                partition.flush_state().step(|state| (state == LAZY).then_some(QUEUED));
+            let before = partition.flush_state().step(|state| (state == LAZY).then_some(QUEUED));
             if before == LAZY {
                 self.enqueue(partition);
             }

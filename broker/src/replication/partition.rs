@@ -18,7 +18,7 @@ use super::core::{
 };
 use super::flusher::{FlushState, Flusher};
 use super::waiters::{Signal, Waiters};
-use crate::base::{LeaderEpoch, Offset, PartitionId, Timestamp, TopicPartition};
+use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
 use crate::storage::{Log, LogOptions, LogReader, ReadError, StorageError};
 
@@ -85,7 +85,6 @@ struct State {
 /// A partition this broker has.
 #[derive(Debug)]
 pub(crate) struct Partition {
-    pub(crate) id: PartitionId,
     pub(crate) name: TopicPartition,
     config: ArcSwap<TopicConfig>,
     state: Mutex<State>,
@@ -98,7 +97,6 @@ pub(crate) struct Partition {
 
 impl Partition {
     pub(crate) fn new(
-        id: PartitionId,
         name: TopicPartition,
         core: PartitionCore,
         log: Log,
@@ -107,7 +105,6 @@ impl Partition {
     ) -> Self {
         let reader = log.reader();
         let partition = Self {
-            id,
             name,
             config: ArcSwap::new(config),
             state: Mutex::new(State { core, log: Some(log), unsynced_bytes: 0 }),
@@ -198,8 +195,7 @@ impl Partition {
         at_least_one: bool,
     ) -> Result<Slice, ReadError> {
         let high_watermark = self.high_watermark();
-        let last_stable_offset =
-            Offset(self.published.last_stable_offset.load(Ordering::Acquire));
+        let last_stable_offset = Offset(self.published.last_stable_offset.load(Ordering::Acquire));
         let log_start = self.log_start();
         let log_end = self.log_end();
         if from < log_start || from > log_end {
@@ -311,8 +307,7 @@ impl Partition {
     /// The new log start cannot be written down.
     pub(crate) fn apply_retention(self: &Arc<Self>, now: Timestamp) -> Result<(), StorageError> {
         let config = self.config.load();
-        let retention_ms =
-            config.retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        let retention_ms = config.retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut() else { return Ok(()) };

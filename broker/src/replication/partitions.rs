@@ -16,7 +16,7 @@ use super::core::{LogView, PartitionCore};
 use super::flusher::Flusher;
 use super::partition::{Partition, log_options};
 use crate::base::disk::{Disk, Space};
-use crate::base::{BrokerId, Clock, PartitionId, Timestamp, TopicId, TopicPartition};
+use crate::base::{BrokerId, Clock, Timestamp, TopicId, TopicPartition};
 use crate::controller::ImageSubscriber;
 use crate::metadata::{Image, PartitionState, Topic};
 use crate::storage::{Log, RecoveryReport, StorageError};
@@ -199,9 +199,10 @@ impl Partitions {
         let directory = self.partition_directory(topic, index);
         let now = self.clock.now();
         let options = log_options(&topic.resolved);
-        let opened = Log::open(self.disk.clone(), directory, options, now).inspect_err(|error| {
-            error!(partition = %name, %error, "cannot open the log; the partition is offline");
-        })?;
+        let opened =
+            Log::open(self.disk.clone(), directory, options, now).inspect_err(|error| {
+                error!(partition = %name, %error, "cannot open the log; the partition is offline");
+            })?;
         let report = opened.report;
         if report.bytes_cut > 0 {
             info!(partition = %name, bytes = report.bytes_cut, "cut a torn tail");
@@ -210,10 +211,8 @@ impl Partitions {
         let view =
             LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
         let core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
-        let id = PartitionId { topic: topic.id, index };
         let config = topic.resolved.clone();
-        let partition =
-            Partition::new(id, name, core, log, config.clone(), self.flusher.clone());
+        let partition = Partition::new(name, core, log, config.clone(), self.flusher.clone());
         partition.apply(state.leader_epoch, &state.isr, config);
         Ok((Arc::new(partition), report))
     }

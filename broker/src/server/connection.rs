@@ -313,7 +313,11 @@ impl Connection {
         }
         // A connection in use is looked at often, an idle one only when it is due.
         let active = now < self.last_read + 2 * BUFFER_IDLE || !self.output.is_empty();
-        timer.reset(if active { next.min(now + BUFFER_IDLE) } else { next.min(now + self.options.read_stall) });
+        timer.reset(if active {
+            next.min(now + BUFFER_IDLE)
+        } else {
+            next.min(now + self.options.read_stall)
+        });
         Ok(())
     }
 }

@@ -162,8 +162,7 @@ impl Input {
         }
         let Some((key, _)) = rest.split_first_chunk::<2>() else { return Ok(None) };
         let is_produce = i16::from_be_bytes(*key) == 0;
-        let limit =
-            if is_produce { self.limits.produce_bytes } else { self.limits.control_bytes };
+        let limit = if is_produce { self.limits.produce_bytes } else { self.limits.control_bytes };
         if length > limit {
             return Err(FrameError::TooLarge { length, limit });
         }

@@ -1,0 +1,64 @@
+//! `sawlog cluster`: the brokers and their settings.
+
+use clap::Subcommand;
+use sawlog_client::ConfigResource;
+use serde_json::json;
+
+use crate::Global;
+use crate::failure::{Failure, say};
+use crate::output::{Output, Rows};
+
+/// Show the cluster.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// The brokers
+    Info {
+        #[command(flatten)]
+        output: Output,
+    },
+    /// The settings in force on the broker that answers
+    Config {
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+impl Cluster {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let client = global.connect().await?;
+        let cluster = client.describe(Some(&[])).await?;
+        match self {
+            Self::Info { output } => {
+                let mut rows = Rows::new(&["id", "host", "port", "rack", "controller", "cluster"]);
+                for broker in &cluster.brokers {
+                    rows.push(vec![
+                        json!(broker.id),
+                        json!(broker.host),
+                        json!(broker.port),
+                        json!(broker.rack),
+                        json!(broker.id == cluster.controller),
+                        json!(cluster.cluster_id),
+                    ]);
+                }
+                output.print(&rows)
+            }
+            Self::Config { output } => {
+                let Some(broker) = cluster.brokers.first() else {
+                    say("the cluster has no broker");
+                    return Ok(());
+                };
+                let mut rows = Rows::new(&["setting", "value", "source", "read only"]);
+                for config in client.configs(ConfigResource::Broker(broker.id)).await? {
+                    rows.push(vec![
+                        json!(config.name),
+                        json!(config.value),
+                        json!(config.source_name()),
+                        json!(config.read_only),
+                    ]);
+                }
+                rows.sort();
+                output.print(&rows)
+            }
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The broker's log, on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+/// Starts logging. `SAWLOG_LOG` takes a level (`debug`) or filters (`sawlog_broker::server=debug`).
+pub(crate) fn start() {
+    let filter = EnvFilter::builder()
+        .with_env_var("SAWLOG_LOG")
+        .with_default_directive(tracing::Level::WARN.into())
+        .from_env_lossy();
+    // A second start in one process changes nothing.
+    let _already = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+}

@@ -1,0 +1,123 @@
+//! `sawlog serve`: the broker.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use sawlog_broker::config::Sources;
+use sawlog_broker::{Broker, StartErrorKind, Summary};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::{Failure, say};
+
+/// Run a broker. No flags needed: it listens on 127.0.0.1:9092 and keeps its data in ./sawlog-data.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Directory for all data; made if it is not there
+    #[arg(long, value_name = "DIR", env = "SAWLOG_DATA")]
+    data: Option<PathBuf>,
+    /// Address to listen on; port 0 takes a free one. May be given several times
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Vec<String>,
+    /// Address clients are told, where it is not the one they dial
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Vec<String>,
+    /// TOML file of settings
+    #[arg(long, short = 'c', value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A setting, as key=value; see docs/configuration.md for all of them
+    #[arg(short = 'X', value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Serve {
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        crate::logging::start();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+        // Signals are caught before the start: one that comes during recovery is not lost.
+        let mut signals = {
+            let _entered = runtime.enter();
+            [SignalKind::terminate(), SignalKind::interrupt()].map(signal)
+        };
+        let broker = Broker::start(self.settings()?).map_err(|error| {
+            let message = error.to_string();
+            match error.kind() {
+                StartErrorKind::Config => Failure::usage(message),
+                StartErrorKind::AddressInUse
+                | StartErrorKind::DataDirectory
+                | StartErrorKind::Other => Failure::failed(message),
+            }
+        })?;
+        greet(&broker);
+        runtime.block_on(async {
+            let [terminate, interrupt] = &mut signals;
+            if let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            } else {
+                std::future::pending::<()>().await;
+            }
+        });
+        say("stopping: syncing what was written");
+        broker.stop();
+        Ok(())
+    }
+
+    fn settings(&self) -> Result<sawlog_broker::config::BrokerConfig, Failure> {
+        let usage = |error: sawlog_broker::config::ConfigError| Failure::usage(error.to_string());
+        let mut sources = Sources::new();
+        if let Some(file) = &self.config {
+            sources = sources.read_file(file).map_err(usage)?;
+        }
+        sources = sources.environment(std::env::vars());
+        if let Some(data) = &self.data {
+            sources = sources.flag("--data", "log.dirs", &data.to_string_lossy());
+        }
+        if !self.listen.is_empty() {
+            sources = sources.flag("--listen", "listeners", &self.listen.join(","));
+        }
+        if !self.advertise.is_empty() {
+            sources =
+                sources.flag("--advertise", "advertised.listeners", &self.advertise.join(","));
+        }
+        for setting in &self.set {
+            let (key, value) = setting.split_once('=').ok_or_else(|| {
+                Failure::usage(format!(
+                    "-X {setting}: expected key=value, such as num.partitions=6"
+                ))
+            })?;
+            sources = sources.flag("-X", key.trim(), value.trim());
+        }
+        sources.load().map_err(usage)
+    }
+}
+
+/// Says where the broker is and what to type next.
+fn greet(broker: &Broker) {
+    let Summary { cluster_id, node_id, data_dir, topics, partitions, recovered, cut_bytes, .. } =
+        broker.summary();
+    let addresses: Vec<String> = broker.addresses().iter().map(ToString::to_string).collect();
+    let first = addresses.first().map_or("127.0.0.1:9092", String::as_str);
+    say(format!("sawlog {} is listening on {}", env!("CARGO_PKG_VERSION"), addresses.join(", ")));
+    say(format!("  data     {} (cluster {cluster_id}, node {node_id})", data_dir.display()));
+    say(format!("  topics   {topics} with {partitions} partitions"));
+    if *recovered > 0 {
+        say(format!(
+            "  recovery {recovered} partitions were checked after an unclean stop, {cut_bytes} \
+             unacknowledged bytes cut"
+        ));
+    }
+    if broker.summary().offline > 0 {
+        say(format!("  WARNING  {} partitions are offline, see above", broker.summary().offline));
+    }
+    let brokers = if first == "127.0.0.1:9092" { String::new() } else { format!(" -b {first}") };
+    if *topics == 0 {
+        say(format!("  next     sawlog{brokers} topic create events -p 6"));
+    } else {
+        say(format!("  next     sawlog{brokers} topic list"));
+    }
+}

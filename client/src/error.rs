@@ -41,7 +41,7 @@ pub enum ClientError {
     #[error("malformed reply: {0}")]
     Malformed(#[from] DecodeError),
     /// The broker refused.
-    #[error("{}{}", detail(.message, *.code), .code)]
+    #[error("{} [{}]", detail(.message, *.code), .code)]
     Broker {
         /// The error code.
         code: ErrorCode,
@@ -73,7 +73,7 @@ pub enum ClientError {
 
 fn detail(message: &Option<String>, code: ErrorCode) -> String {
     let text = message.as_deref().unwrap_or_else(|| code.message());
-    format!("{} ", text.trim_end_matches('.'))
+    text.trim_end_matches('.').to_owned()
 }
 
 impl ClientError {

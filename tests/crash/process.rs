@@ -1,8 +1,10 @@
 //! A broker process of the test's own: started, killed, started again on the same data.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::io::{BufRead, BufReader, Read as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,15 +13,15 @@ const READY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A `sawlog serve` process. Killed when dropped.
 #[derive(Debug)]
-pub struct BrokerProcess {
+pub(crate) struct BrokerProcess {
     child: Child,
     address: SocketAddr,
 }
 
 impl BrokerProcess {
     /// Starts a broker on `data` and `address` and waits until it accepts connections.
-    pub fn start(data: &Path, address: SocketAddr, extra: &[&str]) -> Self {
-        let mut child = Command::new(sawlog_binary())
+    pub(crate) fn start(data: &Path, address: SocketAddr, extra: &[&str]) -> Self {
+        let mut child = Command::new(sawlog_tests::sawlog())
             .arg("serve")
             .args(["--data".as_ref(), data.as_os_str()])
             .args(["--listen", &address.to_string()])
@@ -44,32 +46,30 @@ impl BrokerProcess {
         broker
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// kill -9, and waits until the process is gone.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().expect("the broker can be killed");
         self.child.wait().expect("the broker can be waited for");
     }
 
     /// SIGTERM, and waits for the exit. Returns whether it was clean.
-    pub fn terminate(mut self) -> bool {
-        let killed = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status()
-            .expect("kill runs");
+    pub(crate) fn terminate(mut self) -> bool {
+        let killed =
+            Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
         assert!(killed.success());
         self.child.wait().expect("the broker can be waited for").success()
     }
 
     /// Resident memory in bytes.
-    pub fn resident_bytes(&self) -> u64 {
+    pub(crate) fn resident_bytes(&self) -> u64 {
         let mut status = String::new();
         std::fs::File::open(format!("/proc/{}/status", self.child.id()))
             .and_then(|mut file| file.read_to_string(&mut status))
@@ -100,23 +100,7 @@ impl Drop for BrokerProcess {
 }
 
 /// A loopback address nobody listens on right now.
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("a bound listener has an address")
-}
-
-/// The binary under test: `SAWLOG_BIN`, or the one built beside this test.
-fn sawlog_binary() -> PathBuf {
-    if let Some(path) = std::env::var_os("SAWLOG_BIN") {
-        return path.into();
-    }
-    let test = std::env::current_exe().expect("a test knows its path");
-    let target = test.parent().and_then(Path::parent).expect("tests live in target/*/deps");
-    let binary = target.join("sawlog");
-    assert!(
-        binary.exists(),
-        "{} is not built: run `cargo test --workspace`, or `cargo build` first",
-        binary.display()
-    );
-    binary
 }

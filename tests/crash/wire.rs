@@ -3,6 +3,8 @@
 //! It shares the message definitions with the broker and nothing else: no retries, no metadata, no
 //! batching. What it sees is what the broker sent.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -16,13 +18,13 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// One connection.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     stream: TcpStream,
     next_correlation: i32,
 }
 
 impl Wire {
-    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn connect(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_DEADLINE))?;
@@ -30,7 +32,11 @@ impl Wire {
     }
 
     /// Sends a request; returns its correlation id.
-    pub fn send<'a, R: Request<'a>>(&mut self, request: &R, version: i16) -> io::Result<i32> {
+    pub(crate) fn send<'a, R: Request<'a>>(
+        &mut self,
+        request: &R,
+        version: i16,
+    ) -> io::Result<i32> {
         let correlation = self.next_correlation;
         self.next_correlation += 1;
         let rope = encode_request(request, version, correlation, Some("sawlog-test"));
@@ -41,12 +47,12 @@ impl Wire {
     }
 
     /// Sends bytes as they are.
-    pub fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
 
     /// Receives the next reply, header and body, without its length prefix.
-    pub fn receive(&mut self) -> io::Result<Bytes> {
+    pub(crate) fn receive(&mut self) -> io::Result<Bytes> {
         let mut prefix = [0; 4];
         self.stream.read_exact(&mut prefix)?;
         let length = usize::try_from(i32::from_be_bytes(prefix))
@@ -57,7 +63,7 @@ impl Wire {
     }
 
     /// Whether the broker closes this connection, rather than answer.
-    pub fn is_closed_by_broker(&mut self) -> bool {
+    pub(crate) fn is_closed_by_broker(&mut self) -> bool {
         match self.stream.read(&mut [0; 1]) {
             Ok(read) => read == 0,
             Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
@@ -66,7 +72,7 @@ impl Wire {
 }
 
 /// One uncompressed batch.
-pub fn batch(producer: Option<(i64, i16, i32)>, values: &[Vec<u8>]) -> Bytes {
+pub(crate) fn batch(producer: Option<(i64, i16, i32)>, values: &[Vec<u8>]) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     if let Some((id, epoch, sequence)) = producer {
         builder.producer(id, epoch, sequence);

@@ -28,7 +28,7 @@ wire! {
 
     /// Part of [`DeleteTopicsResponse`]: `responses`.
     DeletableTopicResult<'a> {
-        name: Option<&'a str>,
+        name: Option<&'a str> [0.., null 6..],
         topic_id: Uuid [6..],
         error_code: ErrorCode,
         error_message: Option<&'a str> [5..],

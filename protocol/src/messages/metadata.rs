@@ -18,7 +18,7 @@ use crate::{ErrorCode, Uuid};
 wire! {
     /// Which topics to describe.
     MetadataRequest<'a> {
-        topics: Option<Vec<MetadataRequestTopic<'a>>>,
+        topics: Option<Vec<MetadataRequestTopic<'a>>> [0.., null 1..],
         allow_auto_topic_creation: bool [4..] = true,
         include_cluster_authorized_operations: bool [8..=10],
         include_topic_authorized_operations: bool [8..],
@@ -27,7 +27,7 @@ wire! {
     /// Part of [`MetadataRequest`]: `topics`.
     MetadataRequestTopic<'a> {
         topic_id: Uuid [10..],
-        name: Option<&'a str>,
+        name: Option<&'a str> [0.., null 10..],
     }
 
     /// The cluster as a client sees it.
@@ -52,7 +52,7 @@ wire! {
     /// Part of [`MetadataResponse`]: `topics`.
     MetadataResponseTopic<'a> {
         error_code: ErrorCode,
-        name: Option<&'a str>,
+        name: Option<&'a str> [0.., null 12..],
         topic_id: Uuid [10..],
         is_internal: bool [1..],
         partitions: Vec<MetadataResponsePartition>,

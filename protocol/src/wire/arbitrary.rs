@@ -1,5 +1,7 @@
 //! Random messages from a seed, for tests: every field that exists in the version gets a value.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::{Decode, Encode};
@@ -9,13 +11,31 @@ use crate::{ErrorCode, Uuid};
 /// Nesting below which lists stay empty, so that messages stay small.
 const DEPTH_MAX: u32 = 4;
 
-/// What a test does with each API.
+/// Which of an API's two messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// What a client sends.
+    Request,
+    /// What the broker answers.
+    Response,
+}
+
+/// A message type without its lifetime.
+pub trait Family {
+    /// The API it belongs to.
+    const KEY: ApiKey;
+    /// Which of its messages it is.
+    const SIDE: Side;
+    /// The message, borrowing from its frame.
+    type Message<'a>: Decode<'a> + Encode + Arbitrary + Clone + PartialEq + fmt::Debug;
+}
+
+/// What a test does with a message type.
 pub trait Visitor {
-    /// Called with the request and response type of `key`.
-    fn visit<Q, P>(&mut self, key: ApiKey)
-    where
-        Q: Arbitrary + Encode + Decode<'static> + PartialEq + std::fmt::Debug,
-        P: Arbitrary + Encode + Decode<'static> + PartialEq + std::fmt::Debug;
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn visit<F: Family>(self) -> Self::Output;
 }
 
 /// What random values can be made of.

@@ -3,19 +3,23 @@
 //! ```text
 //! wire! {
 //!     /// Sent by ...
-//!     SomeRequest<'a> {
+//!     SomeRequest<'a> {                                         // <'a> if it holds strings
 //!         /// The group.
 //!         group_id: &'a str,
 //!         rebalance_timeout_ms: i32 = -1,                       // a default other than zero
-//!         subscribed_topic_regex: Option<&'a str> [1..],         // versions: a pattern
-//!         trace: Option<&'a str> [3.., tag 0],                   // a tagged field (KIP-482)
+//!         subscribed_topic_regex: Option<&'a str> [1..],        // versions: a pattern
+//!         topics: Option<Vec<i32>> [0.., null 2..],             // null only from version 2
+//!         trace: Option<&'a str> [3.., tag 0],                  // a tagged field (KIP-482)
+//!         unknown: TaggedFields [rest],                         // keeps the tags not declared
 //!     }
 //! }
 //! ```
 //!
 //! Fields stand in wire order, tagged ones by ascending tag. A field outside the version is not
 //! written and keeps its default when read; so does a tagged field that is absent, and one that has
-//! its default is not written.
+//! its default is not written. `Option` is nullable: in every version, or in those said; in the
+//! others null is refused when read and written as empty. Tags not declared are skipped, unless
+//! there is a `[rest]` field: it keeps them and writes them back in order.
 
 macro_rules! wire {
     ($( $(#[$meta:meta])* $name:ident $(<$life:lifetime>)? { $($fields:tt)* } )*) => { $(
@@ -30,7 +34,7 @@ macro_rules! wire {
     (@emit [$($meta:tt)*] $name:ident [$($generics:tt)*] $life:lifetime {
         $(
             $(#[$field_meta:meta])*
-            $field:ident : $type:ty $([$versions:pat $(, tag $tag:literal)?])? $(= $default:expr)?
+            $field:ident : $type:ty $([$($when:tt)*])? $(= $default:expr)?
         ),* $(,)?
     }) => {
         $($meta)*
@@ -51,9 +55,10 @@ macro_rules! wire {
                 r: &mut $crate::wire::Reader<$life>,
             ) -> Result<Self, $crate::wire::DecodeError> {
                 let mut message = Self::default();
-                $( wire!(@read r, message.$field, $($versions $(, tag $tag)?)?); )*
+                $( wire!(@read r, message.$field, [$($($when)*)?]); )*
                 r.tagged(|tag, r| {
-                    $( wire!(@read_tagged tag, r, message.$field, $($versions $(, tag $tag)?)?); )*
+                    $( wire!(@read_tagged tag, r, message.$field, [$($($when)*)?]); )*
+                    $( wire!(@keep_tagged tag, r, message.$field, [$($($when)*)?]); )*
                     Ok(false)
                 })?;
                 Ok(message)
@@ -62,16 +67,19 @@ macro_rules! wire {
 
         impl $($generics)* $crate::wire::Encode for $name $($generics)* {
             #[allow(unused_mut, unused_variables, reason = "a struct may have no tagged fields")]
+            #[allow(unused_assignments, reason = "what is kept is set once, after its default")]
             fn encode<S: $crate::wire::Sink>(&self, w: &mut $crate::wire::Writer<'_, S>) {
-                $( wire!(@write w, self.$field, $($versions $(, tag $tag)?)?); )*
+                $( wire!(@write w, self.$field, [$($($when)*)?]); )*
                 if w.is_flexible() {
                     let mut count = 0u32;
                     let absent = Self::default();
-                    $( wire!(@count_tagged w, count, self.$field, absent.$field,
-                             $($versions $(, tag $tag)?)?); )*
+                    let mut kept = $crate::wire::KeptFields::default();
+                    $( wire!(@count_tagged w, count, kept, self.$field, absent.$field,
+                             [$($($when)*)?]); )*
                     w.varint(count);
-                    $( wire!(@write_tagged w, self.$field, absent.$field,
-                             $($versions $(, tag $tag)?)?); )*
+                    $( wire!(@write_tagged w, kept, self.$field, absent.$field,
+                             [$($($when)*)?]); )*
+                    kept.write_rest(w);
                 }
             }
         }
@@ -81,7 +89,7 @@ macro_rules! wire {
             fn arbitrary(g: &mut $crate::wire::Generator) -> Self {
                 let mut message = Self::default();
                 g.nested(|g| {
-                    $( wire!(@arbitrary g, message.$field, $($versions $(, tag $tag)?)?); )*
+                    $( wire!(@arbitrary g, message.$field, [$($($when)*)?]); )*
                 });
                 message
             }
@@ -91,55 +99,87 @@ macro_rules! wire {
     (@default) => { Default::default() };
     (@default $default:expr) => { $default };
 
-    (@read $r:ident, $place:expr, ) => { $place = $crate::wire::Decode::decode($r)?; };
-    (@read $r:ident, $place:expr, $versions:pat, tag $tag:literal) => {};
-    (@read $r:ident, $place:expr, $versions:pat) => {
+    (@read $r:ident, $place:expr, []) => { $place = $crate::wire::Decode::decode($r)?; };
+    (@read $r:ident, $place:expr, [rest]) => {};
+    (@read $r:ident, $place:expr, [$versions:pat, tag $tag:literal]) => {};
+    (@read $r:ident, $place:expr, [$versions:pat, null $null:pat]) => {
+        if matches!($r.version(), $null) {
+            $place = $crate::wire::Decode::decode($r)?;
+        } else if matches!($r.version(), $versions) {
+            $place = Some($crate::wire::Decode::decode($r)?);
+        }
+    };
+    (@read $r:ident, $place:expr, [$versions:pat]) => {
         if matches!($r.version(), $versions) {
             $place = $crate::wire::Decode::decode($r)?;
         }
     };
 
-    (@read_tagged $seen:ident, $r:ident, $place:expr, ) => {};
-    (@read_tagged $seen:ident, $r:ident, $place:expr, $versions:pat) => {};
-    (@read_tagged $seen:ident, $r:ident, $place:expr, $versions:pat, tag $tag:literal) => {
+    (@read_tagged $seen:ident, $r:ident, $place:expr, [$versions:pat, tag $tag:literal]) => {
         if $seen == $tag && matches!($r.version(), $versions) {
             $place = $crate::wire::Decode::decode($r)?;
             return Ok(true);
         }
     };
+    (@read_tagged $seen:ident, $r:ident, $place:expr, $when:tt) => {};
 
-    (@write $w:ident, $value:expr, ) => { $crate::wire::Encode::encode(&$value, $w); };
-    (@write $w:ident, $value:expr, $versions:pat, tag $tag:literal) => {};
-    (@write $w:ident, $value:expr, $versions:pat) => {
+    (@keep_tagged $seen:ident, $r:ident, $place:expr, [rest]) => {
+        $place.push($seen, $r.take_rest())?;
+    };
+    (@keep_tagged $seen:ident, $r:ident, $place:expr, $when:tt) => {};
+
+    (@write $w:ident, $value:expr, []) => { $crate::wire::Encode::encode(&$value, $w); };
+    (@write $w:ident, $value:expr, [rest]) => {};
+    (@write $w:ident, $value:expr, [$versions:pat, tag $tag:literal]) => {};
+    (@write $w:ident, $value:expr, [$versions:pat, null $null:pat]) => {
+        if matches!($w.version(), $null) {
+            $crate::wire::Encode::encode(&$value, $w);
+        } else if matches!($w.version(), $versions) {
+            $w.never_null(&$value);
+        }
+    };
+    (@write $w:ident, $value:expr, [$versions:pat]) => {
         if matches!($w.version(), $versions) {
             $crate::wire::Encode::encode(&$value, $w);
         }
     };
 
-    (@count_tagged $w:ident, $count:ident, $value:expr, $absent:expr, ) => {};
-    (@count_tagged $w:ident, $count:ident, $value:expr, $absent:expr, $versions:pat) => {};
-    (@count_tagged $w:ident, $count:ident, $value:expr, $absent:expr,
-     $versions:pat, tag $tag:literal) => {
+    (@count_tagged $w:ident, $count:ident, $kept:ident, $value:expr, $absent:expr, [rest]) => {
+        $kept = $crate::wire::KeptFields($value.as_slice());
+        $count += u32::try_from($value.as_slice().len()).unwrap_or(u32::MAX);
+    };
+    (@count_tagged $w:ident, $count:ident, $kept:ident, $value:expr, $absent:expr,
+     [$versions:pat, tag $tag:literal]) => {
         if matches!($w.version(), $versions) && $value != $absent {
             $count += 1;
         }
     };
+    (@count_tagged $w:ident, $count:ident, $kept:ident, $value:expr, $absent:expr, $when:tt) => {};
 
-    (@write_tagged $w:ident, $value:expr, $absent:expr, ) => {};
-    (@write_tagged $w:ident, $value:expr, $absent:expr, $versions:pat) => {};
-    (@write_tagged $w:ident, $value:expr, $absent:expr, $versions:pat, tag $tag:literal) => {
+    (@write_tagged $w:ident, $kept:ident, $value:expr, $absent:expr,
+     [$versions:pat, tag $tag:literal]) => {
         if matches!($w.version(), $versions) && $value != $absent {
+            $kept.write_below($tag, $w);
             $w.tagged($tag, &$value);
         }
     };
+    (@write_tagged $w:ident, $kept:ident, $value:expr, $absent:expr, $when:tt) => {};
 
-    (@arbitrary $g:ident, $place:expr, ) => { $place = $g.value(); };
-    (@arbitrary $g:ident, $place:expr, $versions:pat, tag $tag:literal) => {
+    (@arbitrary $g:ident, $place:expr, []) => { $place = $g.value(); };
+    (@arbitrary $g:ident, $place:expr, [rest]) => {};
+    (@arbitrary $g:ident, $place:expr, [$versions:pat, tag $tag:literal]) => {
         if $g.flexible && matches!($g.version, $versions) {
             $place = $g.value();
         }
     };
-    (@arbitrary $g:ident, $place:expr, $versions:pat) => {
+    (@arbitrary $g:ident, $place:expr, [$versions:pat, null $null:pat]) => {
+        if matches!($g.version, $null) {
+            $place = $g.value();
+        } else if matches!($g.version, $versions) {
+            $place = Some($g.value());
+        }
+    };
+    (@arbitrary $g:ident, $place:expr, [$versions:pat]) => {
         if matches!($g.version, $versions) {
             $place = $g.value();
         }
@@ -216,11 +256,51 @@ macro_rules! apis {
             }
         )*
 
-        /// Shows `visitor` every API's request and response type, for tests that go over all
-        /// messages.
+        /// Types that stand for the messages without their lifetimes, for tests that go over all.
         #[cfg(any(test, feature = "arbitrary"))]
-        pub fn visit_messages(visitor: &mut impl $crate::wire::Visitor) {
-            $( visitor.visit::<$module::$request, $module::$response>(ApiKey::$name); )*
+        pub mod families {
+            use super::{$($module,)*};
+            use crate::wire::{Family, Side};
+            $(
+                #[doc = concat!("The requests of ", stringify!($name), ".")]
+                #[derive(Debug)]
+                pub struct $request;
+
+                impl Family for $request {
+                    const KEY: super::ApiKey = super::ApiKey::$name;
+                    const SIDE: Side = Side::Request;
+                    type Message<'a> = $module::$request $(<$request_life>)?;
+                }
+
+                #[doc = concat!("The responses of ", stringify!($name), ".")]
+                #[derive(Debug)]
+                pub struct $response;
+
+                impl Family for $response {
+                    const KEY: super::ApiKey = super::ApiKey::$name;
+                    const SIDE: Side = Side::Response;
+                    type Message<'r> = $module::$response $(<$response_life>)?;
+                }
+            )*
+        }
+
+        /// Shows `visitor` the requests or responses of one API.
+        #[cfg(any(test, feature = "arbitrary"))]
+        pub fn visit_messages<V: $crate::wire::Visitor>(
+            key: ApiKey,
+            side: $crate::wire::Side,
+            visitor: V,
+        ) -> V::Output {
+            match (key, side) {
+                $(
+                    (ApiKey::$name, $crate::wire::Side::Request) => {
+                        visitor.visit::<families::$request>()
+                    }
+                    (ApiKey::$name, $crate::wire::Side::Response) => {
+                        visitor.visit::<families::$response>()
+                    }
+                )*
+            }
         }
     };
 }

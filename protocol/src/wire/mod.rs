@@ -5,15 +5,16 @@ mod macros;
 #[cfg(any(test, feature = "arbitrary"))]
 mod arbitrary;
 mod reader;
-#[cfg(test)]
-mod tests;
+mod tagged;
 mod writer;
 
 use bytes::Bytes;
 
 #[cfg(any(test, feature = "arbitrary"))]
-pub use arbitrary::{Arbitrary, Generator, Visitor};
+pub use arbitrary::{Arbitrary, Family, Generator, Side, Visitor};
 pub use reader::{DecodeError, Reader};
+pub(crate) use tagged::KeptFields;
+pub use tagged::TaggedFields;
 pub(crate) use writer::RopeSink;
 pub use writer::{Counter, Rope, Sink, Writer};
 
@@ -115,8 +116,7 @@ pub fn encode_request<'a, R: Request<'a>>(
     client_id: Option<&str>,
 ) -> Rope {
     let flexible = R::KEY.is_flexible(version);
-    let mut sink = RopeSink::with_capacity(256);
-    sink.put(&[0; 4]);
+    let mut sink = RopeSink::for_frame();
     let header =
         RequestHeader { api_key: R::KEY.as_i16(), api_version: version, correlation_id, client_id };
     header.encode(&mut sink, flexible);
@@ -131,8 +131,7 @@ pub fn encode_response<M: Encode>(
     version: i16,
     correlation_id: i32,
 ) -> Rope {
-    let mut sink = RopeSink::with_capacity(256);
-    sink.put(&[0; 4]);
+    let mut sink = RopeSink::for_frame();
     sink.put(&correlation_id.to_be_bytes());
     if response_header_is_flexible(key, version) {
         sink.put(&[0]);

@@ -30,6 +30,8 @@ pub enum DecodeError {
     InvalidFlag,
     /// Bytes behind the last field.
     TrailingBytes(usize),
+    /// Tagged fields that do not ascend.
+    TagOrder,
 }
 
 impl fmt::Display for DecodeError {
@@ -42,6 +44,7 @@ impl fmt::Display for DecodeError {
             Self::InvalidUtf8 => f.write_str("a string is not UTF-8"),
             Self::InvalidFlag => f.write_str("a flag byte has no known value"),
             Self::TrailingBytes(count) => write!(f, "{count} bytes behind the last field"),
+            Self::TagOrder => f.write_str("tagged fields are not in order"),
         }
     }
 }
@@ -106,6 +109,11 @@ impl<'a> Reader<'a> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
+    }
+
+    /// All bytes not read yet, sharing the frame.
+    pub fn take_rest(&mut self) -> Bytes {
+        self.frame.slice_ref(std::mem::take(&mut self.rest))
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {

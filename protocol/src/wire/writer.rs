@@ -76,61 +76,68 @@ impl Rope {
     }
 }
 
-/// Builds a [`Rope`].
+/// Builds a [`Rope`]: one buffer, and the shared parts with their places in it. The buffer stays
+/// in one piece until the end, because its first bytes are only known then.
 #[derive(Debug, Default)]
 pub(crate) struct RopeSink {
-    parts: Vec<Bytes>,
-    tail: BytesMut,
-    /// Bytes in `parts`.
-    before: usize,
+    buffer: BytesMut,
+    shared: Vec<(usize, Bytes)>,
+    shared_bytes: usize,
 }
 
 impl RopeSink {
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { tail: BytesMut::with_capacity(bytes), ..Self::default() }
+    /// Room for the length prefix of a frame is left at the start.
+    pub(crate) fn for_frame() -> Self {
+        let mut buffer = BytesMut::with_capacity(256);
+        buffer.extend_from_slice(&[0; 4]);
+        Self { buffer, ..Self::default() }
     }
 
-    /// Ends the rope; its first four bytes become the length of what follows them.
+    /// Writes the length prefix and ends the rope.
     pub(crate) fn finish_frame(mut self) -> Rope {
-        let total = self.before + self.tail.len();
-        let length = u32::try_from(total - 4).unwrap_or(u32::MAX).to_be_bytes();
-        let patch = |part: &mut [u8]| {
-            if let Some(prefix) = part.first_chunk_mut::<4>() {
-                *prefix = length;
-            }
-        };
-        // The prefix was put first, so it starts the first part, which nobody shares yet.
-        match self.parts.first_mut() {
-            None => patch(&mut self.tail),
-            Some(first) => {
-                let taken = std::mem::take(first);
-                let mut owned = taken.try_into_mut().unwrap_or_else(|shared| shared[..].into());
-                patch(&mut owned);
-                *first = owned.freeze();
-            }
+        let length = self.buffer.len() - 4 + self.shared_bytes;
+        let length = i32::try_from(length).unwrap_or(i32::MAX).to_be_bytes();
+        if let Some(prefix) = self.buffer.first_chunk_mut() {
+            *prefix = length;
         }
-        if !self.tail.is_empty() {
-            self.parts.push(self.tail.freeze());
+        let mut buffer = self.buffer.freeze();
+        let mut parts = Vec::with_capacity(2 * self.shared.len() + 1);
+        let mut taken = 0;
+        for (place, bytes) in self.shared {
+            if place > taken {
+                parts.push(buffer.split_to(place - taken));
+                taken = place;
+            }
+            parts.push(bytes);
         }
-        Rope { parts: self.parts }
+        if !buffer.is_empty() {
+            parts.push(buffer);
+        }
+        Rope { parts }
     }
 }
 
 impl Sink for RopeSink {
     fn put(&mut self, bytes: &[u8]) {
-        self.tail.extend_from_slice(bytes);
+        self.buffer.extend_from_slice(bytes);
     }
 
     fn put_shared(&mut self, bytes: &Bytes) {
         if bytes.len() < SHARED_BYTES_MIN {
             return self.put(bytes);
         }
-        let head = self.tail.split().freeze();
-        self.before += head.len() + bytes.len();
-        if !head.is_empty() {
-            self.parts.push(head);
-        }
-        self.parts.push(bytes.clone());
+        self.shared_bytes += bytes.len();
+        self.shared.push((self.buffer.len(), bytes.clone()));
+    }
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, bytes: &[u8]) {
+        self.extend_from_slice(bytes);
+    }
+
+    fn put_shared(&mut self, bytes: &Bytes) {
+        self.extend_from_slice(bytes);
     }
 }
 
@@ -233,6 +240,23 @@ impl<'s, S: Sink> Writer<'s, S> {
         self.varint(tag);
         self.varint(count(counter.0));
         value.encode(self);
+    }
+}
+
+impl<S: Sink> Writer<'_, S> {
+    /// Writes one tagged field whose value is encoded already.
+    pub(crate) fn raw_tagged(&mut self, tag: u32, value: &Bytes) {
+        self.varint(tag);
+        self.varint(count(value.len()));
+        self.sink.put_shared(value);
+    }
+
+    /// Writes a nullable field in a version that has no null for it: null becomes empty.
+    pub(crate) fn never_null<T: Encode + Default>(&mut self, value: &Option<T>) {
+        match value {
+            Some(value) => value.encode(self),
+            None => T::default().encode(self),
+        }
     }
 }
 

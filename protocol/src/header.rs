@@ -65,6 +65,8 @@ pub(crate) fn response_header_is_flexible(key: ApiKey, version: i16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::messages::{ApiVersionsResponse, MetadataResponse};
+    use crate::{ErrorCode, encode_response};
 
     #[test]
     fn a_flexible_header_has_a_plain_client_id_and_tagged_fields() {
@@ -74,6 +76,21 @@ mod tests {
         assert_eq!((header.api_key, header.api_version, header.correlation_id), (3, 12, 7));
         assert_eq!(header.client_id, Some("ab"));
         assert_eq!(body_at, 13);
+    }
+
+    #[test]
+    fn the_response_header_of_api_versions_never_has_tagged_fields() {
+        let error = ApiVersionsResponse {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            ..Default::default()
+        };
+        for version in ApiKey::ApiVersions.versions() {
+            let frame = encode_response(&error, ApiKey::ApiVersions, version, 0x0102_0304);
+            // Correlation id, then at once the error code.
+            assert_eq!(&frame.to_bytes()[4..10], [1, 2, 3, 4, 0, 35], "{version}");
+        }
+        let frame = encode_response(&MetadataResponse::default(), ApiKey::Metadata, 9, 1);
+        assert_eq!(&frame.to_bytes()[4..9], [0, 0, 0, 1, 0], "others end with a count of 0");
     }
 
     #[test]

@@ -1,24 +1,17 @@
-//! The brokers compared: started on loopback, measured from `/proc`, killed.
+//! The brokers: started on loopback, stopped, and killed by process id when dropped.
 
-use std::fs;
-use std::net::TcpStream;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::Failure;
+use crate::process::Process;
+use crate::variant::Kind;
 
-/// Clock ticks of `/proc/PID/stat` a second; 100 on every Linux that counts.
-const TICKS_PER_SECOND: f64 = 100.0;
-
-const READY_DEADLINE: Duration = Duration::from_secs(60);
-
-/// Which broker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Sawlog,
-    Kafka,
-}
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -27,83 +20,131 @@ pub(crate) struct Programs {
     pub(crate) kafka_jars: PathBuf,
 }
 
-/// A running broker; killed when dropped.
+/// A broker process.
 #[derive(Debug)]
 pub(crate) struct Broker {
     child: Child,
     pub(crate) address: String,
-    /// From the start of the process to the first accepted connection.
-    pub(crate) ready_after: Duration,
+    /// Just before its process was made.
+    pub(crate) spawned: Instant,
+    log: PathBuf,
 }
 
-impl Kind {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Sawlog => "Sawlog",
-            Self::Kafka => "Apache Kafka",
-        }
-    }
-
-    /// Starts it on `data`, which may hold an earlier run.
-    pub(crate) fn start(self, programs: &Programs, data: &Path) -> Result<Broker, Failure> {
+impl Broker {
+    /// Starts it on `home`, which may hold the data of an earlier start. Does not wait for it.
+    pub(crate) fn spawn(kind: Kind, programs: &Programs, home: &Path) -> Result<Self, Failure> {
         let port = free_port()?;
-        let mut command = match self {
-            Self::Sawlog => {
+        let mut command = match kind {
+            Kind::Sawlog => {
                 let mut command = Command::new(&programs.sawlog);
                 command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"]);
-                command.arg(data);
+                command.arg(home.join("data"));
                 command
             }
-            Self::Kafka => kafka(programs, data, port)?,
+            Kind::Kafka => kafka(programs, home, port)?,
         };
-        let started = Instant::now();
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let address = format!("127.0.0.1:{port}");
-        let mut broker = Broker { child, address, ready_after: Duration::ZERO };
-        while TcpStream::connect(&broker.address).is_err() {
-            if started.elapsed() > READY_DEADLINE || broker.child.try_wait()?.is_some() {
-                return Err(format!("{} did not start", self.name()).into());
+        let log = home.join("broker.log");
+        let output = File::options().create(true).append(true).open(&log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let spawned = Instant::now();
+        let child = command
+            .spawn()
+            .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
+        Ok(Self { child, address: format!("127.0.0.1:{port}"), spawned, log })
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    /// An error with the end of its output, if it has ended.
+    pub(crate) fn check_runs(&mut self) -> Result<(), Failure> {
+        let Some(status) = self.child.try_wait()? else { return Ok(()) };
+        let output = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = output.lines().collect();
+        let last = lines[lines.len().saturating_sub(10)..].join("\n");
+        Err(format!("the broker ended ({status}):\n{last}").into())
+    }
+
+    /// Stops it in the clean way.
+    pub(crate) fn stop(mut self) -> Result<(), Failure> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.ok_or("no process id")?, Signal::TERM)?;
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                return Err("the broker does not stop".into());
             }
-            std::thread::sleep(Duration::from_micros(200));
+            std::thread::sleep(Duration::from_millis(20));
         }
-        broker.ready_after = started.elapsed();
-        Ok(broker)
+        Ok(())
     }
 }
 
-/// One node, its own controller, otherwise Kafka's defaults.
-fn kafka(programs: &Programs, data: &Path, port: u16) -> Result<Command, Failure> {
-    let controller = free_port()?;
-    let properties = data.with_extension("properties");
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Already ended is fine.
+        let _ended = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+/// One node, its own controller: `config/server.properties` as Kafka ships it, but for addresses,
+/// directory, and the reports to standard output.
+fn kafka(programs: &Programs, home: &Path, port: u16) -> Result<Command, Failure> {
+    let class_path = format!("{}/*", programs.kafka_jars.display());
+    let properties = home.join("server.properties");
+    let data = home.join("data");
+    let mut controller = free_port()?;
+    if let Ok(earlier) = fs::read_to_string(home.join("controller.port")) {
+        // The quorum's only voter is written into the data with its address.
+        controller = earlier.trim().parse()?;
+    }
+    fs::write(home.join("controller.port"), controller.to_string())?;
     fs::write(
         &properties,
         format!(
-            "process.roles=broker,controller\nnode.id=1\n\
-             controller.quorum.voters=1@127.0.0.1:{controller}\n\
+            "process.roles=broker,controller\n\
+             node.id=1\n\
+             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\n\
+             inter.broker.listener.name=PLAINTEXT\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              controller.listener.names=CONTROLLER\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             log.dirs={}\noffsets.topic.replication.factor=1\n",
+             listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT\n\
+             num.network.threads=3\n\
+             num.io.threads=8\n\
+             socket.send.buffer.bytes=102400\n\
+             socket.receive.buffer.bytes=102400\n\
+             socket.request.max.bytes=104857600\n\
+             log.dirs={}\n\
+             num.partitions=1\n\
+             num.recovery.threads.per.data.dir=2\n\
+             offsets.topic.replication.factor=1\n\
+             share.coordinator.state.topic.replication.factor=1\n\
+             share.coordinator.state.topic.min.isr=1\n\
+             transaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\n\
+             log.retention.hours=168\n\
+             log.segment.bytes=1073741824\n\
+             log.retention.check.interval.ms=300000\n",
             data.display()
         ),
     )?;
-    let class_path = format!("{}/*", programs.kafka_jars.display());
     if !data.join("meta.properties").exists() {
         let formatted = Command::new("java")
-            .args(["-cp", &class_path, "kafka.tools.StorageTool", "format"])
+            .args(["-cp", &class_path, "kafka.tools.StorageTool", "format", "--standalone"])
             .args(["-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
             .arg(&properties)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()?;
-        if !formatted.success() {
-            return Err("kafka-storage format failed".into());
+            .output()
+            .map_err(|error| format!("cannot run java: {error}"))?;
+        if !formatted.status.success() {
+            let said = String::from_utf8_lossy(&formatted.stderr).into_owned();
+            return Err(format!("Kafka's storage was not formatted: {said}").into());
         }
     }
     let mut command = Command::new("java");
-    // As kafka-server-start.sh sets them.
+    // As kafka-server-start.sh and kafka-run-class.sh set them.
     command.args(["-Xmx1G", "-Xms1G", "-server", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"]);
     command.args(["-XX:InitiatingHeapOccupancyPercent=35", "-XX:+ExplicitGCInvokesConcurrent"]);
     command.args(["-Djava.awt.headless=true", "-cp", &class_path, "kafka.Kafka"]);
@@ -111,35 +152,8 @@ fn kafka(programs: &Programs, data: &Path, port: u16) -> Result<Command, Failure
     Ok(command)
 }
 
-impl Broker {
-    /// Processor time of all its threads so far, in seconds.
-    pub(crate) fn cpu_seconds(&self) -> Result<f64, Failure> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        // The name may hold spaces; what follows its closing bracket does not.
-        let fields: Vec<&str> =
-            stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok());
-        let (user, system) = ticks(11).zip(ticks(12)).ok_or("no processor time in /proc")?;
-        Ok((user + system) / TICKS_PER_SECOND)
-    }
-
-    /// A line of `/proc/PID/status` in MiB.
-    pub(crate) fn memory_mib(&self, field: &str) -> Result<f64, Failure> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find(|line| line.starts_with(field)).ok_or("no such field")?;
-        let kib = line.split_whitespace().nth(1).and_then(|text| text.parse::<f64>().ok());
-        Ok(kib.ok_or("no number")? / 1024.0)
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
+/// A port that is free now. Another program may take it before the broker does; then the run fails
+/// and says so.
 fn free_port() -> Result<u16, Failure> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

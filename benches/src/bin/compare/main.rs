@@ -1,282 +1,259 @@
-//! `sawlog-compare`: Sawlog and Apache Kafka on the same machine, with the same client, one after the
-//! other, repeated. See `benches/README.md`.
+//! `sawlog-compare`: Sawlog and Apache Kafka on the same machine, with the same clients, one after
+//! the other, repeated. How to run it and how to read it: `benches/README.md`.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints")]
 
 mod broker;
+mod figures;
+mod first_ack;
+mod java;
 mod load;
+mod options;
+mod process;
+mod scenario;
+mod variant;
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use broker::{Broker, Kind, Programs};
-use load::Write;
+use clap::Parser as _;
+use serde_json::json;
+
+use broker::{Broker, Programs};
+use figures::{Better, Figures, Noise, Row, Sheet};
+use first_ack::{await_accept, await_first_ack, millis};
+use options::Options;
+use process::{Machine, Process};
+use scenario::{Scenario, Subject};
+use variant::Variant;
 
 type Failure = Box<dyn std::error::Error>;
 
-/// One way to run a broker.
-#[derive(Clone, Copy, Debug)]
-struct Variant {
-    name: &'static str,
-    kind: Kind,
-    settings: &'static [(&'static str, &'static str)],
-}
+const START: &str = "Start and memory";
 
-const VARIANTS: [Variant; 3] = [
-    Variant { name: "Sawlog, fsync", kind: Kind::Sawlog, settings: &[("flush.mode", "group")] },
-    Variant {
-        name: "Sawlog, flush.mode=os",
-        kind: Kind::Sawlog,
-        settings: &[("flush.mode", "os")],
-    },
-    Variant { name: "Apache Kafka", kind: Kind::Kafka, settings: &[] },
-];
+/// The start is always made, the broker has to run anyway; this is its name for `--only`.
+const START_NAME: &str = "start";
 
-/// A figure: name, unit, whether more is better, and the repetitions of each variant.
-#[derive(Debug)]
-struct Figure {
-    name: String,
-    values: Vec<Vec<f64>>,
-}
-
-#[derive(Debug, Default)]
-struct Figures(Vec<Figure>);
-
-impl Figures {
-    fn add(&mut self, name: &str, variant: usize, value: f64) {
-        let at = self.0.iter().position(|figure| figure.name == name).unwrap_or_else(|| {
-            let values = vec![Vec::new(); VARIANTS.len()];
-            self.0.push(Figure { name: name.to_owned(), values });
-            self.0.len() - 1
-        });
-        if let Some(values) = self.0.get_mut(at).and_then(|figure| figure.values.get_mut(variant)) {
-            values.push(value);
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sawlog-compare: {error}");
+            ExitCode::FAILURE
         }
     }
+}
 
-    fn print(&self) {
-        let names: Vec<&str> = VARIANTS.iter().map(|variant| variant.name).collect();
-        println!("| | {} |", names.join(" | "));
-        println!("|---|{}", "---:|".repeat(names.len()));
-        for figure in &self.0 {
-            let reference = figure.values.last().and_then(|values| median(values));
-            let cells: Vec<String> = figure
-                .values
-                .iter()
-                .map(|values| match (median(values), reference) {
-                    (Some(value), Some(reference)) if reference > 0.0 => {
-                        format!("{} ({:.2}x)", short(value), value / reference)
-                    }
-                    (Some(value), _) => short(value),
-                    (None, _) => "-".to_owned(),
-                })
-                .collect();
-            println!("| {} | {} |", figure.name, cells.join(" | "));
-        }
+fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let scenarios = scenarios(options)?;
+    if options.list {
+        println!("{START_NAME}");
+        scenarios.iter().for_each(|scenario| println!("{}", scenario.name()));
+        return Ok(ExitCode::SUCCESS);
     }
-
-    fn json(&self) -> String {
-        let figures = self.0.iter().map(|figure| {
-            let values = figure
-                .values
-                .iter()
-                .zip(VARIANTS)
-                .map(|(values, variant)| format!("{:?}:{values:?}", variant.name));
-            format!("{:?}:{{{}}}", figure.name, values.collect::<Vec<_>>().join(","))
-        });
-        format!("{{{}}}\n", figures.collect::<Vec<_>>().join(",\n"))
-    }
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
-}
-
-fn short(value: f64) -> String {
-    match value.abs() {
-        large if large >= 10_000.0 => format!("{:.0}k", value / 1000.0),
-        middle if middle >= 100.0 => format!("{value:.0}"),
-        small if small >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// What to run.
-struct Plan {
-    programs: Programs,
-    repetitions: usize,
-    quick: bool,
-    only: Option<String>,
-    variants: Vec<usize>,
-    json: Option<PathBuf>,
-}
-
-fn main() -> Result<(), Failure> {
-    let plan = plan()?;
+    let variants = options.variants()?;
     let mut figures = Figures::default();
-    for repetition in 0..plan.repetitions {
-        for variant in &plan.variants {
-            let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-            let name = VARIANTS.get(*variant).map_or("", |variant| variant.name);
-            eprintln!("repetition {}, {name}, load {}", repetition + 1, load.trim());
-            run(&plan, *variant, &mut figures)?;
-        }
-    }
-    figures.print();
-    if let Some(path) = &plan.json {
-        std::fs::write(path, figures.json())?;
-    }
-    Ok(())
-}
-
-fn plan() -> Result<Plan, Failure> {
-    let mut plan = Plan {
-        programs: Programs {
-            sawlog: "target/release/sawlog".into(),
-            kafka_jars: "target/compat/kafka".into(),
-        },
-        repetitions: 3,
-        quick: false,
-        only: None,
-        variants: (0..VARIANTS.len()).collect(),
-        json: None,
-    };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-        match argument.as_str() {
-            "--quick" => plan.quick = true,
-            "--repetitions" => plan.repetitions = value()?.parse()?,
-            "--only" => plan.only = Some(value()?),
-            "--json" => plan.json = Some(value()?.into()),
-            "--sawlog" => plan.programs.sawlog = value()?.into(),
-            "--kafka-jars" => plan.programs.kafka_jars = value()?.into(),
-            "--broker" => {
-                let wanted = value()?.to_lowercase();
-                plan.variants.retain(|at| {
-                    VARIANTS.get(*at).is_some_and(|v| v.name.to_lowercase().contains(&wanted))
-                });
-            }
-            other => {
-                return Err(format!(
-                    "unknown option {other}: expected --quick, --repetitions N, --only TEXT, \
-                     --broker TEXT, --json FILE, --sawlog FILE, --kafka-jars DIR"
-                )
-                .into());
+    for repetition in 1..=options.repetitions() {
+        for variant in in_turn(&variants, repetition) {
+            let mut sheet = Sheet { figures: &mut figures, variant: variant.name, repetition };
+            if let Err(error) = measure(options, &scenarios, variant, &mut sheet) {
+                eprintln!("  failed: {error}");
+                sheet.fail("start and warm-up", error.as_ref());
             }
         }
     }
-    Ok(plan)
+    let about = about(options)?;
+    println!("{}", headline(&about));
+    print!("{}", figures.markdown(&variants));
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&figures.json(&variants, about))?;
+        std::fs::write(path, json + "\n")?;
+    }
+    Ok(if figures.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(plan: &Plan, at: usize, figures: &mut Figures) -> Result<(), Failure> {
-    let Some(variant) = VARIANTS.get(at) else { return Ok(()) };
-    let scratch = tempfile::tempdir()?;
-    let data = scratch.path().join("data");
-    let mut broker = variant.kind.start(&plan.programs, &data)?;
-    let wanted = |name: &str| plan.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    if wanted("start") {
-        load::create_topic(&broker.address, "start", 1, variant.settings)?;
-        load::first_ack(&broker.address, "start")?;
-        drop(broker);
-        // Again on its own data: what a restart takes.
-        broker = variant.kind.start(&plan.programs, &data)?;
-        let to_ack = broker.ready_after + load::first_ack(&broker.address, "start")?;
-        figures.add("start to accepting, ms", at, broker.ready_after.as_secs_f64() * 1e3);
-        figures.add("start to first ack (client included), ms", at, to_ack.as_secs_f64() * 1e3);
-        figures.add("memory idle, MiB", at, broker.memory_mib("VmRSS:")?);
+fn scenarios(options: &Options) -> Result<Vec<Scenario>, Failure> {
+    let mut wanted = scenario::all(options.quick);
+    wanted.retain(|scenario| options.wants(&scenario.name()));
+    if wanted.is_empty() && !options.wants(START_NAME) {
+        return Err("nothing has that in its name; see --list".into());
     }
-    warm_up(&broker, variant)?;
-    let scale = if plan.quick { 4 } else { 1 };
-    for bytes in [100usize, 1024] {
-        for acks in ["all", "1"] {
-            for partitions in [1, 6] {
-                let name = format!("{bytes} B, acks={acks}, {partitions} partitions");
-                if wanted(&format!("throughput {name}")) {
-                    let records = if bytes == 100 { 4_000_000 } else { 1_000_000 } / scale;
-                    let what = Write { records, bytes, partitions, acks };
-                    throughput(&broker, variant, at, &name, what, figures)?;
-                }
-            }
-        }
-    }
-    for rate in [1_000, 10_000] {
-        let name = format!("latency at {rate}/s");
-        if wanted(&name) {
-            let topic = format!("latency-{rate}");
-            load::create_topic(&broker.address, &topic, 1, variant.settings)?;
-            let seconds = if plan.quick { 4 } else { 10 };
-            let latencies = load::latency(&broker.address, &topic, rate, seconds)?;
-            for (what, times) in [("ack", &latencies.ack), ("end to end", &latencies.end_to_end)] {
-                for (label, percentile) in [("p50", 50.0), ("p99", 99.0), ("p99.9", 99.9)] {
-                    let micros = f64::from(u32::try_from(times.value_at_percentile(percentile))?);
-                    figures.add(&format!("{name}, {what}, {label}, us"), at, micros);
-                }
-            }
-        }
-    }
-    if wanted("memory") {
-        figures.add("memory peak, MiB", at, broker.memory_mib("VmHWM:")?);
-    }
-    Ok(())
+    Ok(wanted)
 }
 
-/// The JVM compiles what is hot: both brokers get the same warm-up.
-fn warm_up(broker: &Broker, variant: &Variant) -> Result<(), Failure> {
-    load::create_topic(&broker.address, "warm-up", 6, variant.settings)?;
-    let what = Write { records: 500_000, bytes: 512, partitions: 6, acks: "all" };
-    load::write(&broker.address, "warm-up", what)?;
-    load::read(&broker.address, "warm-up", 6, what.records)?;
-    Ok(())
+/// Another one begins each repetition, so that what changes with time hits all alike.
+fn in_turn(variants: &[Variant], repetition: u32) -> Vec<Variant> {
+    let mut order = variants.to_vec();
+    if let Some(first) = usize::try_from(repetition - 1).unwrap_or(0).checked_rem(order.len()) {
+        order.rotate_left(first);
+    }
+    order
 }
 
-fn throughput(
-    broker: &Broker,
-    variant: &Variant,
-    at: usize,
-    name: &str,
-    what: Write,
-    figures: &mut Figures,
+fn measure(
+    options: &Options,
+    scenarios: &[Scenario],
+    variant: Variant,
+    sheet: &mut Sheet<'_>,
 ) -> Result<(), Failure> {
-    let topic = format!("t-{}-{}-{}", what.bytes, what.acks, what.partitions);
-    load::create_topic(&broker.address, &topic, what.partitions, variant.settings)?;
-    settle();
-    prime_page_cache(what.records * u64::try_from(what.bytes)?)?;
-    #[expect(clippy::cast_precision_loss, reason = "a few million")]
-    let records = what.records as f64;
-    let before = broker.cpu_seconds()?;
-    let took = load::write(&broker.address, &topic, what)?;
-    settle();
-    let cpu = broker.cpu_seconds()? - before;
-    figures.add(&format!("produce {name}, records/s"), at, records / took.as_secs_f64());
-    figures.add(&format!("produce {name}, broker CPU s per million"), at, cpu * 1e6 / records);
-    if what.acks == "all" {
-        let before = broker.cpu_seconds()?;
-        let took = load::read(&broker.address, &topic, what.partitions, what.records)?;
-        settle();
-        let cpu = broker.cpu_seconds()? - before;
-        let name = format!("{} B, {} partitions", what.bytes, what.partitions);
-        figures.add(&format!("consume {name}, records/s"), at, records / took.as_secs_f64());
-        figures.add(&format!("consume {name}, broker CPU s per million"), at, cpu * 1e6 / records);
+    let load_averages = process::load_averages();
+    eprintln!("repetition {}, {}, load {load_averages}", sheet.repetition, variant.name);
+    let scratch = scratch(options)?;
+    let programs =
+        Programs { sawlog: options.sawlog.clone(), kafka_jars: options.kafka_jars.clone() };
+    let (mut broker, address, process) = if let Some(address) = &options.address {
+        (None, address.clone(), options.pid.map(Process))
+    } else {
+        let broker = start(options, &programs, variant, scratch.path(), sheet)?;
+        let (address, process) = (broker.address.clone(), broker.process());
+        (Some(broker), address, Some(process))
+    };
+    let mut subject = Subject {
+        variant,
+        address,
+        process,
+        kafka_jars: options.kafka_jars.clone(),
+        scratch: scratch.path().to_owned(),
+        prefix: format!("compare-{}-", SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs()),
+        topics: Vec::new(),
+    };
+    if !scenarios.is_empty() {
+        eprintln!("  warm-up");
+        scenario::warm_up(&mut subject)?;
+    }
+    let before = Costs::now(&subject)?;
+    for scenario in scenarios {
+        eprintln!("  {}", scenario.name());
+        if let Err(error) = scenario.run(&mut subject, sheet) {
+            eprintln!("  failed: {error}");
+            sheet.fail(&scenario.name(), error.as_ref());
+        }
+        if let Some(broker) = &mut broker {
+            broker.check_runs()?;
+        }
+    }
+    let (other_percent, stolen_percent) = before.others(&Costs::now(&subject)?);
+    let Sheet { variant, repetition, .. } = *sheet;
+    sheet.noise(Noise { variant, repetition, load_averages, other_percent, stolen_percent });
+    if let Some(process) = subject.process.filter(|_| !scenarios.is_empty()) {
+        let memory = process.memory()?;
+        sheet.add(start_row("memory peak, mapped files included", "MiB"), memory.peak);
+        sheet.add(start_row("memory after the loads, without files", "MiB"), memory.anonymous);
+    }
+    if options.address.is_some() {
+        load::delete_topics(&subject.address, &subject.topics)?;
     }
     Ok(())
 }
 
-/// On a virtual machine the first touch of a page the host has taken back costs more than all a
-/// broker does with it. Writing and removing as much as the load will write leaves pages that are
-/// backed, for whichever broker comes next.
-fn prime_page_cache(bytes: u64) -> Result<(), Failure> {
-    let mut file = tempfile::tempfile()?;
-    let chunk = vec![1; 1 << 20];
-    for _ in 0..(bytes + bytes / 2) >> 20 {
-        std::io::Write::write_all(&mut file, &chunk)?;
-    }
-    Ok(())
+fn scratch(options: &Options) -> Result<tempfile::TempDir, Failure> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("sawlog-compare-");
+    Ok(options.data.as_deref().map_or_else(|| builder.tempdir(), |dir| builder.tempdir_in(dir))?)
 }
 
-/// Lets background work of the last load end before the next is measured.
-fn settle() {
-    std::thread::sleep(Duration::from_millis(1200));
+/// Starts the broker twice: once to make a topic in its data directory and to stop cleanly, and then
+/// the start that is measured, on that data.
+fn start(
+    options: &Options,
+    programs: &Programs,
+    variant: Variant,
+    home: &Path,
+    sheet: &mut Sheet<'_>,
+) -> Result<Broker, Failure> {
+    let topic = "start";
+    let mut broker = Broker::spawn(variant.kind, programs, home)?;
+    drop(await_accept(&mut broker)?);
+    let settings: Vec<_> =
+        variant.flush_mode.map(|mode| ("flush.mode", mode)).into_iter().collect();
+    load::create_topic(&broker.address, topic, 1, &settings)?;
+    await_first_ack(&mut broker, topic)?;
+    broker.stop()?;
+
+    let mut broker = Broker::spawn(variant.kind, programs, home)?;
+    let started = await_first_ack(&mut broker, topic)?;
+    if options.wants(START_NAME) {
+        let spawn_to = |what: &str, time| (format!("process start to first {what}"), millis(time));
+        for (name, value) in [
+            spawn_to("connection", started.accepted_after),
+            spawn_to("confirmed record", started.acked_after),
+        ] {
+            sheet.add(start_row(&name, "ms"), value);
+        }
+        std::thread::sleep(IDLE);
+        let memory = broker.process().memory()?;
+        sheet.add(start_row("memory idle", "MiB"), memory.resident);
+        sheet.add(start_row("memory idle, without files", "MiB"), memory.anonymous);
+    }
+    Ok(broker)
 }
+
+fn start_row<'a>(name: &'a str, unit: &'static str) -> Row<'a> {
+    Row { section: START, name, unit, better: Better::Less }
+}
+
+/// Processor time used so far, by whom.
+#[derive(Debug)]
+struct Costs {
+    machine: Machine,
+    ours: f64,
+}
+
+impl Costs {
+    fn now(subject: &Subject) -> Result<Self, Failure> {
+        let this = Process::this();
+        let broker = subject.process.map_or(Ok(0.0), Process::cpu_seconds)?;
+        let ours = broker + this.cpu_seconds()? + this.children_cpu_seconds()?;
+        Ok(Self { machine: Machine::now()?, ours })
+    }
+
+    /// Percent of all cores used since by others, and taken by the host.
+    fn others(&self, later: &Self) -> (f64, f64) {
+        let total = (later.machine.total - self.machine.total).max(0.01);
+        let busy = later.machine.busy - self.machine.busy;
+        let others = (busy - (later.ours - self.ours)).max(0.0);
+        let stolen = later.machine.stolen - self.machine.stolen;
+        (100.0 * others / total, 100.0 * stolen / total)
+    }
+}
+
+/// What the figures were taken with.
+fn about(options: &Options) -> Result<serde_json::Value, Failure> {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let kafka = kafka_version(&options.kafka_jars);
+    Ok(json!({
+        "date": jiff::Timestamp::from_second(i64::try_from(seconds)?)?.to_string(),
+        "machine": process::machine_name(),
+        "kafka": kafka,
+        "librdkafka": rdkafka::util::get_rdkafka_version().1,
+        "size": if options.quick { "quick" } else { "full" },
+        "repetitions": options.repetitions(),
+    }))
+}
+
+fn headline(about: &serde_json::Value) -> String {
+    let text = |key: &str| about[key].as_str().unwrap_or("unknown").to_owned();
+    format!(
+        "{}, {}. Apache Kafka {}, librdkafka {}. {} size, {} repetitions: median (least–most).",
+        text("date"),
+        text("machine"),
+        text("kafka"),
+        text("librdkafka"),
+        text("size"),
+        about["repetitions"]
+    )
+}
+
+/// From the names of its jars.
+fn kafka_version(jars: &Path) -> Option<String> {
+    let names = std::fs::read_dir(jars)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let version =
+        |name: String| Some(name.strip_prefix("kafka-server-")?.strip_suffix(".jar")?.to_owned());
+    names.filter_map(version).find(|version| version.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// How long a broker is left alone before its idle memory is read.
+const IDLE: Duration = Duration::from_secs(2);

@@ -134,7 +134,10 @@ impl Broker {
             images: controller.images(),
             controller: Arc::new(controller),
             partitions: partitions.clone(),
-            fetch_sessions: FetchSessions::default(),
+            fetch_sessions: FetchSessions::new(
+                usize::try_from(config.max_incremental_fetch_session_cache_slots)
+                    .unwrap_or(usize::MAX),
+            ),
             producer_ids: ProducerIds::default(),
         });
         let (stop, stopped) = watch::channel(false);

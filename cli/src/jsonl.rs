@@ -79,7 +79,10 @@ fn bytes(name: &str, value: Option<&Value>) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-fn headers(value: Option<&Value>) -> Result<Vec<(String, Option<Vec<u8>>)>, String> {
+/// Names and values, in order.
+type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+fn headers(value: Option<&Value>) -> Result<Headers, String> {
     let wrong = "headers are no list of [name, value]";
     match value {
         None | Some(Value::Null) => Ok(Vec::new()),

@@ -62,7 +62,10 @@ fn parse_position(text: &str) -> Result<Position, String> {
     if let Some(time) = text.strip_prefix('@') {
         return Ok(Position::Time(parse_time(time)?));
     }
-    let count = |digits: &str| digits.parse::<i64>().map_err(|_| wrong());
+    let count = |digits: &str| match digits.parse::<i64>() {
+        Ok(count) if count >= 0 && !digits.starts_with('+') => Ok(count),
+        _ => Err(wrong()),
+    };
     match text {
         "start" | "beginning" | "earliest" => Ok(Position::Start),
         "end" | "latest" => Ok(Position::End),

@@ -99,8 +99,13 @@ impl Drop for BrokerProcess {
     }
 }
 
-/// A loopback address nobody listens on right now.
+/// An address nobody else uses: every call has a loopback address of its own, so that tests which run
+/// beside each other never take each other's ports.
 pub(crate) fn free_address() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    use std::sync::atomic::{AtomicU8, Ordering};
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = [127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)];
+    let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).expect("a free port");
     listener.local_addr().expect("a bound listener has an address")
 }

@@ -22,9 +22,6 @@ pub const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 /// Partitions one request may create, as in Kafka: they become one metadata entry.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 
-/// Fetch sessions kept at once (`max.incremental.fetch.session.cache.slots` of Kafka).
-pub const FETCH_SESSIONS_MAX: usize = 1_000;
-
 /// Partitions one fetch session may hold; a larger fetch is served without a session.
 pub const FETCH_SESSION_PARTITIONS_MAX: usize = 50_000;
 

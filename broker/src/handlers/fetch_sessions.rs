@@ -11,9 +11,7 @@ use parking_lot::Mutex;
 use sawlog_protocol::messages::fetch::{FetchPartition, FetchRequest};
 use sawlog_protocol::{ErrorCode, Uuid};
 
-use crate::base::limits::{
-    FETCH_SESSION_PARTITIONS_MAX, FETCH_SESSION_PARTITIONS_TOTAL, FETCH_SESSIONS_MAX,
-};
+use crate::base::limits::{FETCH_SESSION_PARTITIONS_MAX, FETCH_SESSION_PARTITIONS_TOTAL};
 use crate::base::{LeaderEpoch, Offset};
 
 /// First Fetch version that names topics by id (KIP-516).
@@ -79,19 +77,27 @@ struct Session {
 }
 
 /// The sessions of a broker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct FetchSessions {
     cache: Mutex<Cache>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Cache {
+    /// Most sessions at once; 0 for none at all.
+    slots: usize,
     sessions: HashMap<i32, Session>,
     last_id: i32,
     uses: u64,
 }
 
 impl FetchSessions {
+    /// Keeps at most `slots` sessions (`max.incremental.fetch.session.cache.slots`).
+    pub(crate) fn new(slots: usize) -> Self {
+        let cache = Cache { slots, sessions: HashMap::new(), last_id: 0, uses: 0 };
+        Self { cache: Mutex::new(cache) }
+    }
+
     /// Resolves a request to what it reads.
     ///
     /// # Errors
@@ -148,11 +154,11 @@ impl FetchSessions {
 impl Cache {
     /// Opens a session, unless it would be too large to remember.
     fn open(&mut self, targets: &[Target], by_id: bool) -> Option<SessionReply> {
-        if targets.len() > FETCH_SESSION_PARTITIONS_MAX {
+        if targets.len() > FETCH_SESSION_PARTITIONS_MAX || self.slots == 0 {
             return None;
         }
         let mut remembered: usize = self.sessions.values().map(|s| s.targets.len()).sum();
-        while self.sessions.len() >= FETCH_SESSIONS_MAX
+        while self.sessions.len() >= self.slots
             || remembered + targets.len() > FETCH_SESSION_PARTITIONS_TOTAL
         {
             let oldest = self.sessions.iter().min_by_key(|(_, session)| session.last_used);
@@ -267,6 +273,8 @@ mod tests {
 
     use super::*;
 
+    const SLOTS: usize = 20;
+
     fn request(id: i32, epoch: i32, partitions: &[(i32, i64)]) -> FetchRequest<'static> {
         FetchRequest {
             session_id: id,
@@ -293,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_session_remembers_updates_and_forgets() {
-        let sessions = FetchSessions::default();
+        let sessions = FetchSessions::new(SLOTS);
         let plan = sessions.plan(&request(0, 0, &[(0, 5), (1, 7)]), 12).unwrap();
         let id = plan.session.unwrap().id;
         assert!(id > 0);
@@ -309,7 +317,7 @@ mod tests {
 
     #[test]
     fn wrong_numbers_and_unknown_sessions_are_errors() {
-        let sessions = FetchSessions::default();
+        let sessions = FetchSessions::new(SLOTS);
         let unknown = sessions.plan(&request(77, 1, &[]), 12);
         assert_eq!(unknown.unwrap_err(), ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
         let id = sessions.plan(&request(0, 0, &[(0, 0)]), 12).unwrap().session.unwrap().id;
@@ -324,7 +332,7 @@ mod tests {
 
     #[test]
     fn served_partitions_go_behind_the_others() {
-        let sessions = FetchSessions::default();
+        let sessions = FetchSessions::new(SLOTS);
         let plan = sessions.plan(&request(0, 0, &[(0, 0), (1, 0), (2, 0)]), 12).unwrap();
         let session = plan.session.unwrap();
         let id = session.id;
@@ -335,12 +343,12 @@ mod tests {
 
     #[test]
     fn the_session_unused_longest_makes_room() {
-        let sessions = FetchSessions::default();
+        let sessions = FetchSessions::new(SLOTS);
         let open = || sessions.plan(&request(0, 0, &[(0, 0)]), 12).unwrap().session.unwrap().id;
         let first = open();
         let second = open();
         sessions.plan(&request(first, 1, &[]), 12).unwrap();
-        for _ in 2..=FETCH_SESSIONS_MAX {
+        for _ in 2..=SLOTS {
             open();
         }
         assert!(sessions.plan(&request(first, 2, &[]), 12).is_ok());

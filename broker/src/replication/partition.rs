@@ -451,7 +451,6 @@ pub(crate) fn log_options(config: &TopicConfig) -> LogOptions {
         segment_bytes: u64::from(config.segment_bytes),
         segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
         index_interval_bytes: config.index_interval_bytes,
-        ..LogOptions::default()
     }
 }
 

@@ -1,0 +1,276 @@
+//! The binary as a person uses it: right and wrong, with the exit codes scripts go by.
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// A broker of this test's own.
+struct Broker {
+    child: Child,
+    address: String,
+    _data: tempfile::TempDir,
+}
+
+impl Broker {
+    fn start() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let child = sawlog()
+            .args(["serve", "--listen", &address, "--data"])
+            .arg(data.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let broker = Self { child, address, _data: data };
+        while std::net::TcpStream::connect(&broker.address).is_err() {
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        broker
+    }
+
+    fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut child = sawlog()
+            .args(arguments)
+            .env("SAWLOG_BROKERS", &self.address)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        child.wait_with_output().unwrap()
+    }
+
+    fn ok(&self, arguments: &[&str], input: &[u8]) -> String {
+        let output = self.run(arguments, input);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn fails(&self, arguments: &[&str], code: i32, says: &str) {
+        let output = self.run(arguments, b"");
+        assert_fails(&output, code, says);
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Already gone is fine.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn sawlog() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sawlog"));
+    command.env_remove("SAWLOG_BROKERS").env_remove("SAWLOG_OUTPUT").env_remove("SAWLOG_DATA");
+    command
+}
+
+/// An address nobody else uses: every call has a loopback address of its own, so that tests which run
+/// beside each other never take each other's ports.
+fn free_address() -> String {
+    use std::sync::atomic::{AtomicU8, Ordering};
+    static NEXT: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let ip = [127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)];
+    let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).expect("a free port");
+    listener.local_addr().expect("a bound listener has an address").to_string()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// One line that says so, and the code.
+fn assert_fails(output: &Output, code: i32, says: &str) {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(text.contains(says), "{text:?} does not say {says:?}");
+    assert!(text.starts_with("error: ") && text.trim_end().lines().count() == 1, "{text:?}");
+    assert!(output.stdout.is_empty());
+}
+
+fn serve_fails(arguments: &[&str], code: i32, says: &str) {
+    let mut child = sawlog()
+        .arg("serve")
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // One that starts after all would never end by itself.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while child.try_wait().unwrap().is_none() {
+        if std::time::Instant::now() > deadline {
+            child.kill().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    assert_fails(&child.wait_with_output().unwrap(), code, says);
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn lines_go_in_and_come_out_by_key_and_format() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "fruit", "-p", "3"], b"");
+    broker.ok(
+        &["produce", "fruit", "-k", ":", "-H", "from:test"],
+        b"a:apple\nb:pear\na:plum\nbare\n",
+    );
+    let mut lines: Vec<String> = broker
+        .ok(&["consume", "fruit", "-e", "-f", "%k=%v %h\\n"], b"")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let (apple, plum) = ("a=apple from=test".to_owned(), "a=plum from=test".to_owned());
+    let at = |line: &String| lines.iter().position(|known| known == line).unwrap();
+    assert!(at(&apple) < at(&plum), "order within a key");
+    lines.sort();
+    assert_eq!(lines, ["=bare from=test".to_owned(), apple, plum, "b=pear from=test".to_owned()]);
+}
+
+#[test]
+fn ranges_counts_and_json_round_trips() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "n"], b"");
+    let numbers: String = (0..100).map(|n| format!("{n}\n")).collect();
+    broker.ok(&["produce", "n", "-z", "zstd"], numbers.as_bytes());
+    assert_eq!(broker.ok(&["consume", "n", "-e"], b""), numbers);
+    assert_eq!(broker.ok(&["consume", "n", "-o", "-2", "-e"], b""), "98\n99\n");
+    assert_eq!(broker.ok(&["consume", "n", "-o", "5:8"], b""), "5\n6\n7\n");
+    assert_eq!(broker.ok(&["consume", "n", "-o", "+97", "-n", "1"], b""), "97\n");
+    assert_eq!(broker.ok(&["consume", "n", "-o", "@1h", "-n", "1"], b""), "0\n");
+
+    broker.ok(&["topic", "create", "copy"], b"");
+    let dumped = broker.ok(&["consume", "n", "-e", "-f", "json"], b"");
+    broker.ok(&["produce", "copy", "-f", "json"], dumped.as_bytes());
+    let copied = broker.ok(&["consume", "copy", "-e", "-f", "json"], b"");
+    assert_eq!(copied, dumped.replace("\"topic\":\"n\"", "\"topic\":\"copy\""));
+}
+
+#[test]
+fn topics_are_described_altered_and_deleted() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t", "-p", "2", "-c", "retention.ms=3600000"], b"");
+    let list = broker.ok(&["topic", "list", "-o", "json"], b"");
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list[0]["name"], "t");
+    assert_eq!(list[0]["partitions"], 2);
+    broker
+        .ok(&["topic", "alter", "t", "-s", "flush.mode=os", "-d", "retention.ms", "-p", "4"], b"");
+    let configs = broker.ok(&["topic", "describe", "t", "--configs"], b"");
+    assert!(configs.contains("flush.mode\tos\ttopic\n"), "{configs}");
+    assert!(configs.contains("retention.ms\t604800000\tdefault\n"), "{configs}");
+    assert_eq!(broker.ok(&["topic", "describe", "t"], b"").lines().count(), 4);
+    broker.fails(&["topic", "delete", "t"], 2, "--yes");
+    broker.ok(&["topic", "delete", "t", "--yes"], b"");
+    assert_eq!(broker.ok(&["topic", "list"], b""), "");
+}
+
+#[test]
+fn mistakes_are_named_with_their_exit_code() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "orders"], b"");
+    broker.fails(&["consume", "ordrs", "-e"], 3, "did you mean \"orders\"?");
+    broker.fails(&["topic", "describe", "nothing-like-it"], 3, "does not exist");
+    broker.fails(&["topic", "create", "orders"], 6, "exists");
+    broker.fails(&["topic", "create", "a/b"], 2, "a/b");
+    broker.fails(&["topic", "create", "x", "-c", "retention.mss=1"], 2, "retention.ms");
+    broker.fails(&["topic", "create", "x", "-r", "3"], 2, "INVALID_REPLICATION_FACTOR");
+    broker.fails(&["topic", "alter", "orders", "-p", "1"], 2, "INVALID_PARTITIONS");
+    broker.fails(&["consume", "orders", "-p", "7", "-e"], 3, "no partition 7");
+    broker.fails(&["produce", "orders", "/no/such/file"], 3, "/no/such/file");
+    let nobody = sawlog().args(["-b", &free_address(), "topic", "list"]).output().unwrap();
+    assert_fails(&nobody, 5, "sawlog serve");
+}
+
+#[test]
+fn a_broker_that_cannot_start_says_why_in_one_line() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_address = taken.local_addr().unwrap().to_string();
+    let data = tempfile::tempdir().unwrap();
+    let own = data.path().join("data");
+    let free = free_address();
+    serve_fails(&["--data", path(&own), "--listen", &taken_address], 1, "another process");
+
+    let file = data.path().join("file");
+    std::fs::write(&file, "x").unwrap();
+    let below = file.join("data");
+    serve_fails(&["--data", path(&below), "--listen", &free], 1, "cannot use data directory");
+    serve_fails(&["--data", path(data.path()), "--listen", &free], 1, "holds other files");
+    serve_fails(&["-X", "log.segment.byts=1", "--data", path(&own)], 2, "log.segment.bytes");
+    serve_fails(&["-X", "num.partitions=many", "--data", path(&own)], 2, "num.partitions");
+    serve_fails(&["--listen", "nonsense", "--data", path(&own)], 2, "host:port");
+
+    let config = data.path().join("sawlog.toml");
+    std::fs::write(&config, "\"log.retention.hous\" = 3\n").unwrap();
+    serve_fails(&["-c", path(&config), "--data", path(&own)], 2, "log.retention.hours");
+}
+
+#[test]
+fn a_data_directory_belongs_to_one_broker_of_one_cluster() {
+    let data = tempfile::tempdir().unwrap();
+    let own = data.path().join("data");
+    let address = free_address();
+    let mut first = sawlog()
+        .args(["serve", "--listen", &address, "--data", path(&own)])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::net::TcpStream::connect(&address).is_err() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    serve_fails(&["--data", path(&own), "--listen", &free_address()], 1, "in use");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    serve_fails(
+        &[
+            "--data",
+            path(&own),
+            "--listen",
+            &free_address(),
+            "-X",
+            "cluster.id=AAAAAAAAAAAAAAAAAAAAAQ",
+        ],
+        1,
+        "belongs to cluster",
+    );
+    serve_fails(
+        &["--data", path(&own), "--listen", &free_address(), "-X", "node.id=7"],
+        1,
+        "belongs to node",
+    );
+}
+
+#[test]
+fn a_segment_is_dumped_and_damage_found() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t"], b"");
+    broker.ok(&["produce", "t", "-k", "="], b"k=one\nk=two\n");
+    let topics = broker._data.path().join("topics");
+    let directory = std::fs::read_dir(&topics).unwrap().next().unwrap().unwrap().path();
+    let records = broker.ok(&["log", "dump", "-r", path(&directory)], b"");
+    assert_eq!(records.lines().filter(|line| line.contains("\tk\t")).count(), 2, "{records}");
+    let copy = broker._data.path().join("copy.log");
+    let mut bytes = std::fs::read(directory.join("00000000000000000000.log")).unwrap();
+    bytes[70] ^= 1;
+    std::fs::write(&copy, bytes).unwrap();
+    let output = broker.run(&["log", "dump", path(&copy)], b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("damaged at byte 0"), "{}", stderr(&output));
+}
+
+#[test]
+fn completions_and_version_print() {
+    let output = sawlog().args(["completion", "bash"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("_sawlog"));
+    let output = sawlog().args(["version", "--json"]).output().unwrap();
+    let version: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(version["version"], env!("CARGO_PKG_VERSION"));
+}

@@ -1,32 +1,39 @@
 //! The binary as a person uses it: right and wrong, with the exit codes scripts go by.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A broker of this test's own.
+/// A broker of this test's own; killed when dropped.
 struct Broker {
     child: Child,
     address: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Broker {
     fn start() -> Self {
         let data = tempfile::tempdir().unwrap();
         let address = free_address();
-        let child = sawlog()
+        let mut child = sawlog()
             .args(["serve", "--listen", &address, "--data"])
-            .arg(data.path())
-            .stderr(Stdio::null())
+            .arg(data.path().join("data"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let broker = Self { child, address, _data: data };
-        while std::net::TcpStream::connect(&broker.address).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(2));
-        }
-        broker
+        // What it says comes when it has started; its port is open before that.
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert!(line.contains("is listening on"), "{line}");
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        Self { child, address, data }
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.data.path().join("data")
     }
 
     fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
@@ -215,20 +222,11 @@ fn a_broker_that_cannot_start_says_why_in_one_line() {
 
 #[test]
 fn a_data_directory_belongs_to_one_broker_of_one_cluster() {
-    let data = tempfile::tempdir().unwrap();
-    let own = data.path().join("data");
-    let address = free_address();
-    let mut first = sawlog()
-        .args(["serve", "--listen", &address, "--data", path(&own)])
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    while std::net::TcpStream::connect(&address).is_err() {
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
+    let mut first = Broker::start();
+    let own = first.directory();
     serve_fails(&["--data", path(&own), "--listen", &free_address()], 1, "in use");
-    first.kill().unwrap();
-    first.wait().unwrap();
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
     serve_fails(
         &[
             "--data",
@@ -253,11 +251,11 @@ fn a_segment_is_dumped_and_damage_found() {
     let broker = Broker::start();
     broker.ok(&["topic", "create", "t"], b"");
     broker.ok(&["produce", "t", "-k", "="], b"k=one\nk=two\n");
-    let topics = broker._data.path().join("topics");
+    let topics = broker.directory().join("topics");
     let directory = std::fs::read_dir(&topics).unwrap().next().unwrap().unwrap().path();
     let records = broker.ok(&["log", "dump", "-r", path(&directory)], b"");
     assert_eq!(records.lines().filter(|line| line.contains("\tk\t")).count(), 2, "{records}");
-    let copy = broker._data.path().join("copy.log");
+    let copy = broker.data.path().join("copy.log");
     let mut bytes = std::fs::read(directory.join("00000000000000000000.log")).unwrap();
     bytes[70] ^= 1;
     std::fs::write(&copy, bytes).unwrap();

@@ -1,5 +1,7 @@
 //! The binary as a person uses it: right and wrong, with the exit codes scripts go by.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,13 @@
 //!
 //! `SAWLOG_CRASH_KILLS` and `SAWLOG_CRASH_SECONDS` make it longer.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "tests fail and talk"
+)]
+
 #[path = "../crash/process.rs"]
 mod process;
 #[path = "../crash/wire.rs"]

@@ -1,6 +1,8 @@
 //! What no honest client sends: the broker answers with an error or closes the connection, its
 //! memory stays bounded, and other clients do not notice.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail and talk")]
+
 #[path = "../crash/process.rs"]
 mod process;
 #[path = "../crash/wire.rs"]

@@ -1,4 +1,4 @@
-//! The bytes of each API's messages, confirmed by the Java client against the schemas and by the Java client's
+//! The bytes of each API's messages, written by our encoder and confirmed byte for byte by the Java client's
 //! classes. Spaces part what is written at once: a length and the string after it are two groups.
 
 #![allow(clippy::unwrap_used, reason = "a failed helper is a failed test")]

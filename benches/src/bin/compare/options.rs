@@ -15,7 +15,7 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) quick: bool,
     /// How often everything is measured; the figures are medians [default: 3, with --quick 1]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=25))]
+    #[arg(long, visible_alias = "reps", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=25))]
     repetitions: Option<u32>,
     /// Only what has one of these texts in its name, as --list prints it
     #[arg(long, value_name = "TEXT", value_delimiter = ';')]

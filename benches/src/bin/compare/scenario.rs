@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Failure;
 use crate::figures::{Better, Row, Sheet};
 use crate::java::{self, PerfTest};
-use crate::load::{self, FixedRate, FlatOut};
+use crate::load::{self, FixedRate, FlatOut, Written};
 use crate::process::Process;
 use crate::variant::Variant;
 
@@ -89,7 +89,7 @@ pub(crate) fn warm_up(subject: &mut Subject) -> Result<(), Failure> {
         let topic = subject.create_topic(&format!("warm-up-{bytes}"), 6)?;
         let what = FlatOut { records, bytes, partitions: 6, acks: "all" };
         load::produce(&subject.address, &topic, what)?;
-        load::consume(&subject.address, &topic, 6, records, bytes)?;
+        load::consume(&subject.address, &topic, Written { partitions: 6, records, bytes })?;
     }
     let topic = subject.create_topic("warm-up-single", 1)?;
     let what = FixedRate { rate: 5_000, bytes: 1024, warm_up: 0, records: 20_000 };
@@ -116,9 +116,9 @@ fn flat_out(subject: &mut Subject, sheet: &mut Sheet<'_>, what: FlatOut) -> Resu
     }
 
     let label = format!("{}, {}", size(bytes), partitions(what.partitions));
-    let (elapsed, used) = subject.measure(Volume { records: 0, bytes }, || {
-        load::consume(address, &topic, what.partitions, records, bytes)
-    })?;
+    let written = Written { partitions: what.partitions, records, bytes };
+    let (elapsed, used) = subject
+        .measure(Volume { records: 0, bytes }, || load::consume(address, &topic, written))?;
     rate(sheet, CONSUME, &label, bytes, float(records) / elapsed.as_secs_f64());
     used.add(sheet, CONSUME, &label, records);
     Ok(())

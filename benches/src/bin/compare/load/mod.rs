@@ -11,7 +11,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
-pub(crate) use consume::consume;
+pub(crate) use consume::{Written, consume};
 pub(crate) use latency::{FixedRate, latency};
 pub(crate) use produce::{FlatOut, produce};
 

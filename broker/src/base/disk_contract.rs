@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::disk::{Create, Disk, read_whole, write_atomically};
 use super::disk_real::RealDisk;
-use super::disk_sim::SimDisk;
+use super::disk_sim::{Fault, SimDisk};
 
 fn contract(disk: &dyn Disk, root: &Path) {
     let directory = root.join("a/b");
@@ -27,10 +27,13 @@ fn contract(disk: &dyn Disk, root: &Path) {
     assert_eq!(file.read_at(&mut buffer, 8190).unwrap(), 2);
     assert_eq!(file.read_at(&mut buffer, 9000).unwrap(), 0);
     file.sync_data().unwrap();
-    file.set_len(14).unwrap();
-    assert_eq!(file.len().unwrap(), 14);
+    file.set_len(18).unwrap();
+    assert_eq!(file.len().unwrap(), 18);
 
     let slice = mapping.slice(10, 14);
+    assert_eq!(mapping.len(), 1 << 20);
+    assert!(mapping.slice(10, (1 << 20) + 1).is_empty(), "nothing beyond the mapping");
+    assert!(mapping.slice(12, 11).is_empty());
     disk.sync_dir(&directory).unwrap();
     write_atomically(disk, &directory.join("small.v"), b"one").unwrap();
     write_atomically(disk, &directory.join("small.v"), b"two").unwrap();
@@ -48,6 +51,11 @@ fn contract(disk: &dyn Disk, root: &Path) {
     disk.remove_dir_all(&root.join("a/c")).unwrap();
     assert!(!disk.exists(&root.join("a/c")));
     assert!(disk.space(root).unwrap().free > 0);
+
+    let held = disk.lock(root).unwrap();
+    assert_eq!(disk.lock(root).unwrap_err().kind(), ErrorKind::WouldBlock, "locked once");
+    drop(held);
+    drop(disk.lock(root).unwrap());
 }
 
 #[test]
@@ -59,16 +67,6 @@ fn the_real_disk_keeps_the_contract() {
 #[test]
 fn the_simulated_disk_keeps_the_contract() {
     contract(&SimDisk::new(), Path::new("/"));
-}
-
-#[test]
-fn a_locked_directory_is_not_locked_twice() {
-    let root = tempfile::tempdir().unwrap();
-    let disk = RealDisk::new();
-    let held = disk.lock(root.path()).unwrap();
-    assert_eq!(disk.lock(root.path()).unwrap_err().kind(), ErrorKind::WouldBlock);
-    drop(held);
-    disk.lock(root.path()).unwrap();
 }
 
 #[test]
@@ -87,4 +85,47 @@ fn only_synced_bytes_are_sure_to_survive() {
         outcomes.insert(content.iter().filter(|byte| **byte == 2).count());
     }
     assert!(outcomes.contains(&0) && outcomes.contains(&2048) && outcomes.len() > 3);
+}
+
+#[test]
+fn a_failed_sync_is_not_repeated_into_success() {
+    let disk = SimDisk::new();
+    let path = Path::new("/file");
+    let file = disk.open(path, Create::IfMissing).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    file.write_at(&[IoSlice::new(b"lost")], 0).unwrap();
+    disk.plan(1, Fault::Io);
+    file.sync_data().unwrap_err();
+    file.sync_data().unwrap();
+    for seed in 0..50 {
+        assert_ne!(read_whole(&disk.restart(seed), path, 99).unwrap().unwrap(), b"lost");
+    }
+    file.write_at(&[IoSlice::new(b"kept")], 0).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(read_whole(&disk.restart(1), path, 99).unwrap().unwrap(), b"kept");
+}
+
+#[test]
+fn a_full_disk_refuses_what_grows_and_nothing_else() {
+    let disk = SimDisk::new();
+    let path = Path::new("/file");
+    let file = disk.open(path, Create::IfMissing).unwrap();
+    file.allocate(4096).unwrap();
+    disk.fill_up(true);
+    assert_eq!(file.allocate(4097).unwrap_err().kind(), ErrorKind::StorageFull);
+    assert!(disk.open(Path::new("/other"), Create::IfMissing).is_err());
+    file.write_at(&[IoSlice::new(&[1; 4096])], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.remove_file(path).unwrap();
+}
+
+#[test]
+#[should_panic(expected = "SIGBUS")]
+fn cutting_below_what_a_mapping_has_handed_out_is_noticed() {
+    let file = SimDisk::new().open(Path::new("/file"), Create::IfMissing).unwrap();
+    file.write_at(&[IoSlice::new(&[1; 4096])], 0).unwrap();
+    let mapping = file.map(8192).unwrap();
+    assert_eq!(mapping.slice(0, 2048).len(), 2048);
+    file.set_len(2048).unwrap();
+    file.set_len(2047).unwrap();
 }

@@ -2,12 +2,18 @@
 //!
 //! A crash is planned by operation count. It keeps what was synced, and of the rest what a seed
 //! says: whole writes, writes torn at 512 bytes, lengths, directory entries, in any combination a
-//! disk without barriers could leave. Operations can also be made to fail.
+//! disk without barriers could leave. Operations can also be made to fail: a write in its middle,
+//! an allocation for space, and a sync as Linux fails it, once, after which the pages count as
+//! clean and the next sync succeeds without them.
+//!
+//! What would kill a process on a real disk panics here: touching a mapped byte beyond the end of
+//! the file, and cutting a file below a byte that a mapping has handed out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -25,10 +31,20 @@ const DISK_BYTES: u64 = 1 << 40;
 pub enum Fault {
     /// The power goes before it; it and everything after fails until [`SimDisk::restart`].
     Crash,
-    /// It fails with EIO.
+    /// It fails with EIO. A write is left half done; what a sync should have made durable never
+    /// will be, though later syncs succeed.
     Io,
-    /// It fails with ENOSPC.
+    /// The first operation from then on that needs space fails with ENOSPC.
     NoSpace,
+    /// From then on, until [`SimDisk::fill_up`] says otherwise, there is no more space.
+    Full,
+}
+
+/// Whether an operation takes space on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    Space,
+    Nothing,
 }
 
 /// A change of a file that no sync has made durable.
@@ -43,6 +59,10 @@ struct Node {
     live: Vec<u8>,
     durable: Vec<u8>,
     pending: Vec<Change>,
+    /// Changes a failed sync has given up on: only luck makes them survive.
+    abandoned: Vec<Change>,
+    /// End of the bytes each living mapping has handed out.
+    exposed: Vec<Weak<AtomicUsize>>,
 }
 
 /// What is at a path.
@@ -70,6 +90,9 @@ struct World {
     operations: u64,
     plan: Option<(u64, Fault)>,
     crashed: bool,
+    /// Whatever needs new space fails.
+    full: bool,
+    locked: BTreeSet<PathBuf>,
 }
 
 /// A simulated disk; clones share it.
@@ -129,6 +152,20 @@ impl SimDisk {
         world.plan = Some((world.operations + in_operations, fault));
     }
 
+    /// From here on whatever needs new space finds none, or finds it again.
+    pub fn fill_up(&self, full: bool) {
+        let mut world = self.world.lock();
+        world.full = full;
+        if !full {
+            world.plan.take_if(|(_, fault)| *fault == Fault::Full);
+        }
+    }
+
+    /// Forgets a planned fault that has not happened.
+    pub fn cancel_plan(&self) {
+        self.world.lock().plan = None;
+    }
+
     /// Whether a planned crash has happened.
     #[must_use]
     pub fn has_crashed(&self) -> bool {
@@ -158,7 +195,8 @@ impl SimDisk {
                 Entry::Directory => Entry::Directory,
                 Entry::File(node) => {
                     let content = node.lock().after_crash(&mut random);
-                    let node = Node { live: content.clone(), durable: content, pending: vec![] };
+                    let durable = content.clone();
+                    let node = Node { live: content, durable, ..Node::default() };
                     Entry::File(Arc::new(Mutex::new(node)))
                 }
             };
@@ -203,9 +241,25 @@ impl Node {
         self.pending.push(change);
     }
 
+    fn sync(&mut self) {
+        for change in std::mem::take(&mut self.pending) {
+            Self::apply(&mut self.durable, &change);
+        }
+        self.abandoned.clear();
+    }
+
+    /// No byte a mapping has handed out may go: on a real disk touching it would be fatal.
+    fn check_cut(&mut self, length: usize) {
+        self.exposed.retain(|exposed| exposed.strong_count() > 0);
+        for exposed in self.exposed.iter().filter_map(Weak::upgrade) {
+            let exposed = exposed.load(Ordering::Relaxed);
+            assert!(length >= exposed, "SIGBUS: cut at {length}, handed out up to {exposed}");
+        }
+    }
+
     fn after_crash(&self, random: &mut SimRandom) -> Vec<u8> {
         let mut content = self.durable.clone();
-        for change in &self.pending {
+        for change in self.abandoned.iter().chain(&self.pending) {
             match (random.below(3), change) {
                 (0, _) => {}
                 (1, Change::Write { position, bytes }) => {
@@ -256,13 +310,21 @@ fn apply(names: &mut Names, link: &Link) {
 
 impl World {
     /// Counts an operation and lets its planned fault happen.
-    fn step(&mut self) -> io::Result<()> {
+    fn step(&mut self, needs: Needs) -> io::Result<()> {
         if self.crashed {
             return Err(io::Error::other("the simulated machine is down"));
         }
         self.operations += 1;
+        if self.plan.is_some_and(|(at, fault)| fault == Fault::Full && at <= self.operations) {
+            self.plan = None;
+            self.full = true;
+        }
+        if self.full && needs == Needs::Space {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         match self.plan {
-            Some((at, fault)) if at == self.operations => {
+            Some((_, Fault::NoSpace)) if needs == Needs::Nothing => Ok(()),
+            Some((at, fault)) if at <= self.operations => {
                 self.plan = None;
                 match fault {
                     Fault::Crash => {
@@ -270,7 +332,7 @@ impl World {
                         Err(io::Error::other("the simulated power went"))
                     }
                     Fault::Io => Err(io::Error::from_raw_os_error(5)),
-                    Fault::NoSpace => Err(io::ErrorKind::StorageFull.into()),
+                    Fault::NoSpace | Fault::Full => Err(io::ErrorKind::StorageFull.into()),
                 }
             }
             _ => Ok(()),
@@ -307,7 +369,7 @@ impl Disk for SimDisk {
             Some(Entry::Directory) => return Err(io::ErrorKind::IsADirectory.into()),
             None if create == Create::Never => return Err(io::ErrorKind::NotFound.into()),
             None => {
-                world.step()?;
+                world.step(Needs::Space)?;
                 world.parent_exists(path)?;
                 let node = Arc::new(Mutex::new(Node::default()));
                 world.link(Link::Add(path.to_owned(), Entry::File(node.clone())));
@@ -319,7 +381,7 @@ impl Disk for SimDisk {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.step()?;
+        world.step(Needs::Space)?;
         let mut missing: Vec<PathBuf> = path
             .ancestors()
             .filter(|up| !world.live.contains_key(*up))
@@ -334,7 +396,7 @@ impl Disk for SimDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.step()?;
+        world.step(Needs::Nothing)?;
         if !world.live.contains_key(from) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -345,7 +407,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.step()?;
+        world.step(Needs::Nothing)?;
         match world.live.get(path) {
             Some(Entry::File(_)) => {
                 world.link(Link::Remove(path.to_owned()));
@@ -358,7 +420,7 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.step()?;
+        world.step(Needs::Nothing)?;
         if !world.live.contains_key(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -377,7 +439,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
-        world.step()?;
+        world.step(Needs::Nothing)?;
         let (done, left) = std::mem::take(&mut world.pending)
             .into_iter()
             .partition(|link: &Link| link.is_in(path));
@@ -397,15 +459,27 @@ impl Disk for SimDisk {
         Ok(Space { total: DISK_BYTES, free: DISK_BYTES })
     }
 
-    fn lock(&self, _path: &Path) -> io::Result<Box<dyn DirLock>> {
-        Ok(Box::new(SimLock))
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
+        if !self.world.lock().locked.insert(path.to_owned()) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(SimLock { world: self.world.clone(), path: path.to_owned() }))
     }
 }
 
 #[derive(Debug)]
-struct SimLock;
+struct SimLock {
+    world: Arc<Mutex<World>>,
+    path: PathBuf,
+}
 
 impl DirLock for SimLock {}
+
+impl Drop for SimLock {
+    fn drop(&mut self) {
+        self.world.lock().locked.remove(&self.path);
+    }
+}
 
 #[derive(Debug)]
 struct SimFile {
@@ -419,10 +493,21 @@ fn to_usize(number: u64) -> usize {
 
 impl DiskFile for SimFile {
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        self.world.lock().step()?;
-        let bytes = parts.iter().flat_map(|part| part.iter().copied()).collect();
-        self.node.lock().change(Change::Write { position: to_usize(position), bytes });
-        Ok(())
+        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
+        let mut bytes = parts.concat();
+        let position = to_usize(position);
+        let mut world = self.world.lock();
+        let mut node = self.node.lock();
+        let grows = position + bytes.len() > node.live.len();
+        let result = world.step(if grows { Needs::Space } else { Needs::Nothing });
+        if result.is_err() {
+            if world.crashed {
+                return result;
+            }
+            bytes.truncate(bytes.len() / 2);
+        }
+        node.change(Change::Write { position, bytes });
+        result
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
@@ -436,17 +521,21 @@ impl DiskFile for SimFile {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        self.world.lock().step()?;
+        let mut world = self.world.lock();
         let mut node = self.node.lock();
-        if node.live.len() < to_usize(length) {
+        let grows = node.live.len() < to_usize(length);
+        world.step(if grows { Needs::Space } else { Needs::Nothing })?;
+        if grows {
             node.change(Change::Length(to_usize(length)));
         }
         Ok(())
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.world.lock().step()?;
-        self.node.lock().change(Change::Length(to_usize(length)));
+        self.world.lock().step(Needs::Nothing)?;
+        let mut node = self.node.lock();
+        node.check_cut(to_usize(length));
+        node.change(Change::Length(to_usize(length)));
         Ok(())
     }
 
@@ -455,15 +544,23 @@ impl DiskFile for SimFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.world.lock().step()?;
+        let mut world = self.world.lock();
         let mut node = self.node.lock();
-        node.pending.clear();
-        node.durable = node.live.clone();
-        Ok(())
+        let result = world.step(Needs::Nothing);
+        match &result {
+            Ok(()) => node.sync(),
+            Err(_) => {
+                let lost = std::mem::take(&mut node.pending);
+                node.abandoned.extend(lost);
+            }
+        }
+        result
     }
 
     fn map(&self, length: u64) -> io::Result<Arc<dyn Mapping>> {
-        Ok(Arc::new(SimMapping { node: self.node.clone(), length }))
+        let exposed = Arc::new(AtomicUsize::new(0));
+        self.node.lock().exposed.push(Arc::downgrade(&exposed));
+        Ok(Arc::new(SimMapping { node: self.node.clone(), length, exposed }))
     }
 }
 
@@ -472,13 +569,20 @@ impl DiskFile for SimFile {
 struct SimMapping {
     node: Arc<Mutex<Node>>,
     length: u64,
+    exposed: Arc<AtomicUsize>,
 }
 
 impl Mapping for SimMapping {
     fn slice(&self, from: u64, to: u64) -> Bytes {
+        if from > to || to > self.length {
+            return Bytes::new();
+        }
         let node = self.node.lock();
-        let bytes = node.live.get(to_usize(from)..to_usize(to)).unwrap_or_default();
-        Bytes::copy_from_slice(bytes)
+        let (from, to) = (to_usize(from), to_usize(to));
+        let live = node.live.len();
+        assert!(to <= live, "SIGBUS: mapped bytes {from}..{to} of a file of {live}");
+        self.exposed.fetch_max(to, Ordering::Relaxed);
+        Bytes::copy_from_slice(node.live.get(from..to).unwrap_or_default())
     }
 
     fn len(&self) -> u64 {

@@ -1,18 +1,28 @@
 //! What a log says of itself for the next start: how far it is durable, where it begins, whether it
 //! was closed cleanly, and its leader epochs.
 //!
-//! One small file, replaced as a whole. A missing or damaged one costs a longer recovery, and the
-//! log start falls back to the first segment.
+//! Two files take turns, each written in place and synced, with a generation that tells the newer:
+//! one write and one sync, and no new space, so that retention can write down a log start on a
+//! full disk. A crash leaves at most the file being written unreadable, and the other is true: it
+//! says less, never something false.
+//!
+//! Always holds: one writer at a time, and what is on disk was decided no earlier than what it
+//! replaces. Flushes run beside changes of the log start, and must not bring back an older one.
 
-use std::path::Path;
+use std::io::IoSlice;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::envelope::{self, Fields};
 use super::epochs::EpochCache;
 use super::error::StorageError;
 use crate::base::Offset;
-use crate::base::disk::{Disk, read_whole, write_atomically};
+use crate::base::disk::{Create, Disk, read_whole};
 
-pub(super) const FILE: &str = "checkpoint";
+/// The two files.
+const FILES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
 const MAGIC: [u8; 4] = *b"SLCP";
 const VERSION: u16 = 1;
@@ -32,32 +42,255 @@ pub(super) struct Checkpoint {
     pub(super) epochs: EpochCache,
 }
 
-impl Checkpoint {
-    pub(super) fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), StorageError> {
-        let mut content = Vec::new();
-        content.extend(self.durable_end.0.to_be_bytes());
-        content.extend(self.log_start.0.to_be_bytes());
-        content.push(u8::from(self.clean));
-        self.epochs.encode(&mut content);
-        let path = directory.join(FILE);
-        write_atomically(disk, &path, &envelope::seal(MAGIC, VERSION, &content))
-            .map_err(StorageError::io("cannot write", &path))
+/// What was found at a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// Nothing, as before the first append, when both files are made.
+    Nothing,
+    /// The newest content; `both` files are there, as from before the first append on.
+    Newest { both: bool },
+    /// A content, beside a file that is not whole: torn by a crash while it was written, or damaged
+    /// later. What the content says holds, but the log start may have moved since.
+    PerhapsOlder,
+    /// Files, none of them whole. A crash cannot do that.
+    Damaged,
+}
+
+/// The checkpoint of one log.
+#[derive(Debug)]
+pub(super) struct CheckpointStore {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    content: Checkpoint,
+    generation: u64,
+    /// The file to be written next: the older one, or the one whose write failed.
+    next: usize,
+}
+
+impl CheckpointStore {
+    /// Reads what there is in `directory`, which may not exist.
+    ///
+    /// # Errors
+    /// A file cannot be read, or is of a later version.
+    pub(super) fn load(
+        disk: Arc<dyn Disk>,
+        directory: &Path,
+    ) -> Result<(Self, Found), StorageError> {
+        let mut newest: Option<(u64, usize, Checkpoint)> = None;
+        let (mut files, mut broken) = (0, 0);
+        for (slot, name) in FILES.iter().enumerate() {
+            let path = directory.join(name);
+            let bytes = read_whole(&*disk, &path, BYTES_MAX)
+                .map_err(StorageError::io("cannot read", &path))?;
+            let Some(bytes) = bytes else {
+                let too_long = usize::from(disk.exists(&path));
+                (files, broken) = (files + too_long, broken + too_long);
+                continue;
+            };
+            files += 1;
+            match decode(&bytes) {
+                Some((generation, content)) => {
+                    if newest.as_ref().is_none_or(|(newest, ..)| generation > *newest) {
+                        newest = Some((generation, slot, content));
+                    }
+                }
+                None => match envelope::version(MAGIC, &bytes) {
+                    Some(found) if found > VERSION => {
+                        return Err(StorageError::UnsupportedFormat {
+                            path,
+                            found,
+                            supported: VERSION,
+                        });
+                    }
+                    Some(_) | None => broken += 1,
+                },
+            }
+        }
+        let found = match (&newest, broken) {
+            // One torn file alone is a crash while the first was made.
+            (None, _) if files < FILES.len() => Found::Nothing,
+            (None, _) => Found::Damaged,
+            (Some(_), 0) => Found::Newest { both: files == FILES.len() },
+            (Some(_), _) => Found::PerhapsOlder,
+        };
+        let (generation, slot, content) = newest.unwrap_or((0, 1, Checkpoint::default()));
+        // A file that is not whole may have been of the generation after the one found.
+        let state = State { content, generation: generation + 1, next: 1 - slot.min(1) };
+        Ok((Self { disk, directory: directory.to_owned(), state: Mutex::new(state) }, found))
     }
 
-    pub(super) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Self>, StorageError> {
-        let path = directory.join(FILE);
-        let bytes =
-            read_whole(disk, &path, BYTES_MAX).map_err(StorageError::io("cannot read", &path))?;
-        Ok(bytes.and_then(|bytes| Self::decode(&bytes)))
+    /// What the newest file says.
+    pub(super) fn content(&self) -> Checkpoint {
+        self.state.lock().content.clone()
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(envelope::open(MAGIC, VERSION, bytes)?);
-        Some(Self {
-            durable_end: Offset(fields.i64()?),
-            log_start: Offset(fields.i64()?),
-            clean: fields.u8()? == 1,
-            epochs: EpochCache::decode(&mut fields)?,
-        })
+    /// Changes the content, durably. Later than everything written before.
+    ///
+    /// # Errors
+    /// It could not be written down: the next start sees the content from before or the new one.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Checkpoint)) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        let mut content = state.content.clone();
+        change(&mut content);
+        let path = self.directory.join(FILES.get(state.next).copied().unwrap_or_default());
+        let generation = state.generation + 1;
+        self.write(&path, &encode(generation, &content))?;
+        *state = State { content, generation, next: 1 - state.next.min(1) };
+        Ok(())
+    }
+
+    /// Replaces what is known by `content`, as recovery has made sure of it.
+    pub(super) fn assume(&self, content: Checkpoint) {
+        self.state.lock().content = content;
+    }
+
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+        let failed = |source| StorageError::io("cannot write", path)(source);
+        let created = !self.disk.exists(path);
+        let file = self.disk.open(path, Create::IfMissing).map_err(failed)?;
+        file.write_at(&[IoSlice::new(bytes)], 0).map_err(failed)?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        if file.len().map_err(failed)? > length {
+            file.set_len(length).map_err(failed)?;
+        }
+        file.sync_data().map_err(StorageError::io("cannot sync", path))?;
+        if created {
+            self.disk
+                .sync_dir(&self.directory)
+                .map_err(StorageError::io("cannot sync", &self.directory))?;
+        }
+        Ok(())
+    }
+}
+
+fn encode(generation: u64, checkpoint: &Checkpoint) -> Vec<u8> {
+    let mut content = Vec::new();
+    content.extend(generation.to_be_bytes());
+    content.extend(checkpoint.durable_end.0.to_be_bytes());
+    content.extend(checkpoint.log_start.0.to_be_bytes());
+    content.push(u8::from(checkpoint.clean));
+    checkpoint.epochs.encode(&mut content);
+    envelope::seal(MAGIC, VERSION, &content)
+}
+
+fn decode(bytes: &[u8]) -> Option<(u64, Checkpoint)> {
+    let mut fields = Fields(envelope::open(MAGIC, VERSION, bytes)?);
+    let generation = fields.u64()?;
+    let content = Checkpoint {
+        durable_end: Offset(fields.i64()?),
+        log_start: Offset(fields.i64()?),
+        clean: fields.u8()? == 1,
+        epochs: EpochCache::decode(&mut fields)?,
+    };
+    fields.is_empty().then_some((generation, content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::LeaderEpoch;
+    use crate::base::disk_sim::{Fault, SimDisk};
+
+    fn load(disk: &SimDisk) -> (CheckpointStore, Found) {
+        CheckpointStore::load(Arc::new(disk.clone()), Path::new("/")).unwrap()
+    }
+
+    fn move_start(store: &CheckpointStore, to: i64) -> Result<(), StorageError> {
+        store.update(|checkpoint| checkpoint.log_start = Offset(to))
+    }
+
+    #[test]
+    fn the_newest_content_is_read_back_whatever_its_length() {
+        let disk = SimDisk::new();
+        assert_eq!(load(&disk).1, Found::Nothing);
+        let (store, _) = load(&disk);
+        for n in (0..40).rev() {
+            store
+                .update(|checkpoint| {
+                    checkpoint.durable_end = Offset(n);
+                    checkpoint.epochs = EpochCache::default();
+                    for epoch in 0..i32::try_from(n).unwrap() {
+                        checkpoint.epochs.assign(LeaderEpoch(epoch), Offset(i64::from(epoch)));
+                    }
+                })
+                .unwrap();
+            let (again, found) = load(&disk);
+            assert_eq!(again.content(), store.content());
+            assert_eq!(found, Found::Newest { both: n < 39 });
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_operation_leaves_the_content_before_or_after() {
+        for at in 1..12 {
+            for seed in 0..40 {
+                let disk = SimDisk::new();
+                let (store, _) = load(&disk);
+                let mut written = 0;
+                disk.plan(at, Fault::Crash);
+                while written < 9 && move_start(&store, written + 1).is_ok() {
+                    written += 1;
+                }
+                let (store, found) = load(&disk.restart(seed));
+                let start = store.content().log_start.0;
+                assert!(start == written || start == written + 1, "{start} after {written}");
+                assert_ne!(found, Found::Damaged, "{written}");
+                move_start(&store, 99).unwrap();
+                assert_eq!(store.content().log_start, Offset(99));
+            }
+        }
+    }
+
+    #[test]
+    fn a_failed_write_is_written_over_and_never_wins() {
+        let disk = SimDisk::new();
+        let (store, _) = load(&disk);
+        for n in 1..5 {
+            move_start(&store, n).unwrap();
+        }
+        disk.plan(2, Fault::Io);
+        move_start(&store, 100).unwrap_err();
+        assert_eq!(store.content().log_start, Offset(4));
+        move_start(&store, 5).unwrap();
+        for seed in 0..20 {
+            assert_eq!(load(&disk.restart(seed)).0.content().log_start, Offset(5));
+        }
+    }
+
+    #[test]
+    fn a_full_disk_does_not_keep_it_from_being_written() {
+        let disk = SimDisk::new();
+        let (store, _) = load(&disk);
+        move_start(&store, 1).unwrap();
+        move_start(&store, 2).unwrap();
+        disk.fill_up(true);
+        for n in 3..9 {
+            move_start(&store, n).unwrap();
+        }
+        assert_eq!(load(&disk).0.content().log_start, Offset(8));
+    }
+
+    #[test]
+    fn damage_and_later_versions_are_told_apart() {
+        let disk = SimDisk::new();
+        let (store, _) = load(&disk);
+        move_start(&store, 1).unwrap();
+        move_start(&store, 2).unwrap();
+        disk.flip_bit(Path::new("/checkpoint-1"), 20, 1);
+        let (older, found) = load(&disk);
+        assert_eq!((older.content().log_start, found), (Offset(1), Found::PerhapsOlder));
+        disk.flip_bit(Path::new("/checkpoint-0"), 20, 1);
+        assert_eq!(load(&disk).1, Found::Damaged);
+        let later = envelope::seal(MAGIC, VERSION + 1, b"whatever");
+        let file = disk.open(Path::new("/checkpoint-0"), Create::Never).unwrap();
+        file.set_len(0).unwrap();
+        file.write_at(&[IoSlice::new(&later)], 0).unwrap();
+        let error = CheckpointStore::load(Arc::new(disk), Path::new("/")).unwrap_err();
+        assert!(matches!(error, StorageError::UnsupportedFormat { found: 2, .. }), "{error}");
     }
 }

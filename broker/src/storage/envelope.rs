@@ -39,6 +39,12 @@ pub(super) fn open(magic: [u8; 4], version: u16, bytes: &[u8]) -> Option<&[u8]> 
     whole.then_some(content)
 }
 
+/// The version of a file that is whole and of this kind, whatever the version.
+pub(super) fn version(magic: [u8; 4], bytes: &[u8]) -> Option<u16> {
+    let version = u16::from_be_bytes(*bytes.get(4..)?.first_chunk::<2>()?);
+    open(magic, version, bytes).map(|_| version)
+}
+
 /// Takes numbers from the front of a content.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
@@ -96,5 +102,8 @@ mod tests {
             assert_eq!(open(*b"TEST", 1, &sealed[..at]), None, "cut at {at}");
         }
         assert_eq!(open(*b"TEST", 1, &[0; 64]), None);
+        assert_eq!(version(*b"TEST", &sealed), Some(1));
+        assert_eq!(version(*b"TEST", &seal(*b"TEST", 7, b"")), Some(7));
+        assert_eq!(version(*b"TEST", &[0; 64]), None);
     }
 }

@@ -39,6 +39,16 @@ pub enum StorageError {
         /// What is wrong.
         reason: String,
     },
+    /// A file was written by a later version of the broker. Nothing was changed.
+    #[error("{path} has format {found}, this broker reads up to {supported}: use a newer one")]
+    UnsupportedFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u16,
+        /// The newest version this broker knows.
+        supported: u16,
+    },
     /// An earlier failure has made the log unusable until restart.
     #[error("the log failed earlier and takes no more writes until restart")]
     Poisoned,
@@ -60,7 +70,10 @@ impl StorageError {
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::NoSpace { .. } => false,
-            Self::Io { .. } | Self::Corrupt { .. } | Self::Poisoned => true,
+            Self::Io { .. }
+            | Self::Corrupt { .. }
+            | Self::UnsupportedFormat { .. }
+            | Self::Poisoned => true,
         }
     }
 }

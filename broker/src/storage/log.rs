@@ -4,20 +4,21 @@
 //! Space is allocated ahead in growing steps; files appear with the first append. What makes
 //! appends durable runs outside the caller's lock, as a [`FlushTicket`].
 
-use std::io::IoSlice;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use sawlog_protocol::records::{BatchHeader, patched_prefix};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::CheckpointStore;
 use super::epochs::EpochCache;
 use super::error::StorageError;
+use super::flush::{FlushTicket, Flushed, Side, Snapshot};
 use super::producers::ProducerTable;
 use super::reader::{LogReader, Segments};
-use super::segment::{Segment, file_name};
-use crate::base::disk::{Create, Disk, write_atomically};
+use super::segment::Segment;
+use crate::base::disk::{Create, Disk};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
 /// Bytes of a batch that are written anew: base offset, length, leader epoch.
@@ -27,8 +28,9 @@ const PREFIX_BYTES: usize = 16;
 const ALLOCATION_STEP_MIN: u64 = 1024 * 1024;
 const ALLOCATION_STEP_MAX: u64 = 64 * 1024 * 1024;
 
-/// Producer snapshots kept: the newest, and one to fall back to.
-const SNAPSHOTS_KEPT: usize = 2;
+/// Bytes of log after which a flush writes down how far it got, besides every end of a segment.
+/// Below that, damage is told from a torn write.
+const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Ending of producer snapshots.
 pub(super) const SNAPSHOT_SUFFIX: &str = "snapshot";
@@ -61,6 +63,9 @@ pub struct Appended {
 }
 
 /// The writer.
+///
+/// Always holds: `start <= end`, `durable_end <= end`; the active segment is the last of the list;
+/// at most one flush is under way.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
@@ -70,18 +75,29 @@ pub struct Log {
     /// The segment that takes appends; none before the first append and after a roll.
     active: Option<Active>,
     start: Offset,
+    /// `start`, for readers.
+    published_start: Arc<AtomicI64>,
     end: Offset,
     durable_end: Offset,
-    /// Full segments that are not sealed on disk yet.
+    /// Full segments whose index files are not written yet, oldest first.
     unsealed: Vec<Arc<Segment>>,
     /// Producer state to be written with the next flush.
-    snapshot: Option<(Offset, Vec<u8>)>,
+    snapshot: Option<Snapshot>,
+    /// A segment has ended since producer state was last saved.
+    snapshot_due: bool,
     /// The producer state on disk is as of this offset: batches below may be removed.
     snapshot_at: Offset,
     /// The directory has entries that are not durable.
     entries_dirty: bool,
+    /// The files beside the segments; shared with the flush.
+    side: Arc<Side>,
+    /// Bytes appended since the checkpoint was written.
+    unchecked_bytes: u64,
+    /// The directory and the checkpoint are there.
+    prepared: bool,
     /// The checkpoint on disk says "clean".
     marked_clean: bool,
+    flushing: bool,
     poisoned: bool,
 }
 
@@ -94,9 +110,10 @@ struct Active {
 /// What is on disk when a log is opened, found by recovery.
 #[derive(Debug)]
 pub(super) struct Opened {
+    pub(super) store: CheckpointStore,
+    /// The directory and both files of the checkpoint are there.
+    pub(super) prepared: bool,
     pub(super) segments: Vec<Arc<Segment>>,
-    /// The last segment takes appends again.
-    pub(super) reuse_last: bool,
     pub(super) unsealed: Vec<Arc<Segment>>,
     pub(super) start: Offset,
     pub(super) end: Offset,
@@ -114,25 +131,27 @@ impl Log {
         options: LogOptions,
         opened: Opened,
     ) -> Self {
-        let active = opened
-            .segments
-            .last()
-            .filter(|_| opened.reuse_last)
-            .map(|segment| Active { segment: segment.clone(), allocated: segment.end() });
+        let Opened { store, prepared, segments, unsealed, start, end, marked_clean, .. } = opened;
         Self {
+            side: Arc::new(Side::new(disk.clone(), directory.clone(), store)),
             disk,
             directory,
             options,
-            segments: Arc::new(ArcSwap::from_pointee(opened.segments)),
-            active,
-            start: opened.start,
-            end: opened.end,
-            durable_end: opened.end,
-            unsealed: opened.unsealed,
-            snapshot: opened.snapshot.map(|content| (opened.end, content)),
+            segments: Arc::new(ArcSwap::from_pointee(segments)),
+            active: None,
+            start,
+            published_start: Arc::new(AtomicI64::new(start.0)),
+            end,
+            durable_end: end,
+            unsealed,
+            snapshot: opened.snapshot.map(|content| Snapshot { at: end, content }),
+            snapshot_due: false,
             snapshot_at: opened.snapshot_at,
             entries_dirty: false,
-            marked_clean: opened.marked_clean,
+            unchecked_bytes: 0,
+            prepared,
+            marked_clean,
+            flushing: false,
             poisoned: false,
         }
     }
@@ -140,7 +159,7 @@ impl Log {
     /// A reader beside this writer.
     #[must_use]
     pub fn reader(&self) -> LogReader {
-        LogReader::new(self.segments.clone())
+        LogReader::new(self.segments.clone(), self.published_start.clone())
     }
 
     /// First offset that may be read.
@@ -188,20 +207,22 @@ impl Log {
             return Err(StorageError::Poisoned);
         }
         assert_eq!(base_offset, self.end, "a batch goes to the end of the log");
-        let length = u64::try_from(header.total_len()).unwrap_or(u64::MAX);
+        assert_eq!(batch.len(), header.total_len(), "one whole batch is written");
+        let length = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let last_offset = base_offset.plus(i64::from(header.last_offset_delta));
-        let rolled = self.must_roll(length, last_offset, Timestamp(header.max_timestamp));
-        if rolled {
+        if self.must_roll(length, last_offset, Timestamp(header.max_timestamp)) {
             self.roll();
         }
-        if self.marked_clean {
-            self.unmark_clean()?;
-        }
-        let result = self.write(batch, header, base_offset, leader_epoch, length);
+        let prefix = patched_prefix(header, base_offset.0, leader_epoch.0);
+        let rest = batch.get(PREFIX_BYTES..).unwrap_or_default();
+        let result = self.unmark_clean().and_then(|()| self.write(&prefix, rest, length));
         self.poisoned |= result.as_ref().is_err_and(StorageError::is_fatal);
         let segment = result?;
         segment.publish(header, base_offset, self.options.index_interval_bytes);
         self.end = last_offset.plus(1);
+        self.unchecked_bytes += length;
+        let rolled = std::mem::take(&mut self.snapshot_due);
+        self.check();
         Ok(Appended { rolled })
     }
 
@@ -218,54 +239,60 @@ impl Log {
         end + length > limit || !segment.takes(last_offset) || old
     }
 
+    /// Writes a batch of `length` bytes at the end of the active segment, which is begun if there
+    /// is none.
     fn write(
         &mut self,
-        batch: &[u8],
-        header: &BatchHeader,
-        base_offset: Offset,
-        leader_epoch: LeaderEpoch,
+        prefix: &[u8],
+        rest: &[u8],
         length: u64,
     ) -> Result<Arc<Segment>, StorageError> {
+        if self
+            .active
+            .as_ref()
+            .is_some_and(|active| active.segment.end() == 0 && active.segment.capacity() < length)
+        {
+            // Begun for a smaller batch that found no space: its range is too short.
+            self.drop_empty_segment();
+        }
         if self.active.is_none() {
             self.begin_segment(length)?;
         }
         let Some(active) = &mut self.active else { return Err(StorageError::Poisoned) };
-        let end = active.segment.end();
-        let needed = end + length;
+        let segment = &active.segment;
+        let needed = segment.end() + length;
+        assert!(needed <= segment.capacity(), "{needed} bytes in {}", segment.capacity());
         if needed > active.allocated {
             let step = active.allocated.clamp(ALLOCATION_STEP_MIN, ALLOCATION_STEP_MAX);
-            let wanted = (active.allocated + step).min(active.segment.capacity()).max(needed);
-            let file = &active.segment.file;
-            file.allocate(wanted)
-                .map_err(StorageError::io("cannot extend", &active.segment.path))?;
-            active.allocated = wanted;
+            let wanted = (active.allocated + step).min(segment.capacity()).max(needed);
+            // On a nearly full disk the batch may fit where the step does not.
+            active.allocated = match segment.file.allocate(wanted) {
+                Ok(()) => wanted,
+                Err(_) => {
+                    let failed = StorageError::io("cannot extend", &segment.path);
+                    segment.file.allocate(needed).map_err(failed)?;
+                    needed
+                }
+            };
         }
-        let prefix = patched_prefix(header, base_offset.0, leader_epoch.0);
-        let rest = batch.get(PREFIX_BYTES..header.total_len()).unwrap_or_default();
-        let written =
-            active.segment.file.write_at(&[IoSlice::new(&prefix), IoSlice::new(rest)], end);
-        written.map_err(|source| StorageError::Io {
+        segment.write(prefix, rest).map_err(|source| StorageError::Io {
             // A failed write is final even if it failed for space: what is there is unknown.
             doing: "cannot write",
-            path: active.segment.path.clone(),
+            path: segment.path.clone(),
             source,
         })?;
-        Ok(active.segment.clone())
+        Ok(segment.clone())
     }
 
     /// Begins the segment at the log end, large enough for one batch of `length` bytes.
     fn begin_segment(&mut self, length: u64) -> Result<(), StorageError> {
-        if !self.disk.exists(&self.directory) {
-            self.create_directory()?;
+        if !self.prepared {
+            self.prepare()?;
         }
         let capacity = self.options.segment_bytes.max(length);
-        let segment = Arc::new(Segment::open(
-            &*self.disk,
-            &self.directory,
-            self.end,
-            capacity,
-            Create::IfMissing,
-        )?);
+        let segment =
+            Segment::open(&self.disk, &self.directory, self.end, capacity, Create::IfMissing)?;
+        let segment = Arc::new(segment);
         self.entries_dirty = true;
         let mut segments = self.segments.load().as_ref().clone();
         segments.push(segment.clone());
@@ -274,7 +301,17 @@ impl Log {
         Ok(())
     }
 
-    fn create_directory(&self) -> Result<(), StorageError> {
+    /// Forgets the active segment, in which nothing was written; its file is used again.
+    fn drop_empty_segment(&mut self) {
+        self.active = None;
+        let mut segments = self.segments.load().as_ref().clone();
+        segments.pop();
+        self.segments.store(Arc::new(segments));
+    }
+
+    /// Makes what must be there before the first segment: its directory, and the checkpoint without
+    /// which recovery would not know a torn write from damage.
+    fn prepare(&mut self) -> Result<(), StorageError> {
         let create = || {
             self.disk.create_dir_all(&self.directory)?;
             // The directory's own entry, and its parent's: both are new on a first start.
@@ -284,24 +321,32 @@ impl Log {
             Ok(())
         };
         create().map_err(StorageError::io("cannot create", &self.directory))?;
-        Checkpoint { durable_end: self.end, log_start: self.start, ..Checkpoint::default() }
-            .write(&*self.disk, &self.directory)
+        // Both files, so that writing them never needs space again.
+        for _ in 0..2 {
+            self.side.checkpoint.update(|checkpoint| checkpoint.clean = false)?;
+        }
+        self.prepared = true;
+        Ok(())
     }
 
     /// The marker goes before the first append after a start: from here on a crash is unclean.
     fn unmark_clean(&mut self) -> Result<(), StorageError> {
-        let mut checkpoint = Checkpoint::read(&*self.disk, &self.directory)?.unwrap_or_default();
-        checkpoint.clean = false;
-        checkpoint.write(&*self.disk, &self.directory)?;
-        self.marked_clean = false;
+        if self.marked_clean {
+            self.side.checkpoint.update(|checkpoint| checkpoint.clean = false)?;
+            self.marked_clean = false;
+        }
         Ok(())
     }
 
     /// Ends the active segment; the next append begins another. Its files are completed by the
     /// next flush.
     pub fn roll(&mut self) {
+        if self.active.as_ref().is_some_and(|active| active.segment.end() == 0) {
+            return;
+        }
         if let Some(active) = self.active.take() {
             self.unsealed.push(active.segment);
+            self.snapshot_due = true;
         }
     }
 
@@ -320,30 +365,30 @@ impl Log {
 
     /// Keeps the producer state as of `at`, the log end, to be written with the next flush.
     pub fn save_producers(&mut self, producers: &ProducerTable, at: Offset) {
-        self.snapshot = Some((at, producers.encode()));
+        self.snapshot = Some(Snapshot { at, content: producers.encode() });
+        self.snapshot_due = false;
     }
 
-    /// What has to be synced, if anything. `epochs` goes into the checkpoint that follows a roll.
+    /// What has to be synced, if anything and nothing is being synced. `epochs` goes into the
+    /// checkpoint that follows a roll.
     pub fn begin_flush(&mut self, epochs: &EpochCache) -> Option<FlushTicket> {
-        if self.poisoned || (self.durable_end == self.end && self.unsealed.is_empty()) {
+        let dirty = self.durable_end < self.end || !self.unsealed.is_empty();
+        if self.poisoned || self.flushing || !dirty {
             return None;
         }
-        let sealing = std::mem::take(&mut self.unsealed);
-        let checkpoint = (!sealing.is_empty()).then(|| Checkpoint {
-            durable_end: self.end,
-            log_start: self.start,
-            clean: false,
-            epochs: epochs.clone(),
-        });
+        self.flushing = true;
+        let checkpoint = !self.unsealed.is_empty() || self.unchecked_bytes >= CHECKPOINT_BYTES;
+        if checkpoint {
+            self.unchecked_bytes = 0;
+        }
         Some(FlushTicket {
-            disk: self.disk.clone(),
-            directory: self.directory.clone(),
+            side: self.side.clone(),
             upto: self.end,
-            sealing,
+            sealing: std::mem::take(&mut self.unsealed),
             active: self.active.as_ref().map(|active| active.segment.clone()),
             entries_dirty: std::mem::take(&mut self.entries_dirty),
             snapshot: self.snapshot.take(),
-            checkpoint,
+            epochs: checkpoint.then(|| epochs.clone()),
         })
     }
 
@@ -355,17 +400,22 @@ impl Log {
         &mut self,
         result: Result<Flushed, StorageError>,
     ) -> Result<Offset, StorageError> {
-        match result {
-            Ok(flushed) => {
-                self.durable_end = self.durable_end.max(flushed.upto);
-                self.snapshot_at = self.snapshot_at.max(flushed.snapshot_at);
-                Ok(self.durable_end)
-            }
-            Err(error) => {
-                self.poisoned = true;
-                Err(error)
-            }
-        }
+        self.flushing = false;
+        let flushed = result.inspect_err(|_| self.poisoned = true)?;
+        self.durable_end = self.durable_end.max(flushed.upto);
+        self.snapshot_at = self.snapshot_at.max(flushed.snapshot_at);
+        // What found no space is tried again with the next flush.
+        let segments = self.segments.load();
+        let mut unsealed = flushed.unsealed;
+        unsealed.retain(|segment| segments.iter().any(|known| Arc::ptr_eq(known, segment)));
+        unsealed.append(&mut self.unsealed);
+        self.unsealed = unsealed;
+        self.snapshot = self.snapshot.take().or(flushed.snapshot);
+        drop(segments);
+        // Segments that waited for the producer state to be on disk.
+        self.remove_below(self.start).inspect_err(|_| self.poisoned = true)?;
+        self.check();
+        Ok(self.durable_end)
     }
 
     /// The log start that retention asks for: behind full segments whose records are all older
@@ -403,33 +453,27 @@ impl Log {
     /// Moves the log start forward, durably, and removes the segments that lie wholly below it.
     ///
     /// # Errors
-    /// The new start could not be written down; nothing was removed.
+    /// The new start could not be written down, and the start is where it was; or a segment could
+    /// not be removed.
     pub fn advance_start(&mut self, to: Offset, epochs: &EpochCache) -> Result<(), StorageError> {
         if to <= self.start {
             return Ok(());
         }
+        assert!(to <= self.end, "the log starts at or before its end");
+        let durable_end = self.durable_end;
+        let written = self.side.checkpoint.update(|checkpoint| {
+            checkpoint.durable_end = checkpoint.durable_end.max(durable_end);
+            checkpoint.log_start = to;
+            checkpoint.epochs = epochs.clone();
+        });
+        self.poisoned |= written.as_ref().is_err_and(StorageError::is_fatal);
+        written?;
         self.start = to;
-        if !self.disk.exists(&self.directory) {
-            return Ok(());
-        }
-        // The durable end is what the last flush found, whatever was appended since.
-        Checkpoint {
-            durable_end: self.durable_end.min(self.sealed_end()),
-            log_start: to,
-            clean: self.marked_clean,
-            epochs: epochs.clone(),
-        }
-        .write(&*self.disk, &self.directory)?;
-        self.remove_below(to)
-    }
-
-    /// The end of what is sealed: appends behind it may still be torn by a crash.
-    fn sealed_end(&self) -> Offset {
-        match (&self.active, self.unsealed.first()) {
-            (_, Some(first)) => first.base,
-            (Some(active), None) if !self.marked_clean => active.segment.base,
-            _ => self.end,
-        }
+        self.published_start.store(to.0, Ordering::Release);
+        let removed = self.remove_below(to);
+        self.poisoned |= removed.as_ref().is_err_and(StorageError::is_fatal);
+        self.check();
+        removed
     }
 
     fn remove_below(&mut self, start: Offset) -> Result<(), StorageError> {
@@ -438,15 +482,19 @@ impl Log {
         let below = |end: Offset| {
             segments.iter().take(full).take_while(move |segment| segment.next_offset() <= end)
         };
-        if below(start).count() == 0 {
+        if below(start).next().is_none() {
             return Ok(());
         }
         // What a producer wrote last may be in a segment on its way out: the state on disk must
         // know it first, or a crash would bring back an older state. One that runs ahead of what
         // is durable must not be written; its segments stay for the next time.
-        if let Some((at, content)) = self.snapshot.take_if(|(at, _)| *at <= self.durable_end) {
-            write_snapshot(&*self.disk, &self.directory, at, &content)?;
-            self.snapshot_at = self.snapshot_at.max(at);
+        let durable_end = self.durable_end;
+        if let Some(snapshot) = self.snapshot.take_if(|snapshot| snapshot.at <= durable_end) {
+            match self.side.write_snapshot(&snapshot) {
+                Ok(()) => self.snapshot_at = self.snapshot_at.max(snapshot.at),
+                Err(StorageError::NoSpace { .. }) => self.snapshot = Some(snapshot),
+                Err(error) => return Err(error),
+            }
         }
         let gone = below(start.min(self.snapshot_at)).count();
         if gone == 0 {
@@ -454,21 +502,9 @@ impl Log {
         }
         let (removed, kept) = segments.split_at(gone);
         self.segments.store(Arc::new(kept.to_vec()));
-        self.unsealed.retain(|segment| kept.iter().any(|other| other.base == segment.base));
-        for segment in removed {
-            // The log goes first: index files alone mean nothing.
-            for suffix in [super::segment::LOG_SUFFIX, "index", "timeindex"] {
-                let path = segment.path.with_extension(suffix);
-                match self.disk.remove_file(&path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                        return Err(StorageError::io("cannot remove", &path)(error));
-                    }
-                    Ok(()) | Err(_) => {}
-                }
-            }
-        }
+        self.unsealed.retain(|segment| kept.iter().any(|other| Arc::ptr_eq(other, segment)));
         self.entries_dirty = true;
-        Ok(())
+        self.side.remove(removed)
     }
 
     /// Syncs everything, seals the last segment and marks the log clean.
@@ -480,24 +516,49 @@ impl Log {
         producers: &ProducerTable,
         epochs: &EpochCache,
     ) -> Result<(), StorageError> {
-        if self.poisoned || self.marked_clean || !self.disk.exists(&self.directory) {
-            return if self.poisoned { Err(StorageError::Poisoned) } else { Ok(()) };
+        if self.poisoned || self.flushing {
+            // What a flush under way makes of it is not known here.
+            return Err(StorageError::Poisoned);
         }
-        self.save_producers(producers, self.end);
+        if self.marked_clean || !self.disk.exists(&self.directory) {
+            return Ok(());
+        }
         self.roll();
-        if let Some(mut ticket) = self.begin_flush(epochs) {
-            ticket.checkpoint = None;
-            ticket.sync()?;
-        } else if let Some((at, content)) = self.snapshot.take() {
-            write_snapshot(&*self.disk, &self.directory, at, &content)?;
+        self.save_producers(producers, self.end);
+        if let Some(ticket) = self.begin_flush(epochs) {
+            let flushed = ticket.sync();
+            self.end_flush(flushed)?;
         }
-        Checkpoint {
-            durable_end: self.end,
-            log_start: self.start,
-            clean: true,
-            epochs: epochs.clone(),
+        if let Some(snapshot) = self.snapshot.take() {
+            self.side.write_snapshot(&snapshot)?;
         }
-        .write(&*self.disk, &self.directory)
+        let (durable_end, log_start) = (self.end, self.start);
+        self.side.checkpoint.update(|checkpoint| {
+            *checkpoint = super::checkpoint::Checkpoint {
+                durable_end,
+                log_start,
+                clean: true,
+                epochs: epochs.clone(),
+            };
+        })
+    }
+
+    /// The invariants of the type, in debug builds.
+    fn check(&self) {
+        if !cfg!(debug_assertions) {
+            return;
+        }
+        assert!(self.start <= self.end, "start {} end {}", self.start, self.end);
+        assert!(self.durable_end <= self.end, "durable {} end {}", self.durable_end, self.end);
+        let segments = self.segments.load();
+        let in_sequence =
+            segments.array_windows().all(|[one, next]| one.next_offset() <= next.base);
+        assert!(in_sequence, "segments overlap in {}", self.directory.display());
+        if let Some(active) = &self.active {
+            let last = segments.last().is_some_and(|last| Arc::ptr_eq(last, &active.segment));
+            assert!(last, "the active segment is the last");
+            assert!(active.segment.end() == 0 || active.segment.next_offset() == self.end);
+        }
     }
 
     /// Removes the log and its directory.
@@ -517,77 +578,4 @@ impl Log {
             .and_then(|()| self.disk.remove_dir_all(&renamed))
             .map_err(StorageError::io("cannot remove", &self.directory))
     }
-}
-
-/// What one flush makes durable. Runs without the log's lock.
-#[derive(Debug)]
-pub struct FlushTicket {
-    disk: Arc<dyn Disk>,
-    directory: PathBuf,
-    upto: Offset,
-    sealing: Vec<Arc<Segment>>,
-    active: Option<Arc<Segment>>,
-    entries_dirty: bool,
-    snapshot: Option<(Offset, Vec<u8>)>,
-    checkpoint: Option<Checkpoint>,
-}
-
-/// A finished flush.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flushed {
-    upto: Offset,
-    snapshot_at: Offset,
-}
-
-impl FlushTicket {
-    /// Syncs. The order matters: a checkpoint is written after what it vouches for.
-    ///
-    /// # Errors
-    /// The first failure. It is final: a sync that failed must not be repeated, the next one would
-    /// claim success for pages the kernel has dropped.
-    pub fn sync(self) -> Result<Flushed, StorageError> {
-        for segment in &self.sealing {
-            segment.seal(&*self.disk)?;
-        }
-        if let Some(segment) = &self.active {
-            segment.file.sync_data().map_err(StorageError::io("cannot sync", &segment.path))?;
-        }
-        if self.entries_dirty {
-            self.disk
-                .sync_dir(&self.directory)
-                .map_err(StorageError::io("cannot sync", &self.directory))?;
-        }
-        if let Some((at, content)) = &self.snapshot {
-            write_snapshot(&*self.disk, &self.directory, *at, content)?;
-        }
-        if let Some(checkpoint) = &self.checkpoint {
-            let sealed_end = self.sealing.last().map_or(self.upto, |last| last.next_offset());
-            let durable_end = checkpoint.durable_end.min(sealed_end);
-            Checkpoint { durable_end, ..checkpoint.clone() }.write(&*self.disk, &self.directory)?;
-        }
-        let snapshot_at = self.snapshot.map_or(Offset::ZERO, |(at, _)| at);
-        Ok(Flushed { upto: self.upto, snapshot_at })
-    }
-}
-
-/// Writes a producer snapshot and removes those no longer needed.
-fn write_snapshot(
-    disk: &dyn Disk,
-    directory: &Path,
-    at: Offset,
-    content: &[u8],
-) -> Result<(), StorageError> {
-    let path = directory.join(file_name(at, SNAPSHOT_SUFFIX));
-    write_atomically(disk, &path, content).map_err(StorageError::io("cannot write", &path))?;
-    let names = disk.list(directory).map_err(StorageError::io("cannot list", directory))?;
-    let mut old: Vec<String> = names
-        .into_iter()
-        .filter(|name| super::segment::base_of(name, SNAPSHOT_SUFFIX).is_some())
-        .collect();
-    old.truncate(old.len().saturating_sub(SNAPSHOTS_KEPT));
-    for name in old {
-        let path = directory.join(name);
-        disk.remove_file(&path).map_err(StorageError::io("cannot remove", &path))?;
-    }
-    Ok(())
 }

@@ -5,13 +5,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use sawlog_protocol::records::{self, BATCH_OVERHEAD, BatchHeader, TimestampType};
+use sawlog_protocol::records::{self, TimestampType};
 
 use super::error::{ReadError, StorageError};
-use super::segment::{Located, Segment};
+use super::segment::{Boundary, Located, Segment};
 use crate::base::limits::BATCH_INFLATED_BYTES_MAX;
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
@@ -25,11 +26,13 @@ pub(super) type Segments = Arc<ArcSwap<Vec<Arc<Segment>>>>;
 #[derive(Clone, Debug)]
 pub struct LogReader {
     segments: Segments,
+    /// First offset that may be read: searches by time find nothing below.
+    start: Arc<AtomicI64>,
 }
 
 impl LogReader {
-    pub(super) fn new(segments: Segments) -> Self {
-        Self { segments }
+    pub(super) fn new(segments: Segments, start: Arc<AtomicI64>) -> Self {
+        Self { segments, start }
     }
 
     /// Whole batches from the one that holds `from` on, of one segment, below `until` and at most
@@ -52,7 +55,7 @@ impl LogReader {
                 break;
             }
             if let Some(start) = segment.locate(from)? {
-                if start.header.base_offset >= until.0 {
+                if start.base_offset >= until {
                     break;
                 }
                 return Ok(take(segment, &start, until, max_bytes, at_least_one)?);
@@ -70,16 +73,33 @@ impl LogReader {
         timestamp: Timestamp,
         until: Offset,
     ) -> Result<Option<TimedOffset>, StorageError> {
+        let start = self.start();
         for segment in self.segments.load().iter() {
-            if segment.max_timestamp() < timestamp {
+            let within = segment.next_offset() > start && segment.base < until;
+            if !within || segment.max_timestamp() < timestamp {
                 continue;
             }
-            let relative = segment.index.read().relative_before(timestamp);
-            let from = u64::from(segment.index.read().position_before(relative));
-            let found = segment
-                .walk(from, segment.end(), |located| located.header.max_timestamp >= timestamp.0)?;
-            if let Some(located) = found {
-                let record = first_record(segment, &located, |record| record >= timestamp.0)?;
+            let from = segment.position_before_time(timestamp)?;
+            let mut failure = None;
+            let mut record = None;
+            segment.walk(from, segment.end(), |located| {
+                let header = &located.header;
+                if header.base_offset >= until.0 {
+                    return true;
+                }
+                if header.max_timestamp < timestamp.0 || header.last_offset() < start.0 {
+                    return false;
+                }
+                match first_record(segment, located, start, |time| time >= timestamp.0) {
+                    Ok(found) => record = found,
+                    Err(error) => failure = Some(error),
+                }
+                record.is_some() || failure.is_some()
+            })?;
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            if record.is_some() {
                 return Ok(record.filter(|(offset, ..)| *offset < until));
             }
         }
@@ -91,9 +111,13 @@ impl LogReader {
     /// # Errors
     /// A batch cannot be read.
     pub fn max_timestamp(&self, until: Offset) -> Result<Option<TimedOffset>, StorageError> {
+        let start = self.start();
         let mut best: Option<(Arc<Segment>, Located)> = None;
-        for segment in self.segments.load().iter().filter(|segment| segment.base < until) {
-            let Some(located) = max_batch(segment, until)? else { continue };
+        for segment in self.segments.load().iter() {
+            if segment.base >= until || segment.next_offset() <= start {
+                continue;
+            }
+            let Some(located) = max_batch(segment, start, until)? else { continue };
             let larger = best
                 .as_ref()
                 .is_none_or(|(_, known)| located.header.max_timestamp > known.header.max_timestamp);
@@ -103,7 +127,17 @@ impl LogReader {
         }
         let Some((segment, located)) = best else { return Ok(None) };
         let max = located.header.max_timestamp;
-        first_record(&segment, &located, |timestamp| timestamp >= max)
+        let record = first_record(&segment, &located, start, |timestamp| timestamp >= max)?;
+        // The header may promise more than the records have: batches are stored as sent. So may a
+        // batch whose record with that time lies below the start.
+        let header = &located.header;
+        let first = Offset(header.base_offset).max(start);
+        let epoch = LeaderEpoch(header.partition_leader_epoch);
+        Ok(record.or(Some((first, Timestamp(max), epoch))))
+    }
+
+    fn start(&self) -> Offset {
+        Offset(self.start.load(Ordering::Acquire))
     }
 
     /// Where the bytes of `offset` are, for messages to people.
@@ -124,7 +158,7 @@ fn out_of_range(segments: &[Arc<Segment>]) -> ReadError {
 /// Cuts the bytes from `start` on to what the caller wants, at a batch boundary.
 fn take(
     segment: &Segment,
-    start: &Located,
+    start: &Boundary,
     until: Offset,
     max_bytes: usize,
     at_least_one: bool,
@@ -138,11 +172,10 @@ fn take(
     let max_bytes = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     if to - from > max_bytes {
         let limit = from + max_bytes;
-        let boundary = u64::from(segment.index.read().boundary_before(limit)).max(from);
-        let mut last = from;
+        let boundary = segment.boundary_before(limit)?.max(from);
+        let mut last = boundary;
         segment.walk(boundary, to, |located| {
-            last = located.position;
-            let end = located.position + length(&located.header);
+            let end = located.position + located.length();
             let fits = end <= limit;
             if fits {
                 last = end;
@@ -151,29 +184,32 @@ fn take(
         })?;
         to = last;
         if to == from && at_least_one {
-            to = from + length(&start.header);
+            to = from + segment.header_at(from)?.length();
         }
     }
     Ok(segment.slice(from, to))
 }
 
-fn length(header: &BatchHeader) -> u64 {
-    u64::try_from(header.total_len()).unwrap_or(u64::MAX)
-}
-
-/// The batch below `until` with the largest timestamp.
-fn max_batch(segment: &Segment, until: Offset) -> Result<Option<Located>, StorageError> {
-    let Some(max) = segment.index.read().max() else { return Ok(None) };
+/// The batch in `[start, until)` with the largest timestamp.
+fn max_batch(
+    segment: &Segment,
+    start: Offset,
+    until: Offset,
+) -> Result<Option<Located>, StorageError> {
+    let Some(max) = segment.max() else { return Ok(None) };
     let offset = segment.base.plus(i64::from(max.relative));
-    if offset < until && segment.next_offset() <= until {
-        return segment.locate(offset);
+    if offset >= start && segment.next_offset() <= until {
+        let Some(boundary) = segment.locate(offset)? else { return Ok(None) };
+        return segment.header_at(boundary.position).map(Some);
     }
     let mut best: Option<Located> = None;
-    segment.walk(0, segment.end(), |located| {
-        if located.header.base_offset >= until.0 {
+    segment.walk(segment.position_before(start)?, segment.end(), |located| {
+        let header = &located.header;
+        if header.base_offset >= until.0 {
             return true;
         }
-        if best.is_none_or(|known| located.header.max_timestamp > known.header.max_timestamp) {
+        let larger = best.is_none_or(|known| header.max_timestamp > known.header.max_timestamp);
+        if header.last_offset() >= start.0 && larger {
             best = Some(*located);
         }
         false
@@ -181,33 +217,37 @@ fn max_batch(segment: &Segment, until: Offset) -> Result<Option<Located>, Storag
     Ok(best)
 }
 
-/// The first record of a batch whose timestamp satisfies `wanted`.
+/// The first record of a batch at or behind `start` whose timestamp satisfies `wanted`.
 fn first_record(
     segment: &Segment,
     located: &Located,
+    start: Offset,
     wanted: impl Fn(i64) -> bool,
 ) -> Result<Option<TimedOffset>, StorageError> {
     let header = &located.header;
     let epoch = LeaderEpoch(header.partition_leader_epoch);
     if header.timestamp_type() == TimestampType::LogAppendTime {
         // All records of such a batch have the batch's time.
-        return Ok(Some((Offset(header.base_offset), Timestamp(header.max_timestamp), epoch)));
+        let first = Offset(header.base_offset).max(start);
+        return Ok(Some((first, Timestamp(header.max_timestamp), epoch)));
     }
-    let bytes = segment.slice(located.position, located.position + length(header));
-    debug_assert!(bytes.len() >= BATCH_OVERHEAD);
+    // Read, not mapped: looking at a mapped page that cannot be read would kill the process.
+    let mut bytes = vec![0; header.total_len()];
+    let read = segment.file.read_at(&mut bytes, located.position);
+    let read = read.map_err(StorageError::io("cannot read", &segment.path))?;
+    bytes.truncate(read);
     let damaged = |error: records::BatchError| StorageError::Corrupt {
         path: segment.path.clone(),
         position: located.position,
         offset: Offset(header.base_offset),
         reason: error.to_string(),
     };
-    let batch = records::Batch::parse(bytes).map_err(damaged)?;
+    let batch = records::Batch::parse(Bytes::from(bytes)).map_err(damaged)?;
     for record in batch.records(BATCH_INFLATED_BYTES_MAX).map_err(damaged)? {
         let record = record.map_err(damaged)?;
-        if wanted(record.timestamp) {
+        if record.offset >= start.0 && wanted(record.timestamp) {
             return Ok(Some((Offset(record.offset), Timestamp(record.timestamp), epoch)));
         }
     }
-    // The header promised more than its records have: compressed batches are stored as sent.
-    Ok(Some((Offset(header.base_offset), Timestamp(header.max_timestamp), epoch)))
+    Ok(None)
 }

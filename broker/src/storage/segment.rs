@@ -1,27 +1,38 @@
-//! One segment: a file of record batches, mapped for reading, with its indexes.
+//! One segment: a file of record batches, mapped for sending, with its indexes.
 //!
 //! Shared between the writer and readers. The writer publishes the end after the bytes and the
 //! index entry are in place; readers never look beyond the end they see.
+//!
+//! Mapped bytes are only handed out, never looked into: a page that cannot be read would kill the
+//! process here, and is an error there. Headers are read through the file.
 
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::RwLock;
 use sawlog_protocol::records::{BATCH_OVERHEAD, BatchHeader};
 
 use super::error::StorageError;
-use super::index::{Index, Sealed};
-use crate::base::disk::{Create, Disk, DiskFile, Mapping, write_atomically};
+use super::index::{
+    self, MemoryIndex, Recent, Span, TimeEntry, boundary_before, position_before, relative_before,
+};
+use super::index_file::{self, FileIndex, INDEX_SUFFIX, Summary, TIME_INDEX_SUFFIX};
+use crate::base::disk::{Create, Disk, DiskFile, Mapping};
 use crate::base::{Offset, Timestamp};
 
 /// Ending of the files that hold record batches.
 pub(super) const LOG_SUFFIX: &str = "log";
 
+/// Bytes read at once in search of headers: one index interval.
+const WALK_BYTES: usize = 4096;
+
 /// A segment.
 #[derive(Debug)]
 pub(super) struct Segment {
+    disk: Arc<dyn Disk>,
     pub(super) base: Offset,
     pub(super) path: PathBuf,
     pub(super) file: Arc<dyn DiskFile>,
@@ -30,7 +41,15 @@ pub(super) struct Segment {
     end: AtomicU64,
     next_offset: AtomicI64,
     first_timestamp: AtomicI64,
-    pub(super) index: RwLock<Index>,
+    index: RwLock<Index>,
+    /// The files are gone, or going: nothing is written for it any more.
+    removed: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Index {
+    Memory(MemoryIndex),
+    File(FileIndex),
 }
 
 /// A batch found in a segment.
@@ -40,10 +59,17 @@ pub(super) struct Located {
     pub(super) position: u64,
 }
 
+/// Where the batch with an offset begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Boundary {
+    pub(super) base_offset: Offset,
+    pub(super) position: u64,
+}
+
 impl Segment {
     /// Opens or creates the file of the segment at `base`, with room for `capacity` bytes.
     pub(super) fn open(
-        disk: &dyn Disk,
+        disk: &Arc<dyn Disk>,
         directory: &Path,
         base: Offset,
         capacity: u64,
@@ -53,6 +79,7 @@ impl Segment {
         let file = disk.open(&path, create).map_err(StorageError::io("cannot open", &path))?;
         let mapping = file.map(capacity).map_err(StorageError::io("cannot map", &path))?;
         Ok(Self {
+            disk: disk.clone(),
             base,
             path,
             file,
@@ -60,7 +87,8 @@ impl Segment {
             end: AtomicU64::new(0),
             next_offset: AtomicI64::new(base.0),
             first_timestamp: AtomicI64::new(-1),
-            index: RwLock::new(Index::default()),
+            index: RwLock::new(Index::Memory(MemoryIndex::default())),
+            removed: AtomicBool::new(false),
         })
     }
 
@@ -83,8 +111,16 @@ impl Segment {
         Timestamp(self.first_timestamp.load(Ordering::Relaxed))
     }
 
+    /// The largest timestamp, and the batch that brought it; none while empty.
+    pub(super) fn max(&self) -> Option<TimeEntry> {
+        match &*self.index.read() {
+            Index::Memory(index) => index.max(),
+            Index::File(files) => Some(files.summary.max),
+        }
+    }
+
     pub(super) fn max_timestamp(&self) -> Timestamp {
-        self.index.read().max().map_or(Timestamp::NONE, |max| max.timestamp)
+        self.max().map_or(Timestamp::NONE, |max| max.timestamp)
     }
 
     /// Whether `offset` fits the 32-bit relative offsets of the index.
@@ -92,52 +128,90 @@ impl Segment {
         last_offset.minus(self.base) <= i64::from(i32::MAX)
     }
 
+    /// Writes a batch at the end, `prefix` in place of its first bytes. Not to be read before it is
+    /// published.
+    pub(super) fn write(&self, prefix: &[u8], rest: &[u8]) -> io::Result<()> {
+        self.file.write_at(&[IoSlice::new(prefix), IoSlice::new(rest)], self.end())
+    }
+
     /// Publishes a batch that is in the file at the end.
     pub(super) fn publish(&self, header: &BatchHeader, base_offset: Offset, interval: u32) {
         let end = self.end.load(Ordering::Relaxed);
         let length = header.total_len();
-        let relative = u32::try_from(base_offset.minus(self.base)).unwrap_or(u32::MAX);
-        self.index.write().add(
-            relative,
-            u32::try_from(end).unwrap_or(u32::MAX),
-            u32::try_from(length).unwrap_or(u32::MAX),
-            Timestamp(header.max_timestamp),
-            interval,
-        );
+        let next = base_offset.plus(i64::from(header.last_offset_delta) + 1);
+        let span = Span {
+            relative: self.relative(base_offset),
+            last: self.relative(next.plus(-1)),
+            position: u32::try_from(end).unwrap_or(u32::MAX),
+        };
+        let max_timestamp = Timestamp(header.max_timestamp);
+        let length_indexed = u32::try_from(length).unwrap_or(u32::MAX);
+        if let Index::Memory(index) = &mut *self.index.write() {
+            index.add(span, length_indexed, max_timestamp, interval);
+        }
         if end == 0 {
             self.first_timestamp.store(header.max_timestamp, Ordering::Relaxed);
         }
-        let next = base_offset.plus(i64::from(header.last_offset_delta) + 1);
         self.next_offset.store(next.0, Ordering::Release);
         let end = end + u64::try_from(length).unwrap_or(u64::MAX);
         self.end.store(end, Ordering::Release);
     }
 
     /// Takes over what valid index files say: nothing is read from the log.
-    pub(super) fn trust(&self, index: Index, sealed: Sealed) {
-        *self.index.write() = index;
-        self.first_timestamp.store(sealed.first_timestamp.0, Ordering::Relaxed);
-        let next = self.base.plus(i64::from(sealed.offsets));
+    pub(super) fn trust(&self, files: FileIndex) {
+        let summary = files.summary;
+        *self.index.write() = Index::File(files);
+        self.first_timestamp.store(summary.first_timestamp.0, Ordering::Relaxed);
+        let next = self.base.plus(i64::from(summary.offsets));
         self.next_offset.store(next.0, Ordering::Release);
-        self.end.store(sealed.log_bytes, Ordering::Release);
+        self.end.store(summary.log_bytes, Ordering::Release);
     }
 
-    /// Makes a full segment durable and self-describing: log synced and cut to its length, index
-    /// files written. Called once no more batches come.
-    pub(super) fn seal(&self, disk: &dyn Disk) -> Result<(), StorageError> {
-        let end = self.end();
-        self.file.sync_data().map_err(StorageError::io("cannot sync", &self.path))?;
-        self.file.set_len(end).map_err(StorageError::io("cannot trim", &self.path))?;
-        let sealed = Sealed {
-            log_bytes: end,
-            offsets: u32::try_from(self.next_offset().minus(self.base)).unwrap_or(u32::MAX),
-            first_timestamp: self.first_timestamp(),
-        };
-        let (offsets, times) = self.index.read().encode(sealed);
-        for (suffix, content) in [("index", offsets), ("timeindex", times)] {
-            let path = self.path.with_extension(suffix);
-            write_atomically(disk, &path, &content)
-                .map_err(StorageError::io("cannot write", &path))?;
+    /// Whether the index files are written.
+    pub(super) fn is_sealed(&self) -> bool {
+        matches!(&*self.index.read(), Index::File(_))
+    }
+
+    /// Makes a full segment durable, cut to its length. Called once no more batches come; what is
+    /// cut off was allocated and never written, or never published.
+    pub(super) fn finish(&self) -> Result<(), StorageError> {
+        self.file.set_len(self.end()).map_err(StorageError::io("cannot trim", &self.path))?;
+        self.file.sync_data().map_err(StorageError::io("cannot sync", &self.path))
+    }
+
+    /// Writes the index files of a finished segment, and lets go of the index in memory.
+    pub(super) fn seal(&self) -> Result<(), StorageError> {
+        if self.removed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        {
+            let index = self.index.read();
+            let Index::Memory(index) = &*index else { return Ok(()) };
+            let Some(max) = index.max() else { return Ok(()) };
+            let summary = Summary {
+                base: self.base,
+                log_bytes: self.end(),
+                offsets: self.relative(self.next_offset()),
+                first_timestamp: self.first_timestamp(),
+                max,
+            };
+            index_file::write(&*self.disk, &self.path, &summary, index)
+                .map_err(StorageError::io("cannot write the index of", &self.path))?;
+        }
+        let files = FileIndex::open(self.disk.clone(), &self.path)
+            .map_err(StorageError::io("cannot read the index of", &self.path))?;
+        if let Some(files) = files {
+            *self.index.write() = Index::File(files);
+        }
+        Ok(())
+    }
+
+    /// Removes the files. Readers that have the segment go on reading it.
+    pub(super) fn remove(&self) -> Result<(), StorageError> {
+        self.removed.store(true, Ordering::Release);
+        // The log goes first: index files alone mean nothing.
+        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+            remove_if_there(&*self.disk, &self.path.with_extension(suffix))?;
         }
         Ok(())
     }
@@ -154,30 +228,159 @@ impl Segment {
         end: u64,
         mut found: impl FnMut(&Located) -> bool,
     ) -> Result<Option<Located>, StorageError> {
-        let bytes = self.slice(position, end);
-        let mut at = 0;
-        while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= BATCH_OVERHEAD) {
-            let here = position + u64::try_from(at).unwrap_or(u64::MAX);
-            let header = BatchHeader::parse(rest).map_err(|error| StorageError::Corrupt {
-                path: self.path.clone(),
-                position: here,
-                offset: self.base,
-                reason: error.to_string(),
-            })?;
-            let located = Located { header, position: here };
+        let mut buffer = [0; WALK_BYTES];
+        let (mut start, mut filled) = (position, 0);
+        let mut at = position;
+        while at < end {
+            let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
+            let mut bytes = buffer.get(skip..filled).unwrap_or_default();
+            if bytes.len() < BATCH_OVERHEAD {
+                let read = self.file.read_at(&mut buffer, at);
+                filled = read.map_err(StorageError::io("cannot read", &self.path))?;
+                start = at;
+                bytes = buffer.get(..filled).unwrap_or_default();
+            }
+            let header =
+                BatchHeader::parse(bytes).map_err(|error| self.corrupt(at, error.to_string()))?;
+            let located = Located { header, position: at };
             if found(&located) {
                 return Ok(Some(located));
             }
-            at += header.total_len();
+            at += located.length();
         }
         Ok(None)
     }
 
     /// The batch that holds `offset`, or the first behind it.
-    pub(super) fn locate(&self, offset: Offset) -> Result<Option<Located>, StorageError> {
-        let relative = u32::try_from(offset.minus(self.base)).unwrap_or(0);
-        let from = u64::from(self.index.read().position_before(relative));
-        self.walk(from, self.end(), |located| located.header.last_offset() >= offset.0)
+    pub(super) fn locate(&self, offset: Offset) -> Result<Option<Boundary>, StorageError> {
+        let relative = self.relative(offset);
+        if let Index::Memory(index) = &*self.index.read() {
+            match index.recent(relative) {
+                Recent::At(span) => {
+                    let base_offset = self.base.plus(i64::from(span.relative));
+                    let position = u64::from(span.position);
+                    return Ok(Some(Boundary { base_offset, position }));
+                }
+                Recent::Behind => return Ok(None),
+                Recent::Older => {}
+            }
+        }
+        let located = self.walk(self.position_before(offset)?, self.end(), |located| {
+            located.header.last_offset() >= offset.0
+        })?;
+        Ok(located.map(|located| Boundary {
+            base_offset: Offset(located.header.base_offset),
+            position: located.position,
+        }))
+    }
+
+    /// The header at `position`, where a batch begins.
+    pub(super) fn header_at(&self, position: u64) -> Result<Located, StorageError> {
+        let found = self.walk(position, self.end(), |_| true)?;
+        found.ok_or_else(|| self.corrupt(position, "no batch begins here".to_owned()))
+    }
+
+    /// A position at or before the batch that holds `offset`.
+    pub(super) fn position_before(&self, offset: Offset) -> Result<u64, StorageError> {
+        let relative = self.relative(offset);
+        self.look(
+            |index| position_before(index.offsets(), relative),
+            |files| position_before(&files.offset_entries()?, relative),
+        )
+        .map(u64::from)
+    }
+
+    /// The last indexed batch boundary not beyond `position`.
+    pub(super) fn boundary_before(&self, position: u64) -> Result<u64, StorageError> {
+        self.look(
+            |index| boundary_before(index.offsets(), position),
+            |files| boundary_before(&files.offset_entries()?, position),
+        )
+        .map(u64::from)
+    }
+
+    /// A position at or before the first record with a timestamp of at least `timestamp`.
+    pub(super) fn position_before_time(&self, timestamp: Timestamp) -> Result<u64, StorageError> {
+        let relative = self.look(
+            |index| relative_before(index.times(), timestamp),
+            |files| relative_before(&files.time_entries()?, timestamp),
+        )?;
+        self.position_before(self.base.plus(i64::from(relative)))
+    }
+
+    /// Looks into the index, wherever it is. Files are checked before they are used the first time,
+    /// and rebuilt in memory if they are not as written.
+    fn look(
+        &self,
+        memory: impl Fn(&MemoryIndex) -> io::Result<u32>,
+        files: impl Fn(&FileIndex) -> io::Result<u32>,
+    ) -> Result<u32, StorageError> {
+        let found = match &*self.index.read() {
+            Index::Memory(index) => Some(memory(index)),
+            Index::File(index) if index.checked => Some(files(index)),
+            Index::File(_) => None,
+        };
+        if let Some(Ok(found)) = found {
+            return Ok(found);
+        }
+        let unchecked = match &*self.index.read() {
+            Index::File(index) if !index.checked => Some(index.clone()),
+            Index::File(_) | Index::Memory(_) => None,
+        };
+        if let Some(mut index) = unchecked
+            && matches!(index.check(), Ok(true))
+            && let Ok(found) = files(&index)
+        {
+            index.checked = true;
+            *self.index.write() = Index::File(index);
+            return Ok(found);
+        }
+        // Not there any more, unreadable, or not as written: the log itself knows.
+        let rebuilt = self.rebuild()?;
+        let found = memory(&rebuilt).map_err(StorageError::io("cannot search", &self.path))?;
+        *self.index.write() = Index::Memory(rebuilt);
+        Ok(found)
+    }
+
+    fn rebuild(&self) -> Result<MemoryIndex, StorageError> {
+        let mut index = MemoryIndex::default();
+        self.walk(0, self.end(), |located| {
+            let header = &located.header;
+            let span = Span {
+                relative: self.relative(Offset(header.base_offset)),
+                last: self.relative(Offset(header.last_offset())),
+                position: u32::try_from(located.position).unwrap_or(u32::MAX),
+            };
+            let length = u32::try_from(header.total_len()).unwrap_or(u32::MAX);
+            index.add(span, length, Timestamp(header.max_timestamp), index::INTERVAL_BYTES);
+            false
+        })?;
+        Ok(index)
+    }
+
+    fn relative(&self, offset: Offset) -> u32 {
+        u32::try_from(offset.minus(self.base).max(0)).unwrap_or(u32::MAX)
+    }
+
+    fn corrupt(&self, position: u64, reason: String) -> StorageError {
+        StorageError::Corrupt { path: self.path.clone(), position, offset: self.base, reason }
+    }
+}
+
+impl Located {
+    /// Bytes of the batch.
+    pub(super) fn length(&self) -> u64 {
+        u64::try_from(self.header.total_len()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Removes a file, if there is one.
+pub(super) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StorageError> {
+    match disk.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StorageError::io("cannot remove", path)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

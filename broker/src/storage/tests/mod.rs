@@ -1,13 +1,16 @@
 //! The log against a model, on a disk that crashes.
 
+mod faults;
+mod simulation;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression, patched_prefix};
 
-use super::{EpochCache, Log, LogOptions, ProducerTable, ReadError, Recovered, Sequence};
+use super::{EpochCache, Log, LogOptions, ProducerTable, ReadError, Recovered};
 use crate::base::disk::Disk;
-use crate::base::disk_sim::{Fault, SimDisk, SimRandom};
+use crate::base::disk_sim::{Fault, SimDisk};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
 const DIRECTORY: &str = "/data/topics/t-0.id";
@@ -70,7 +73,7 @@ fn read_all(log: &Log, max_bytes: usize) -> Vec<u8> {
             last = Some(split.unwrap().0);
         }
         at = Offset(last.unwrap().next_offset());
-        bytes.extend(slice);
+        bytes.extend_from_slice(&slice);
     }
     bytes
 }
@@ -258,12 +261,13 @@ fn a_full_disk_refuses_the_append_and_the_log_goes_on() {
     for _ in 0..4 {
         append(&mut log, &batch(None, 1, 1500, 0));
     }
-    // The next batch begins a segment: one operation creates the file, one allocates.
-    disk.plan(2, Fault::NoSpace);
+    // The next batch begins a segment: one operation creates the file, others allocate.
+    disk.plan(2, Fault::Full);
     let bytes = batch(None, 1, 4000, 0);
     let header = BatchHeader::parse(&bytes).unwrap();
     let error = log.append(&bytes, &header, log.log_end(), LeaderEpoch(0)).unwrap_err();
     assert!(matches!(error, super::StorageError::NoSpace { .. }), "{error}");
+    disk.fill_up(false);
     assert_eq!(append(&mut log, &bytes), Offset(5), "the same batch, once there is space");
     flush(&mut log);
     drop(log);
@@ -283,176 +287,4 @@ fn a_failed_sync_is_final() {
     assert!(log.begin_flush(&EpochCache::default()).is_none());
     let header = BatchHeader::parse(&bytes).unwrap();
     assert!(log.append(&bytes, &header, Offset(1), LeaderEpoch(0)).is_err());
-}
-
-/// What must be in the log: every batch, with the offsets behind it.
-#[derive(Default)]
-struct Model {
-    batches: Vec<(i64, i64, Vec<u8>)>,
-    start: i64,
-    acknowledged: i64,
-    sequences: [i32; 3],
-}
-
-impl Model {
-    fn end(&self) -> i64 {
-        self.batches.last().map_or(0, |(_, next, _)| *next)
-    }
-
-    fn bytes(&self, from: i64, to: i64) -> Vec<u8> {
-        let within = self.batches.iter().filter(|(base, next, _)| *next > from && *base < to);
-        within.flat_map(|(_, _, bytes)| bytes.clone()).collect()
-    }
-}
-
-/// One life of a log: random operations until the planned crash, then recovery, several times.
-fn simulate(seed: u64) -> String {
-    let mut random = SimRandom::new(seed);
-    let mut disk = disk();
-    let mut model = Model::default();
-    let mut trace = String::new();
-    for life in 0..4 {
-        let Recovered { mut log, mut producers, mut epochs, .. } =
-            try_open(&disk).unwrap_or_else(|error| panic!("seed {seed} life {life}: {error}"));
-        verify(seed, &log, &producers, &epochs, &mut model);
-        epochs.assign(LeaderEpoch(life), log.log_end());
-        disk.plan(1 + random.below(120), Fault::Crash);
-        for _ in 0..100 {
-            let alive = step(&mut random, &mut log, &mut producers, &mut epochs, &mut model, life);
-            if !alive || disk.has_crashed() {
-                break;
-            }
-        }
-        if random.below(4) == 0 && !disk.has_crashed() && log.close(&producers, &epochs).is_ok() {
-            model.acknowledged = model.end();
-        }
-        trace.push_str(&format!("{} {};", model.end(), disk.operations()));
-        disk = disk.restart(random.bits());
-    }
-    let recovered = open(&disk);
-    verify(seed, &recovered.log, &recovered.producers, &recovered.epochs, &mut model);
-    trace
-}
-
-fn step(
-    random: &mut SimRandom,
-    log: &mut Log,
-    producers: &mut ProducerTable,
-    epochs: &mut EpochCache,
-    model: &mut Model,
-    epoch: i32,
-) -> bool {
-    match random.below(12) {
-        0..=7 => {
-            let who = usize::try_from(random.below(3)).unwrap();
-            let count = usize::try_from(1 + random.below(4)).unwrap();
-            let size = usize::try_from(random.below(900)).unwrap();
-            let sequence = model.sequences[who];
-            let producer = (i64::try_from(who).unwrap() + 10, sequence);
-            let bytes = batch(Some(producer), count, size, model.end());
-            let header = BatchHeader::parse(&bytes).unwrap();
-            let base = log.log_end();
-            match log.append(&bytes, &header, base, LeaderEpoch(epoch)) {
-                Ok(appended) => {
-                    if appended.rolled {
-                        log.save_producers(producers, base);
-                    }
-                    producers.record(&header, base, Timestamp(0));
-                    let mut stored = patched_prefix(&header, base.0, epoch).to_vec();
-                    stored.extend(&bytes[16..]);
-                    model.batches.push((base.0, log.log_end().0, stored));
-                    model.sequences[who] += i32::try_from(count).unwrap();
-                    true
-                }
-                Err(_) => false,
-            }
-        }
-        8 | 9 => match log.begin_flush(epochs) {
-            Some(ticket) => {
-                let synced = ticket.sync();
-                match log.end_flush(synced) {
-                    Ok(upto) => {
-                        model.acknowledged = upto.0;
-                        true
-                    }
-                    Err(_) => false,
-                }
-            }
-            None => true,
-        },
-        10 => {
-            log.roll();
-            log.save_producers(producers, log.log_end());
-            true
-        }
-        _ => {
-            let span = u64::try_from(model.acknowledged - model.start).unwrap();
-            let to = model.start + i64::try_from(random.below(span / 2 + 1)).unwrap();
-            match log.advance_start(Offset(to), epochs) {
-                Ok(()) => {
-                    model.start = model.start.max(to);
-                    epochs.truncate_from_start(log.log_start());
-                    true
-                }
-                Err(_) => {
-                    // It may or may not have been written down.
-                    model.start = model.start.min(to);
-                    false
-                }
-            }
-        }
-    }
-}
-
-/// What was acknowledged is there, the rest is a prefix, derived state equals a recomputation.
-fn verify(seed: u64, log: &Log, producers: &ProducerTable, epochs: &EpochCache, model: &mut Model) {
-    let (start, end) = (log.log_start().0, log.log_end().0);
-    assert!(end >= model.acknowledged, "seed {seed}: ends at {end}, acked {}", model.acknowledged);
-    assert!(start >= model.start && start <= end, "seed {seed}: start {start} end {end}");
-    assert!(
-        end == 0 || end == model.start || model.batches.iter().any(|(_, next, _)| *next == end),
-        "seed {seed}: ends within a batch"
-    );
-    model.batches.retain(|(_, next, _)| *next <= end);
-    model.start = start;
-    model.acknowledged = end;
-    assert_eq!(read_all(log, 3000), model.bytes(start, end), "seed {seed}: other bytes");
-    model.sequences = [0; 3];
-    let mut latest = None;
-    for (_, _, bytes) in &model.batches {
-        let header = BatchHeader::parse(bytes).unwrap();
-        let who = usize::try_from(header.producer_id - 10).unwrap();
-        model.sequences[who] = header.last_sequence() + 1;
-        latest = Some(LeaderEpoch(header.partition_leader_epoch));
-    }
-    for (who, next) in (0..).zip(&model.sequences) {
-        let following = BatchHeader::parse(&batch(Some((who + 10, *next)), 1, 1, 0)).unwrap();
-        assert_eq!(producers.check(&following), Ok(Sequence::Append), "seed {seed} producer {who}");
-        if *next > 0 && model.batches.iter().any(|(base, _, _)| *base >= start) {
-            let gap = BatchHeader::parse(&batch(Some((who + 10, *next + 1)), 1, 1, 0)).unwrap();
-            let known = producers.iter().any(|info| info.producer_id == who + 10);
-            assert!(!known || producers.check(&gap).is_err(), "seed {seed}: a gap is accepted");
-        }
-    }
-    if model.batches.iter().any(|(base, _, _)| *base >= start) {
-        assert_eq!(epochs.latest(), latest, "seed {seed}: epochs");
-    }
-}
-
-/// Seeds run by default; more with `SAWLOG_STORAGE_SEEDS`.
-const SEEDS: u64 = 2_000;
-
-#[test]
-fn acknowledged_batches_survive_a_crash_at_any_disk_operation() {
-    let seeds = std::env::var("SAWLOG_STORAGE_SEEDS").ok().and_then(|text| text.parse().ok());
-    for seed in 0..seeds.unwrap_or(SEEDS) {
-        simulate(seed);
-    }
-}
-
-#[test]
-fn a_seed_run_twice_does_the_same() {
-    for seed in 0..50 {
-        assert_eq!(simulate(seed), simulate(seed));
-    }
 }

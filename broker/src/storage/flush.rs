@@ -1,0 +1,163 @@
+//! What makes appends durable, outside the lock under which they are made.
+//!
+//! A flush syncs first what was written, then completes what is beside it: index files of segments
+//! that ended, producer state, checkpoint. Only the first is needed for an acknowledgement; where
+//! the disk is full the rest waits for the next flush, and nothing is lost by it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::checkpoint::CheckpointStore;
+use super::epochs::EpochCache;
+use super::error::StorageError;
+use super::log::SNAPSHOT_SUFFIX;
+use super::segment::{Segment, base_of, file_name, remove_if_there};
+use crate::base::Offset;
+use crate::base::disk::{Disk, write_atomically};
+
+/// Producer snapshots kept: the newest, and one to fall back to.
+const SNAPSHOTS_KEPT: usize = 2;
+
+/// The files beside the segments of one log. The flush and the writer both change them.
+#[derive(Debug)]
+pub(super) struct Side {
+    disk: Arc<dyn Disk>,
+    directory: PathBuf,
+    pub(super) checkpoint: CheckpointStore,
+    /// Index files and snapshots are written and removed one after another: two writers of one name
+    /// would mix, and an index written beside a removal would outlive its segment.
+    files: Mutex<()>,
+}
+
+/// Producer state as of an offset, as it goes into a file.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) at: Offset,
+    pub(super) content: Vec<u8>,
+}
+
+impl Side {
+    pub(super) fn new(
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        checkpoint: CheckpointStore,
+    ) -> Self {
+        Self { disk, directory, checkpoint, files: Mutex::new(()) }
+    }
+
+    /// Writes a producer snapshot and removes those no longer needed.
+    pub(super) fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), StorageError> {
+        let _one_at_a_time = self.files.lock();
+        let path = self.directory.join(file_name(snapshot.at, SNAPSHOT_SUFFIX));
+        write_atomically(&*self.disk, &path, &snapshot.content)
+            .map_err(StorageError::io("cannot write", &path))?;
+        let names = self.disk.list(&self.directory);
+        let mut old = names.map_err(StorageError::io("cannot list", &self.directory))?;
+        old.retain(|name| base_of(name, SNAPSHOT_SUFFIX).is_some());
+        old.truncate(old.len().saturating_sub(SNAPSHOTS_KEPT));
+        for name in old {
+            remove_if_there(&*self.disk, &self.directory.join(name))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the files of segments.
+    pub(super) fn remove(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
+        let _one_at_a_time = self.files.lock();
+        segments.iter().try_for_each(|segment| segment.remove())
+    }
+
+    fn seal(&self, segment: &Segment) -> Result<(), StorageError> {
+        let _one_at_a_time = self.files.lock();
+        segment.seal()
+    }
+}
+
+/// What one flush makes durable. Runs without the log's lock. The log waits for its result, given
+/// to [`super::Log::end_flush`], before it begins another.
+#[derive(Debug)]
+#[must_use = "a flush that is not carried out blocks every later one"]
+pub struct FlushTicket {
+    pub(super) side: Arc<Side>,
+    pub(super) upto: Offset,
+    pub(super) sealing: Vec<Arc<Segment>>,
+    pub(super) active: Option<Arc<Segment>>,
+    pub(super) entries_dirty: bool,
+    pub(super) snapshot: Option<Snapshot>,
+    /// The checkpoint is due, with these epochs.
+    pub(super) epochs: Option<EpochCache>,
+}
+
+/// A finished flush.
+#[derive(Debug)]
+pub struct Flushed {
+    pub(super) upto: Offset,
+    pub(super) snapshot_at: Offset,
+    /// Segments and producer state the full disk had no space for.
+    pub(super) unsealed: Vec<Arc<Segment>>,
+    pub(super) snapshot: Option<Snapshot>,
+}
+
+impl FlushTicket {
+    /// Syncs. The order matters: a checkpoint is written after what it vouches for.
+    ///
+    /// # Errors
+    /// The first failure. It is final: a sync that failed must not be repeated, the next one would
+    /// claim success for pages the kernel has dropped.
+    pub fn sync(self) -> Result<Flushed, StorageError> {
+        for segment in &self.sealing {
+            segment.finish()?;
+        }
+        if let Some(segment) = &self.active {
+            segment.file.sync_data().map_err(StorageError::io("cannot sync", &segment.path))?;
+        }
+        let directory = &self.side.directory;
+        if self.entries_dirty {
+            self.side
+                .disk
+                .sync_dir(directory)
+                .map_err(StorageError::io("cannot sync", directory))?;
+        }
+        let mut flushed = Flushed {
+            upto: self.upto,
+            snapshot_at: Offset::ZERO,
+            unsealed: Vec::new(),
+            snapshot: None,
+        };
+        for segment in self.sealing {
+            if !fits(self.side.seal(&segment))? {
+                flushed.unsealed.push(segment);
+            }
+        }
+        if let Some(snapshot) = self.snapshot {
+            if fits(self.side.write_snapshot(&snapshot))? {
+                flushed.snapshot_at = snapshot.at;
+            } else {
+                flushed.snapshot = Some(snapshot);
+            }
+        }
+        if let Some(epochs) = self.epochs {
+            let upto = self.upto;
+            let written = self.side.checkpoint.update(|checkpoint| {
+                // Beside this flush the log start may have been advanced, with later epochs.
+                checkpoint.durable_end = checkpoint.durable_end.max(upto);
+                if epochs.latest() >= checkpoint.epochs.latest() {
+                    checkpoint.epochs = epochs;
+                }
+            });
+            fits(written)?;
+        }
+        Ok(flushed)
+    }
+}
+
+/// Whether something was written, or the disk is full.
+fn fits(result: Result<(), StorageError>) -> Result<bool, StorageError> {
+    match result {
+        Ok(()) => Ok(true),
+        Err(StorageError::NoSpace { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

@@ -276,6 +276,23 @@ pub(super) fn attributes(compression: Compression, transactional: bool, control:
         | if control { CONTROL } else { 0 }
 }
 
+/// Takes the codec out of the attributes.
+pub(super) fn set_uncompressed(header: &mut BatchHeader) {
+    header.attributes &= !COMPRESSION_MASK;
+}
+
+/// Makes `horizon` the time from which compaction may drop the batch's tombstones; the records'
+/// timestamp deltas count from it.
+pub(super) fn set_delete_horizon(header: &mut BatchHeader, horizon: i64) {
+    header.attributes |= DELETE_HORIZON;
+    header.base_timestamp = horizon;
+}
+
+/// Takes the delete horizon out of the attributes.
+pub(super) fn clear_delete_horizon(header: &mut BatchHeader) {
+    header.attributes &= !DELETE_HORIZON;
+}
+
 fn take<const N: usize>(input: &mut &[u8]) -> Option<[u8; N]> {
     let (field, rest) = input.split_first_chunk()?;
     *input = rest;

@@ -17,6 +17,7 @@ mod iter;
 mod lz4;
 mod record;
 mod snappy;
+mod stored;
 mod varint;
 
 #[cfg(test)]
@@ -33,3 +34,4 @@ pub use header::{
     set_max_timestamp,
 };
 pub use iter::{Batch, Record, Records, Split, split};
+pub use stored::{StoredBatch, StoredRecord, StoredRecords, emptied};

@@ -124,7 +124,8 @@ impl Broker {
             .block_on(controller.register_broker(registration(&config, &identity, &addresses)))
             .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
         let partitions =
-            Arc::new(Partitions::new(identity.node_id, disk, directory.clone(), clock.clone()));
+            Partitions::start(identity.node_id, disk, directory.clone(), clock.clone());
+        let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
         let recovered = partitions.recover(&controller.images().load());
         controller.subscribe(partitions.clone());
 
@@ -339,9 +340,11 @@ fn build_runtime(config: &BrokerConfig) -> Result<tokio::runtime::Runtime, Start
         .thread_name("net")
         .enable_all()
         .build()
-        .map_err(|error| {
-            StartError::new(StartErrorKind::Other, format!("cannot start threads: {error}"))
-        })
+        .map_err(cannot_start_threads)
+}
+
+fn cannot_start_threads(error: std::io::Error) -> StartError {
+    StartError::new(StartErrorKind::Other, format!("cannot start threads: {error}"))
 }
 
 fn listen(
@@ -417,7 +420,7 @@ impl Housekeeper {
         let thread = std::thread::Builder::new()
             .name("housekeeper".into())
             .spawn(run)
-            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+            .map_err(cannot_start_threads)?;
         Ok(Self { stop, thread: Some(thread) })
     }
 

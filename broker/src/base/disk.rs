@@ -80,11 +80,28 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// The operating system's.
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// A handle on the file system `path` is on, to sync all of it at once; `None` where one call
+    /// cannot be relied on for that. To be opened before the writes it is to vouch for: what failed
+    /// to reach the disk earlier is not reported.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn file_system(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>>;
+
     /// Locks a directory against other processes.
     ///
     /// # Errors
     /// `WouldBlock` if another process holds it, or the operating system's.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>>;
+}
+
+/// A whole file system.
+pub trait FileSystem: Send + Sync + fmt::Debug {
+    /// Makes everything durable that was written or changed on it, entries of directories too.
+    ///
+    /// # Errors
+    /// The operating system's. Final, as for [`DiskFile::sync_data`], for every file on it.
+    fn sync(&self) -> io::Result<()>;
 }
 
 /// Whether opening a file may create it.

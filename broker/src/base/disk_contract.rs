@@ -52,6 +52,12 @@ fn contract(disk: &dyn Disk, root: &Path) {
     assert!(!disk.exists(&root.join("a/c")));
     assert!(disk.space(root).unwrap().free > 0);
 
+    let whole = disk.file_system(root).unwrap();
+    disk.open(&root.join("unsynced"), Create::IfMissing).unwrap();
+    if let Some(whole) = whole {
+        whole.sync().unwrap();
+    }
+
     let held = disk.lock(root).unwrap();
     assert_eq!(disk.lock(root).unwrap_err().kind(), ErrorKind::WouldBlock, "locked once");
     drop(held);
@@ -85,6 +91,28 @@ fn only_synced_bytes_are_sure_to_survive() {
         outcomes.insert(content.iter().filter(|byte| **byte == 2).count());
     }
     assert!(outcomes.contains(&0) && outcomes.contains(&2048) && outcomes.len() > 3);
+}
+
+#[test]
+fn a_synced_file_system_survives_with_its_files_and_entries() {
+    let disk = SimDisk::new();
+    let whole = disk.file_system(Path::new("/")).unwrap().unwrap();
+    for name in ["/one", "/two"] {
+        let file = disk.open(Path::new(name), Create::IfMissing).unwrap();
+        file.write_at(&[IoSlice::new(b"kept")], 0).unwrap();
+    }
+    whole.sync().unwrap();
+    let file = disk.open(Path::new("/one"), Create::Never).unwrap();
+    file.write_at(&[IoSlice::new(b"lost")], 4).unwrap();
+    disk.plan(1, Fault::Io);
+    whole.sync().unwrap_err();
+    whole.sync().unwrap();
+    for seed in 0..50 {
+        let disk = disk.restart(seed);
+        assert_eq!(read_whole(&disk, Path::new("/two"), 99).unwrap().unwrap(), b"kept");
+        let one = read_whole(&disk, Path::new("/one"), 99).unwrap().unwrap();
+        assert!(one.starts_with(b"kept"), "{one:?}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::disk::{Create, DirLock, Disk, DiskFile, Mapping, Space};
+use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space};
 
 /// Writes are torn between sectors, never within.
 const SECTOR_BYTES: usize = 512;
@@ -241,6 +241,12 @@ impl Node {
         self.pending.push(change);
     }
 
+    /// A failed sync: the changes count as written, and are not.
+    fn abandon(&mut self) {
+        let lost = std::mem::take(&mut self.pending);
+        self.abandoned.extend(lost);
+    }
+
     fn sync(&mut self) {
         for change in std::mem::take(&mut self.pending) {
             Self::apply(&mut self.durable, &change);
@@ -459,11 +465,36 @@ impl Disk for SimDisk {
         Ok(Space { total: DISK_BYTES, free: DISK_BYTES })
     }
 
+    fn file_system(&self, _path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
+        Ok(Some(Arc::new(self.clone())))
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirLock>> {
         if !self.world.lock().locked.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(SimLock { world: self.world.clone(), path: path.to_owned() }))
+    }
+}
+
+impl FileSystem for SimDisk {
+    fn sync(&self) -> io::Result<()> {
+        let mut world = self.world.lock();
+        let result = world.step(Needs::Nothing);
+        if result.is_ok() {
+            world.durable = world.live.clone();
+            world.pending.clear();
+        }
+        for entry in world.live.values() {
+            if let Entry::File(node) = entry {
+                let mut node = node.lock();
+                match &result {
+                    Ok(()) => node.sync(),
+                    Err(_) => node.abandon(),
+                }
+            }
+        }
+        result
     }
 }
 
@@ -549,10 +580,7 @@ impl DiskFile for SimFile {
         let result = world.step(Needs::Nothing);
         match &result {
             Ok(()) => node.sync(),
-            Err(_) => {
-                let lost = std::mem::take(&mut node.pending);
-                node.abandoned.extend(lost);
-            }
+            Err(_) => node.abandon(),
         }
         result
     }

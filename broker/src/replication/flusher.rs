@@ -1,23 +1,35 @@
-//! Group commit: the threads that make appended records durable.
+//! Group commit: what makes appended records durable, one flusher per data directory.
 //!
-//! A partition with unsynced records is queued once, however many writes wait for it; while it is
-//! being synced, further appends only mark it, and it is queued again when the sync is done. So the
-//! disk is the clock: the slower it is, the more writes share one sync. Several partitions are
-//! synced in parallel. No timers, but for topics that opted out of waiting (`flush.mode=os`), whose
-//! partitions are synced in the background.
+//! The flusher's thread takes the set of partitions with unsynced records, makes it durable, says so
+//! to whoever waits, and takes the next set. A partition is in the set once, however many writes wait
+//! for it; appends during its sync put it into the next. So the disk is the clock: the slower it is,
+//! the more writes share one sync. No timers, but for topics that opted out of waiting
+//! (`flush.mode=os`), whose partitions join the set in the background.
+//!
+//! One dirty file is synced by the flusher's thread itself: handing it over would cost a wake-up. A
+//! few are shared with helper threads, each partition hearing of its own sync as soon as it is done.
+//! Many are synced at once, with the file system ([`super::sync_choice`]). What is beside the records
+//! of a partition is completed after its waiters have heard, by a helper.
 
 use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
+use tracing::warn;
 
 use super::partition::Partition;
+use super::sync_choice::{Method, SyncChoice};
+use crate::base::Clock;
+use crate::base::disk::{Disk, FileSystem};
+use crate::storage::{FlushTicket, StorageError};
 
-/// Syncs under way at once. Six files in parallel take half the time of six in turn; beyond a few,
-/// the device's queue is full.
-const SYNC_THREADS_MAX: usize = 8;
+/// Threads that help the flusher. Six files in parallel take about half the time of six in turn;
+/// beyond a few, the device's queue is full.
+const HELPERS_MAX: usize = 7;
 
 /// Where a partition stands with the flusher.
 #[derive(Debug, Default)]
@@ -40,29 +52,77 @@ impl FlushState {
     }
 }
 
+/// One partition's part of a round.
+#[derive(Debug)]
+struct Job {
+    partition: Arc<Partition>,
+    ticket: FlushTicket,
+    /// The records are durable, and the partition knows.
+    synced: bool,
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    dirty: VecDeque<Arc<Partition>>,
+    /// The next set.
+    dirty: Vec<Arc<Partition>>,
     lazy: Vec<Arc<Partition>>,
-    idle_threads: usize,
-    threads: Vec<JoinHandle<()>>,
+    /// For the helpers; the flusher's thread helps too.
+    jobs: VecDeque<Job>,
+    /// Helpers that sleep and that nobody has woken.
+    idle_helpers: usize,
+    helpers: Vec<JoinHandle<()>>,
+    thread: Option<JoinHandle<()>>,
+    asleep: bool,
+    /// The flusher's thread ends when the set is empty.
     stopping: bool,
+    /// It has ended; helpers end when no job is left.
+    over: bool,
 }
 
 /// The flusher of one data directory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Flusher {
+    clock: Arc<dyn Clock>,
+    file_system: Option<Arc<dyn FileSystem>>,
     queue: Mutex<Queue>,
+    choice: Mutex<SyncChoice>,
+    /// Wakes the flusher's thread.
     wake: Condvar,
+    /// Wakes a helper.
+    help: Condvar,
 }
 
 impl Flusher {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+    /// Starts the flusher of `directory`, which may not be there yet.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start(
+        disk: &dyn Disk,
+        directory: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let file_system = disk.file_system(directory).unwrap_or_else(|error| {
+            warn!(directory = %directory.display(), %error, "files are synced one by one");
+            None
+        });
+        let flusher = Arc::new(Self {
+            clock,
+            choice: Mutex::new(SyncChoice::new(file_system.is_some())),
+            file_system,
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            help: Condvar::new(),
+        });
+        let running = flusher.clone();
+        let thread =
+            std::thread::Builder::new().name("flush".to_owned()).spawn(move || running.run())?;
+        flusher.queue.lock().thread = Some(thread);
+        Ok(flusher)
     }
 
     /// `partition` has unsynced records that somebody waits for.
-    pub(crate) fn request(self: &Arc<Self>, partition: &Arc<Partition>) {
+    pub(crate) fn request(&self, partition: &Arc<Partition>) {
         let before = partition.flush_state().step(|state| match state {
             IDLE | LAZY => Some(QUEUED),
             FLUSHING => Some(FLUSHING_DIRTY),
@@ -86,7 +146,7 @@ impl Flusher {
     }
 
     /// Queues what [`Self::request_lazily`] has gathered.
-    pub(crate) fn tick(self: &Arc<Self>) {
+    pub(crate) fn tick(&self) {
         let lazy = std::mem::take(&mut self.queue.lock().lazy);
         for partition in lazy {
             let before = partition.flush_state().step(|state| (state == LAZY).then_some(QUEUED));
@@ -96,71 +156,227 @@ impl Flusher {
         }
     }
 
-    /// Ends the threads once the queue is empty.
+    /// Ends the threads once everything queued is synced.
     pub(crate) fn stop(&self) {
-        let threads = {
+        let thread = {
             let mut queue = self.queue.lock();
             queue.stopping = true;
-            std::mem::take(&mut queue.threads)
+            queue.asleep = false;
+            queue.thread.take()
         };
-        self.wake.notify_all();
-        for thread in threads {
-            // A panic in the thread has been reported by its hook; there is nothing to add.
-            let _panicked = thread.join();
+        self.wake.notify_one();
+        // A panic in a thread has been reported by its hook; there is nothing to add.
+        let _panicked = thread.map(JoinHandle::join);
+        let helpers = {
+            let mut queue = self.queue.lock();
+            queue.over = true;
+            std::mem::take(&mut queue.helpers)
+        };
+        self.help.notify_all();
+        for helper in helpers {
+            let _panicked = helper.join();
         }
     }
 
-    fn enqueue(self: &Arc<Self>, partition: Arc<Partition>) {
+    fn enqueue(&self, partition: Arc<Partition>) {
         let mut queue = self.queue.lock();
-        queue.dirty.push_back(partition);
-        if queue.idle_threads > 0 || queue.stopping {
+        queue.dirty.push(partition);
+        if std::mem::take(&mut queue.asleep) {
             drop(queue);
             self.wake.notify_one();
-        } else if queue.threads.len() < SYNC_THREADS_MAX {
-            let flusher = self.clone();
-            let name = format!("flush-{}", queue.threads.len());
-            match std::thread::Builder::new().name(name).spawn(move || flusher.run()) {
-                Ok(thread) => queue.threads.push(thread),
+        }
+    }
+
+    fn run(self: Arc<Self>) {
+        let mut set = Vec::new();
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                while queue.dirty.is_empty() {
+                    if queue.stopping {
+                        return;
+                    }
+                    queue.asleep = true;
+                    self.wake.wait(&mut queue);
+                }
+                std::mem::swap(&mut queue.dirty, &mut set);
+            }
+            self.round(&mut set);
+        }
+    }
+
+    /// Makes one set durable.
+    fn round(self: &Arc<Self>, set: &mut Vec<Arc<Partition>>) {
+        let mut jobs = Vec::with_capacity(set.len());
+        for partition in set.drain(..) {
+            // From here on an append marks the partition again: it may have missed this sync.
+            partition.flush_state().step(|_| Some(FLUSHING));
+            match partition.begin_flush() {
+                Some(ticket) => jobs.push(Job { partition, ticket, synced: false }),
+                None => self.leave(partition),
+            }
+        }
+        let method = self.choice.lock().choose(jobs.len());
+        match (method, &self.file_system) {
+            (Method::Whole, Some(file_system)) => self.sync_whole(&**file_system, jobs),
+            (Method::Whole | Method::Each, _) => self.sync_each(jobs),
+        }
+    }
+
+    /// Syncs `jobs` here and on helpers. Returns when none is left to begin.
+    fn sync_each(self: &Arc<Self>, jobs: Vec<Job>) {
+        let mut jobs = jobs.into_iter();
+        let Some(first) = jobs.next() else { return };
+        if jobs.len() > 0 {
+            self.share(jobs);
+        }
+        let begun = self.clock.monotonic();
+        self.sync(first);
+        self.choice.lock().each_took(self.clock.monotonic().saturating_sub(begun));
+        while let Some(job) = self.take_unsynced() {
+            self.sync(job);
+        }
+    }
+
+    /// A job of this round that no helper has begun; completions are left to them.
+    fn take_unsynced(&self) -> Option<Job> {
+        let mut queue = self.queue.lock();
+        let at = queue.jobs.iter().position(|job| !job.synced)?;
+        queue.jobs.remove(at)
+    }
+
+    fn sync_whole(self: &Arc<Self>, file_system: &dyn FileSystem, jobs: Vec<Job>) {
+        let mut prepared = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match job.ticket.prepare() {
+                Ok(()) => prepared.push(job),
+                Err(error) => self.fail(job.partition, error),
+            }
+        }
+        let begun = self.clock.monotonic();
+        let synced = file_system.sync();
+        self.choice.lock().whole_took(self.clock.monotonic().saturating_sub(begun));
+        for job in prepared {
+            match &synced {
+                Ok(()) => self.on_synced(job),
                 Err(error) => {
-                    // One thread is enough to make progress; none is not.
-                    assert!(!queue.threads.is_empty(), "cannot start a flush thread: {error}");
+                    let directory = job.ticket.directory().to_owned();
+                    let source = io::Error::new(error.kind(), error.to_string());
+                    let doing = "cannot sync the file system of";
+                    self.fail(job.partition, StorageError::Io { doing, path: directory, source });
                 }
             }
         }
     }
 
-    fn run(self: Arc<Self>) {
-        loop {
-            let partition = {
-                let mut queue = self.queue.lock();
-                loop {
-                    if let Some(partition) = queue.dirty.pop_front() {
-                        break partition;
-                    }
-                    if queue.stopping {
-                        return;
-                    }
-                    queue.idle_threads += 1;
-                    self.wake.wait(&mut queue);
-                    queue.idle_threads -= 1;
-                }
-            };
-            self.flush(partition);
+    fn sync(self: &Arc<Self>, job: Job) {
+        match job.ticket.sync_files() {
+            Ok(()) => self.on_synced(job),
+            Err(error) => self.fail(job.partition, error),
         }
     }
 
-    fn flush(self: &Arc<Self>, partition: Arc<Partition>) {
-        // From here on an append marks the partition again: it may have missed this sync.
-        partition.flush_state().step(|_| Some(FLUSHING));
-        partition.flush();
+    /// Those who wait for the records hear at once; what is beside them can take its time.
+    fn on_synced(self: &Arc<Self>, mut job: Job) {
+        job.partition.on_synced(job.ticket.upto());
+        if job.ticket.has_side_files() {
+            job.synced = true;
+            self.share([job].into_iter());
+        } else {
+            complete(job.ticket, &job.partition);
+            self.leave(job.partition);
+        }
+    }
+
+    fn fail(&self, partition: Arc<Partition>, error: StorageError) {
+        partition.end_flush(Err(error));
+        self.leave(partition);
+    }
+
+    /// The partition's part of the round is over: it is idle, or in the next set.
+    fn leave(&self, partition: Arc<Partition>) {
         let before = partition.flush_state().step(|state| match state {
             FLUSHING => Some(IDLE),
             FLUSHING_DIRTY => Some(QUEUED),
             _ => None,
         });
         if before == FLUSHING_DIRTY {
-            // To the back: other partitions' writers have waited longer.
-            self.queue.lock().dirty.push_back(partition);
+            self.enqueue(partition);
+        }
+    }
+
+    /// Gives `jobs` to helpers, of which as many are woken or started as there is work for.
+    fn share(self: &Arc<Self>, jobs: impl ExactSizeIterator<Item = Job>) {
+        let wanted = jobs.len();
+        let mut queue = self.queue.lock();
+        queue.jobs.extend(jobs);
+        let woken = queue.idle_helpers.min(wanted);
+        queue.idle_helpers -= woken;
+        for _ in woken..wanted.min(HELPERS_MAX) {
+            if queue.helpers.len() >= HELPERS_MAX || queue.stopping {
+                break;
+            }
+            let flusher = self.clone();
+            let name = format!("flush-{}", queue.helpers.len());
+            match std::thread::Builder::new().name(name).spawn(move || flusher.run_helper()) {
+                Ok(helper) => queue.helpers.push(helper),
+                Err(error) => {
+                    warn!(%error, "cannot start a thread; files are synced with fewer");
+                    break;
+                }
+            }
+        }
+        let alone = queue.helpers.is_empty();
+        drop(queue);
+        for _ in 0..woken {
+            self.help.notify_one();
+        }
+        if alone {
+            self.work_off();
+        }
+    }
+
+    /// Does all jobs there are, here.
+    fn work_off(self: &Arc<Self>) {
+        loop {
+            let job = self.queue.lock().jobs.pop_front();
+            let Some(job) = job else { return };
+            self.work(job);
+        }
+    }
+
+    fn work(self: &Arc<Self>, job: Job) {
+        if job.synced {
+            complete(job.ticket, &job.partition);
+            self.leave(job.partition);
+        } else {
+            self.sync(job);
+        }
+    }
+
+    fn run_helper(self: Arc<Self>) {
+        loop {
+            let job = {
+                let mut queue = self.queue.lock();
+                loop {
+                    if let Some(job) = queue.jobs.pop_front() {
+                        break job;
+                    }
+                    if queue.over {
+                        return;
+                    }
+                    queue.idle_helpers += 1;
+                    self.help.wait(&mut queue);
+                }
+            };
+            self.work(job);
         }
     }
 }
+
+fn complete(ticket: FlushTicket, partition: &Partition) {
+    partition.end_flush(ticket.complete());
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod core;
 mod flusher;
 mod partition;
 mod partitions;
+mod sync_choice;
 mod waiters;
 
 pub use self::core::{

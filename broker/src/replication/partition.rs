@@ -20,7 +20,7 @@ use super::flusher::{FlushState, Flusher};
 use super::waiters::{Signal, Waiters};
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
-use crate::storage::{Log, LogOptions, LogReader, ReadError, StorageError};
+use crate::storage::{FlushTicket, Flushed, Log, LogOptions, LogReader, ReadError, StorageError};
 
 /// Unsynced bytes of a `flush.mode=os` partition that start a background sync.
 const LAZY_FLUSH_BYTES: u64 = 8 * 1024 * 1024;
@@ -213,32 +213,35 @@ impl Partition {
         Ok(Slice { records, high_watermark, last_stable_offset, log_start })
     }
 
-    /// Syncs what has been appended; called by the flusher alone.
-    pub(crate) fn flush(&self) {
-        let ticket = {
-            let mut state = self.state.lock();
-            let State { core, log, unsynced_bytes } = &mut *state;
-            *unsynced_bytes = 0;
-            let Some(ticket) = log.as_mut().and_then(|log| log.begin_flush(core.epochs())) else {
-                return;
-            };
-            ticket
-        };
-        let synced = ticket.sync();
+    /// What has to be made durable, if anything. The flusher alone calls this, carries the ticket
+    /// out, and ends the flush before it begins another.
+    pub(super) fn begin_flush(&self) -> Option<FlushTicket> {
+        let mut state = self.state.lock();
+        let State { core, log, unsynced_bytes } = &mut *state;
+        *unsynced_bytes = 0;
+        log.as_mut()?.begin_flush(core.epochs())
+    }
+
+    /// The records below `upto` are durable; the flush may go on with what is beside them.
+    pub(super) fn on_synced(&self, upto: Offset) {
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut() else { return };
-        match log.end_flush(synced) {
-            Ok(durable_end) => {
-                let moved = core.on_flushed(durable_end);
-                self.publish(core);
-                let high_watermark = core.high_watermark();
-                drop(state);
-                if moved {
-                    self.waiters.advance(high_watermark);
-                }
-            }
-            Err(error) => self.fail(&mut state, &error),
+        let moved = core.on_flushed(log.on_synced(upto));
+        self.publish(core);
+        let high_watermark = core.high_watermark();
+        drop(state);
+        if moved {
+            self.waiters.advance(high_watermark);
+        }
+    }
+
+    /// The flush is over, with this result.
+    pub(super) fn end_flush(&self, result: Result<Flushed, StorageError>) {
+        let mut state = self.state.lock();
+        let Some(log) = state.log.as_mut() else { return };
+        if let Err(error) = log.end_flush(result) {
+            self.fail(&mut state, &error);
         }
     }
 

@@ -5,6 +5,7 @@
 //! topic, with other files.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -70,21 +71,26 @@ pub(crate) struct Partitions {
 }
 
 impl Partitions {
-    pub(crate) fn new(
+    /// No partitions yet, and a running flusher.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start(
         broker: BrokerId,
         disk: Arc<dyn Disk>,
         directory: PathBuf,
         clock: Arc<dyn Clock>,
-    ) -> Self {
-        Self {
+    ) -> io::Result<Self> {
+        let flusher = Flusher::start(&*disk, &directory, clock.clone())?;
+        Ok(Self {
             broker,
             disk,
             directory,
             clock,
-            flusher: Flusher::new(),
+            flusher,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
-        }
+        })
     }
 
     /// Opens every partition of `image`, several at a time.

@@ -4,7 +4,7 @@
 //! that ended, producer state, checkpoint. Only the first is needed for an acknowledgement; where
 //! the disk is full the rest waits for the next flush, and nothing is lost by it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -101,25 +101,67 @@ pub struct Flushed {
 }
 
 impl FlushTicket {
-    /// Syncs. The order matters: a checkpoint is written after what it vouches for.
+    /// Carries out all of it.
+    ///
+    /// # Errors
+    /// As [`Self::sync_files`].
+    pub fn sync(self) -> Result<Flushed, StorageError> {
+        self.sync_files()?;
+        self.complete()
+    }
+
+    /// Everything below is durable after [`Self::sync_files`].
+    #[must_use]
+    pub fn upto(&self) -> Offset {
+        self.upto
+    }
+
+    /// The log's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.side.directory
+    }
+
+    /// Whether [`Self::complete`] has more to do than to say so.
+    #[must_use]
+    pub fn has_side_files(&self) -> bool {
+        !self.sealing.is_empty() || self.snapshot.is_some() || self.epochs.is_some()
+    }
+
+    /// What has to precede a sync of the whole file system that stands for [`Self::sync_files`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn prepare(&self) -> Result<(), StorageError> {
+        self.sealing.iter().try_for_each(|segment| segment.trim())
+    }
+
+    /// Makes the records durable.
     ///
     /// # Errors
     /// The first failure. It is final: a sync that failed must not be repeated, the next one would
     /// claim success for pages the kernel has dropped.
-    pub fn sync(self) -> Result<Flushed, StorageError> {
+    pub fn sync_files(&self) -> Result<(), StorageError> {
         for segment in &self.sealing {
             segment.finish()?;
         }
         if let Some(segment) = &self.active {
             segment.file.sync_data().map_err(StorageError::io("cannot sync", &segment.path))?;
         }
-        let directory = &self.side.directory;
         if self.entries_dirty {
-            self.side
-                .disk
-                .sync_dir(directory)
-                .map_err(StorageError::io("cannot sync", directory))?;
+            let directory = &self.side.directory;
+            let synced = self.side.disk.sync_dir(directory);
+            synced.map_err(StorageError::io("cannot sync", directory))?;
         }
+        Ok(())
+    }
+
+    /// Writes what is beside the records, once they are durable. The order matters: a checkpoint is
+    /// written after what it vouches for.
+    ///
+    /// # Errors
+    /// As [`Self::sync_files`].
+    pub fn complete(self) -> Result<Flushed, StorageError> {
         let mut flushed = Flushed {
             upto: self.upto,
             snapshot_at: Offset::ZERO,

@@ -392,6 +392,14 @@ impl Log {
         })
     }
 
+    /// Takes note of records that are durable by the flush under way, which may have side files left
+    /// to write; returns the new durable end.
+    pub fn on_synced(&mut self, upto: Offset) -> Offset {
+        assert!(upto <= self.end, "synced to {upto}, the log ends at {}", self.end);
+        self.durable_end = self.durable_end.max(upto);
+        self.durable_end
+    }
+
     /// Takes note of a finished flush; returns the new durable end.
     ///
     /// # Errors
@@ -402,7 +410,7 @@ impl Log {
     ) -> Result<Offset, StorageError> {
         self.flushing = false;
         let flushed = result.inspect_err(|_| self.poisoned = true)?;
-        self.durable_end = self.durable_end.max(flushed.upto);
+        self.on_synced(flushed.upto);
         self.snapshot_at = self.snapshot_at.max(flushed.snapshot_at);
         // What found no space is tried again with the next flush.
         let segments = self.segments.load();

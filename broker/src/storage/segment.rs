@@ -175,8 +175,13 @@ impl Segment {
     /// Makes a full segment durable, cut to its length. Called once no more batches come; what is
     /// cut off was allocated and never written, or never published.
     pub(super) fn finish(&self) -> Result<(), StorageError> {
-        self.file.set_len(self.end()).map_err(StorageError::io("cannot trim", &self.path))?;
+        self.trim()?;
         self.file.sync_data().map_err(StorageError::io("cannot sync", &self.path))
+    }
+
+    /// Cuts a full segment to its length.
+    pub(super) fn trim(&self) -> Result<(), StorageError> {
+        self.file.set_len(self.end()).map_err(StorageError::io("cannot trim", &self.path))
     }
 
     /// Writes the index files of a finished segment, and lets go of the index in memory.

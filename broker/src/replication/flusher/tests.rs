@@ -1,0 +1,147 @@
+//! The flusher on a simulated disk: what is announced as durable survives a crash.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression};
+
+use super::*;
+use crate::base::disk_sim::{Fault, SimDisk};
+use crate::base::{BrokerId, LeaderEpoch, Offset, SystemClock, Timestamp, TopicPartition};
+use crate::config::{BrokerConfig, FlushMode, TopicConfig};
+use crate::replication::core::{Acks, LogView, PartitionCore};
+use crate::storage::{Log, LogOptions};
+
+const ME: BrokerId = BrokerId(1);
+
+fn directory(index: i32) -> PathBuf {
+    PathBuf::from(format!("/data/topics/t-{index}"))
+}
+
+fn disk() -> SimDisk {
+    let disk = SimDisk::new();
+    disk.create_dir_all(Path::new("/data/topics")).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk.sync_dir(Path::new("/data")).unwrap();
+    disk
+}
+
+fn open(disk: &SimDisk, index: i32) -> crate::storage::Recovered {
+    let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };
+    Log::open(Arc::new(disk.clone()), directory(index), options, Timestamp(0)).unwrap()
+}
+
+fn partitions(disk: &SimDisk, flusher: &Arc<Flusher>, count: i32) -> Vec<Arc<Partition>> {
+    let partition = |index| {
+        let opened = open(disk, index);
+        let log = opened.log;
+        let view =
+            LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
+        let core = PartitionCore::new(ME, view, opened.epochs, opened.producers);
+        let name = TopicPartition { topic: "t".into(), partition: index };
+        let config = Arc::new(BrokerConfig::default().topic_defaults());
+        let partition = Partition::new(name, core, log, config.clone(), flusher.clone());
+        partition.apply(LeaderEpoch(0), &[ME], config);
+        Arc::new(partition)
+    };
+    (0..count).map(partition).collect()
+}
+
+fn append(partition: &Arc<Partition>, bytes: usize) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(0, None, Some(&vec![b'v'; bytes]), &[]).unwrap();
+    let batch = builder.build();
+    let header = BatchHeader::parse(&batch).unwrap();
+    // A log that failed takes nothing, and must not be waited for.
+    let _refused = partition.append_as_leader(&batch, &header, Acks::All, Timestamp(0));
+}
+
+fn start(disk: &SimDisk) -> Arc<Flusher> {
+    Flusher::start(disk, Path::new("/data"), Arc::new(SystemClock::new())).unwrap()
+}
+
+/// Waits for what must come.
+fn eventually(what: impl Fn() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !what() {
+        assert!(Instant::now() < deadline, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn what_is_announced_survives_whatever_the_size_of_the_set() {
+    for count in [1, 2, 3, 5, 40] {
+        let disk = disk();
+        let flusher = start(&disk);
+        let partitions = partitions(&disk, &flusher, count);
+        for round in 1..20 {
+            for partition in &partitions {
+                // Rolls every few rounds.
+                append(partition, 700);
+            }
+            eventually(|| partitions.iter().all(|p| p.high_watermark() == Offset(round)));
+            let after = disk.restart(u64::try_from(round).unwrap());
+            for index in 0..count {
+                assert_eq!(open(&after, index).log.log_end(), Offset(round), "{count} partitions");
+            }
+        }
+        flusher.stop();
+    }
+}
+
+#[test]
+fn writers_that_overlap_with_a_sync_are_heard_in_the_next() {
+    let disk = disk();
+    let flusher = start(&disk);
+    let partitions = partitions(&disk, &flusher, 6);
+    std::thread::scope(|scope| {
+        for partition in &partitions {
+            scope.spawn(|| (0..300).for_each(|_| append(partition, 10)));
+        }
+    });
+    eventually(|| partitions.iter().all(|p| p.high_watermark() == Offset(300)));
+    flusher.stop();
+}
+
+#[test]
+fn lazy_records_wait_for_the_tick() {
+    let disk = disk();
+    let flusher = start(&disk);
+    let partitions = partitions(&disk, &flusher, 1);
+    let partition = &partitions[0];
+    let config =
+        TopicConfig { flush_mode: FlushMode::Os, ..BrokerConfig::default().topic_defaults() };
+    partition.apply(LeaderEpoch(0), &[ME], Arc::new(config));
+    append(partition, 10);
+    assert_eq!(partition.inspect(|core| core.log().durable), Offset(0));
+    flusher.tick();
+    eventually(|| partition.inspect(|core| core.log().durable) == Offset(1));
+    flusher.stop();
+}
+
+#[test]
+fn nothing_is_announced_that_a_failed_sync_lost() {
+    for count in [1, 3, 8] {
+        for at in 1..40 {
+            let disk = disk();
+            let flusher = start(&disk);
+            let partitions = partitions(&disk, &flusher, count);
+            partitions.iter().for_each(|partition| append(partition, 700));
+            eventually(|| partitions.iter().all(|p| p.high_watermark() == Offset(1)));
+            disk.plan(at, Fault::Io);
+            for _ in 0..6 {
+                partitions.iter().for_each(|partition| append(partition, 700));
+            }
+            flusher.stop();
+            let announced: Vec<Offset> = partitions.iter().map(|p| p.high_watermark()).collect();
+            for seed in 0..5 {
+                let after = disk.restart(seed);
+                for (index, announced) in (0..).zip(&announced) {
+                    let end = open(&after, index).log.log_end();
+                    assert!(end >= *announced, "{end} < {announced}, operation {at} of {count}");
+                }
+            }
+        }
+    }
+}

@@ -22,7 +22,7 @@ use crate::controller::{Controller, ControllerOptions, Registration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
 use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directory};
-use crate::replication::Partitions;
+use crate::replication::{Partitions, RecoveryProgress};
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
 use crate::server::listener::{self, ListenerOptions};
@@ -86,6 +86,8 @@ pub struct Summary {
     pub cut_bytes: u64,
     /// Partitions that could not be opened and are not served.
     pub offline: usize,
+    /// Damaged ranges of logs, which are not served.
+    pub quarantined: usize,
     /// Whether this start made the data directory.
     pub first_start: bool,
 }
@@ -110,6 +112,17 @@ impl Broker {
     /// # Errors
     /// Nothing keeps running; the error is one clear line.
     pub fn start(config: BrokerConfig) -> Result<Self, StartError> {
+        Self::start_with(config, |_| {})
+    }
+
+    /// As [`Broker::start`]; a start that takes long tells `progress` every second how far it is.
+    ///
+    /// # Errors
+    /// Nothing keeps running; the error is one clear line.
+    pub fn start_with(
+        config: BrokerConfig,
+        progress: impl Fn(RecoveryProgress),
+    ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         let listeners = bind(&config)?;
         let addresses = local_addresses(&listeners)?;
@@ -126,7 +139,11 @@ impl Broker {
         let partitions =
             Partitions::start(identity.node_id, disk, directory.clone(), clock.clone());
         let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
-        let recovered = partitions.recover(&controller.images().load());
+        let recovered = partitions.recover(&controller.images().load(), |so_far| {
+            let RecoveryProgress { done, partitions, bytes_read } = so_far;
+            info!(done, partitions, bytes_read, "opening partitions");
+            progress(so_far);
+        });
         controller.subscribe(partitions.clone());
 
         let node = Arc::new(Node {
@@ -153,6 +170,7 @@ impl Broker {
             recovered: recovered.scanned,
             cut_bytes: recovered.cut_bytes,
             offline: recovered.offline,
+            quarantined: recovered.quarantined,
             first_start: identity.first_start,
         };
         info!(

@@ -4,6 +4,7 @@
 //! `base` → `metrics`, `config` → `storage`, `net`, `metadata` → `replication`, `controller`,
 //! `quorum` → `handlers` → `server` → `broker`.
 
+#[macro_use]
 pub mod base;
 mod broker;
 pub mod config;
@@ -16,3 +17,4 @@ mod server;
 pub mod storage;
 
 pub use broker::{Broker, StartError, StartErrorKind, Summary};
+pub use replication::RecoveryProgress;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use sawlog_broker::config::Sources;
-use sawlog_broker::{Broker, StartErrorKind, Summary};
+use sawlog_broker::{Broker, RecoveryProgress, StartErrorKind, Summary};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::failure::{Failure, say};
@@ -41,7 +41,7 @@ impl Serve {
             let _entered = runtime.enter();
             [SignalKind::terminate(), SignalKind::interrupt()].map(signal)
         };
-        let broker = Broker::start(self.settings()?).map_err(|error| {
+        let broker = Broker::start_with(self.settings()?, report_progress).map_err(|error| {
             let message = error.to_string();
             match error.kind() {
                 StartErrorKind::Config => Failure::usage(message),
@@ -96,6 +96,13 @@ impl Serve {
     }
 }
 
+/// Says how far a start has come that takes long.
+fn report_progress(progress: RecoveryProgress) {
+    let RecoveryProgress { done, partitions, bytes_read } = progress;
+    let read = bytes_read / 1_000_000;
+    say(format!("opening partitions: {done} of {partitions}, {read} MB checked"));
+}
+
 /// Says where the broker is and what to type next.
 fn greet(broker: &Broker) {
     let Summary { cluster_id, node_id, data_dir, topics, partitions, recovered, cut_bytes, .. } =
@@ -113,6 +120,12 @@ fn greet(broker: &Broker) {
     }
     if broker.summary().offline > 0 {
         say(format!("  WARNING  {} partitions are offline, see above", broker.summary().offline));
+    }
+    if broker.summary().quarantined > 0 {
+        say(format!(
+            "  WARNING  {} damaged ranges of logs are not served, see above; everything else is",
+            broker.summary().quarantined
+        ));
     }
     let brokers = if first == "127.0.0.1:9092" { String::new() } else { format!(" -b {first}") };
     if *topics == 0 {

@@ -3,6 +3,9 @@
 //! Time, disk and randomness enter the broker only through this module, so that the code which
 //! decides can be run by a simulator from one seed.
 
+#[macro_use]
+pub mod planted;
+
 pub mod clock;
 pub mod disk;
 #[cfg(test)]

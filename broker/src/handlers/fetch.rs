@@ -287,6 +287,11 @@ fn read(node: &Node, target: &Target, view: View, max_bytes: usize, taken: usize
     match partition.read(target.fetch_offset, view, wanted, at_least_one) {
         Ok(slice) => Outcome { error: ErrorCode::NONE, slice, diverging },
         Err(ReadError::OutOfRange { .. }) => failed(ErrorCode::OFFSET_OUT_OF_RANGE),
+        Err(error @ ReadError::Quarantined { .. }) => {
+            // Logged when it was found; a consumer that stays here asks many times.
+            tracing::debug!(partition = %partition.name, %error, "not served");
+            failed(ErrorCode::KAFKA_STORAGE_ERROR)
+        }
         Err(ReadError::Storage(error)) => {
             tracing::error!(partition = %partition.name, %error, "cannot read");
             failed(ErrorCode::KAFKA_STORAGE_ERROR)

@@ -14,5 +14,6 @@ pub use self::core::{
     AckState, Acks, AppendRefusal, Decision, EpochMismatch, LogView, PartitionCore,
 };
 pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
+pub use partitions::RecoveryProgress;
 pub(crate) use partitions::{LocalTopic, Partitions};
 pub(crate) use waiters::Signal;

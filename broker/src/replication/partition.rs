@@ -20,7 +20,9 @@ use super::flusher::{FlushState, Flusher};
 use super::waiters::{Signal, Waiters};
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
-use crate::storage::{FlushTicket, Flushed, Log, LogOptions, LogReader, ReadError, StorageError};
+use crate::storage::{
+    FlushTicket, Flushed, Log, LogOptions, LogReader, QuarantinedRange, ReadError, StorageError,
+};
 
 /// Unsynced bytes of a `flush.mode=os` partition that start a background sync.
 const LAZY_FLUSH_BYTES: u64 = 8 * 1024 * 1024;
@@ -428,6 +430,11 @@ impl Partition {
 
     pub(crate) fn log_end(&self) -> Offset {
         Offset(self.published.log_end.load(Ordering::Acquire))
+    }
+
+    /// Damaged ranges of the log, which are not served.
+    pub(crate) fn quarantined(&self) -> Arc<Vec<QuarantinedRange>> {
+        self.reader.quarantined()
     }
 
     /// Bytes on disk.

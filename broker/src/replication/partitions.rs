@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tracing::{error, info, warn};
 
 use super::core::{LogView, PartitionCore};
@@ -55,7 +56,23 @@ pub(crate) struct Recovered {
     pub(crate) cut_bytes: u64,
     /// Partitions that could not be opened and are not served.
     pub(crate) offline: usize,
+    /// Damaged ranges of logs, which are not served.
+    pub(crate) quarantined: usize,
 }
+
+/// How far opening the partitions has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryProgress {
+    /// Partitions that are open, or failed to.
+    pub done: usize,
+    /// All partitions.
+    pub partitions: usize,
+    /// Bytes read of logs that were not sealed.
+    pub bytes_read: u64,
+}
+
+/// Between two reports of progress. A start that takes less says nothing.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All partitions of this broker.
 #[derive(Debug)]
@@ -93,14 +110,16 @@ impl Partitions {
         })
     }
 
-    /// Opens every partition of `image`, several at a time.
-    pub(crate) fn recover(&self, image: &Image) -> Recovered {
+    /// Opens every partition of `image`, several at a time. Tells `progress` every second how far
+    /// it has come.
+    pub(crate) fn recover(&self, image: &Image, progress: impl Fn(RecoveryProgress)) -> Recovered {
         let jobs: Vec<(&Arc<Topic>, i32, &PartitionState)> = image
             .topics()
             .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(i, state)| (topic, i, state)))
             .collect();
         let next = std::sync::atomic::AtomicUsize::new(0);
         let opened = Mutex::new(Vec::with_capacity(jobs.len()));
+        let one_more = Condvar::new();
         std::thread::scope(|scope| {
             for _ in 0..RECOVERY_THREADS.min(jobs.len()) {
                 scope.spawn(|| {
@@ -109,7 +128,24 @@ impl Partitions {
                     {
                         let partition = self.open(topic, *index, state);
                         opened.lock().push((topic.id, *index, partition));
+                        one_more.notify_one();
                     }
+                });
+            }
+            let mut opened = opened.lock();
+            let mut due = self.clock.monotonic() + PROGRESS_INTERVAL;
+            while opened.len() < jobs.len() {
+                let left = due.saturating_sub(self.clock.monotonic());
+                if !left.is_zero() {
+                    one_more.wait_for(&mut opened, left);
+                    continue;
+                }
+                due += PROGRESS_INTERVAL;
+                let bytes = opened.iter().filter_map(|(.., o)| o.as_ref().ok()).map(|o| &o.1);
+                progress(RecoveryProgress {
+                    done: opened.len(),
+                    partitions: jobs.len(),
+                    bytes_read: bytes.map(|report| report.bytes_scanned).sum(),
                 });
             }
         });
@@ -121,6 +157,7 @@ impl Partitions {
                 Ok((partition, report)) => {
                     recovered.scanned += usize::from(!report.clean);
                     recovered.cut_bytes += report.bytes_cut;
+                    recovered.quarantined += partition.quarantined().len();
                     by_partition.insert((topic, index), partition);
                 }
                 Err(_) => recovered.offline += 1,

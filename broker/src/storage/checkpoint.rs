@@ -95,20 +95,15 @@ impl CheckpointStore {
             files += 1;
             match decode(&bytes) {
                 Some((generation, content)) => {
-                    if newest.as_ref().is_none_or(|(newest, ..)| generation > *newest) {
+                    let newer = newest.as_ref().is_none_or(|(newest, ..)| generation > *newest);
+                    if newer != (planted!(OlderCheckpoint) && newest.is_some()) {
                         newest = Some((generation, slot, content));
                     }
                 }
-                None => match envelope::version(MAGIC, &bytes) {
-                    Some(found) if found > VERSION => {
-                        return Err(StorageError::UnsupportedFormat {
-                            path,
-                            found,
-                            supported: VERSION,
-                        });
-                    }
-                    Some(_) | None => broken += 1,
-                },
+                None => {
+                    envelope::refuse_newer(MAGIC, VERSION, &bytes, &path)?;
+                    broken += 1;
+                }
             }
         }
         let found = match (&newest, broken) {

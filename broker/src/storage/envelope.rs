@@ -10,6 +10,10 @@
 //! ```
 //! Numbers are big-endian. A file that does not fit exactly is no such file.
 
+use std::path::Path;
+
+use super::error::StorageError;
+
 const HEADER_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
 
@@ -45,11 +49,35 @@ pub(super) fn version(magic: [u8; 4], bytes: &[u8]) -> Option<u16> {
     open(magic, version, bytes).map(|_| version)
 }
 
+/// Refuses a file of a later version, which is neither used nor replaced.
+///
+/// # Errors
+/// It is one.
+pub(super) fn refuse_newer(
+    magic: [u8; 4],
+    supported: u16,
+    bytes: &[u8],
+    path: &Path,
+) -> Result<(), StorageError> {
+    match version(magic, bytes) {
+        Some(found) if found > supported => {
+            Err(StorageError::UnsupportedFormat { path: path.to_owned(), found, supported })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Takes numbers from the front of a content.
 #[derive(Debug)]
 pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
+    pub(super) fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (first, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(first)
+    }
+
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (first, rest) = self.0.split_first_chunk::<N>()?;
         self.0 = rest;

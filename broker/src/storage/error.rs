@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::quarantine::QuarantinedRange;
 use crate::base::Offset;
 
 /// Why a log could not be written, read or opened.
@@ -40,7 +41,10 @@ pub enum StorageError {
         reason: String,
     },
     /// A file was written by a later version of the broker. Nothing was changed.
-    #[error("{path} has format {found}, this broker reads up to {supported}: use a newer one")]
+    #[error(
+        "{path} has format {found}, this version of sawlog knows up to {supported}; start the \
+         version that wrote it, or a newer one"
+    )]
     UnsupportedFormat {
         /// The file.
         path: PathBuf,
@@ -88,6 +92,17 @@ pub enum ReadError {
         start: Offset,
         /// Offset behind the last.
         end: Offset,
+    },
+    /// The offset is in a range that was found damaged. Others can be read.
+    #[error(
+        "offsets {} to {} are quarantined, {path} is damaged at byte {}: {}; read on from {}",
+        .range.from, .range.to.plus(-1), .range.position, .range.reason, .range.to
+    )]
+    Quarantined {
+        /// The damaged file.
+        path: PathBuf,
+        /// What of it.
+        range: Box<QuarantinedRange>,
     },
     /// The log could not be read.
     #[error(transparent)]

@@ -13,6 +13,7 @@ use super::checkpoint::CheckpointStore;
 use super::epochs::EpochCache;
 use super::error::StorageError;
 use super::log::SNAPSHOT_SUFFIX;
+use super::quarantine::Quarantine;
 use super::segment::{Segment, base_of, file_name, remove_if_there};
 use crate::base::Offset;
 use crate::base::disk::{Disk, write_atomically};
@@ -26,6 +27,7 @@ pub(super) struct Side {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     pub(super) checkpoint: CheckpointStore,
+    pub(super) quarantine: Arc<Quarantine>,
     /// Index files and snapshots are written and removed one after another: two writers of one name
     /// would mix, and an index written beside a removal would outlive its segment.
     files: Mutex<()>,
@@ -43,8 +45,9 @@ impl Side {
         disk: Arc<dyn Disk>,
         directory: PathBuf,
         checkpoint: CheckpointStore,
+        quarantine: Arc<Quarantine>,
     ) -> Self {
-        Self { disk, directory, checkpoint, files: Mutex::new(()) }
+        Self { disk, directory, checkpoint, quarantine, files: Mutex::new(()) }
     }
 
     /// Writes a producer snapshot and removes those no longer needed.
@@ -71,6 +74,8 @@ impl Side {
 
     fn seal(&self, segment: &Segment) -> Result<(), StorageError> {
         let _one_at_a_time = self.files.lock();
+        // A sealed segment is not read again at a start: what is damaged of it must be known.
+        self.quarantine.persist()?;
         segment.seal()
     }
 }

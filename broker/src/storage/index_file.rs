@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::envelope::Fields;
+use super::error::StorageError;
 use super::index::{Entries, MemoryIndex, OffsetEntry, TimeEntry};
 use crate::base::disk::{Create, Disk, DiskFile, write_atomically};
 use crate::base::{Offset, Timestamp};
@@ -122,8 +123,8 @@ impl FileIndex {
     /// Reads the headers; `None` if either file is not there or does not fit its header.
     ///
     /// # Errors
-    /// The operating system's.
-    pub(super) fn open(disk: Arc<dyn Disk>, log: &Path) -> io::Result<Option<Self>> {
+    /// A file cannot be read, or is of a later version.
+    pub(super) fn open(disk: Arc<dyn Disk>, log: &Path) -> Result<Option<Self>, StorageError> {
         let Some((fields, offsets)) =
             read_header::<OffsetEntry>(&*disk, &log.with_extension(INDEX_SUFFIX))?
         else {
@@ -156,27 +157,36 @@ impl FileIndex {
 }
 
 /// The fields of a header behind the count, and the count.
-fn read_header<E: FileEntry>(disk: &dyn Disk, path: &Path) -> io::Result<Option<(Vec<u8>, usize)>> {
+fn read_header<E: FileEntry>(
+    disk: &dyn Disk,
+    path: &Path,
+) -> Result<Option<(Vec<u8>, usize)>, StorageError> {
+    let failed = |source| StorageError::io("cannot read", path)(source);
     let file = match disk.open(path, Create::Never) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+        Err(error) => return Err(failed(error)),
     };
     let mut bytes = [0; OFFSET_HEADER_BYTES];
     let Some(bytes) = bytes.get_mut(..E::HEADER_BYTES) else { return Ok(None) };
-    let read = file.read_at(bytes, 0)?;
-    let length = file.len()?;
+    let read = file.read_at(bytes, 0).map_err(failed)?;
+    let length = file.len().map_err(failed)?;
     let parse = || {
         let (covered, checksum) = bytes.get(..read)?.split_last_chunk::<4>()?;
         let (start, fields) = covered.split_first_chunk::<12>()?;
         let count = usize::try_from(Fields(start.get(8..)?).u32()?).ok()?;
-        let fits = start.starts_with(&E::MAGIC)
-            && start.get(4..8)? == [VERSION.to_be_bytes(), [0, 0]].concat()
-            && crc32fast::hash(covered) == u32::from_be_bytes(*checksum)
-            && length == E::position(count) + CHECKSUM_BYTES;
-        fits.then(|| (fields.to_vec(), count))
+        let whole = start.starts_with(&E::MAGIC)
+            && crc32fast::hash(covered) == u32::from_be_bytes(*checksum);
+        let mut version = Fields(start.get(4..8)?);
+        whole.then_some((version.i16()?.cast_unsigned(), fields.to_vec(), count))
     };
-    Ok(parse())
+    let Some((version, fields, count)) = parse() else { return Ok(None) };
+    if version > VERSION {
+        let (path, supported) = (path.to_owned(), VERSION);
+        return Err(StorageError::UnsupportedFormat { path, found: version, supported });
+    }
+    let fits = version == VERSION && length == E::position(count) + CHECKSUM_BYTES;
+    Ok(fits.then_some((fields, count)))
 }
 
 fn summary(fields: &[u8]) -> Option<Summary> {
@@ -240,6 +250,9 @@ impl<E: FileEntry> FileEntries<E> {
     }
 
     fn check(&self) -> io::Result<bool> {
+        if planted!(TrustZeroIndexTail) {
+            return Ok(true);
+        }
         let mut hasher = crc32fast::Hasher::new();
         let mut buffer = vec![0; CHECK_CHUNK_BYTES.min(self.count.saturating_mul(E::BYTES))];
         let mut left = self.count.saturating_mul(E::BYTES);

@@ -16,6 +16,7 @@ use super::epochs::EpochCache;
 use super::error::StorageError;
 use super::flush::{FlushTicket, Flushed, Side, Snapshot};
 use super::producers::ProducerTable;
+use super::quarantine::{Quarantine, QuarantinedRange};
 use super::reader::{LogReader, Segments};
 use super::segment::Segment;
 use crate::base::disk::{Create, Disk};
@@ -89,6 +90,8 @@ pub struct Log {
     snapshot_at: Offset,
     /// The directory has entries that are not durable.
     entries_dirty: bool,
+    /// What must not be served; shared with readers and the scrubber.
+    quarantine: Arc<Quarantine>,
     /// The files beside the segments; shared with the flush.
     side: Arc<Side>,
     /// Bytes appended since the checkpoint was written.
@@ -111,6 +114,7 @@ struct Active {
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) store: CheckpointStore,
+    pub(super) quarantine: Arc<Quarantine>,
     /// The directory and both files of the checkpoint are there.
     pub(super) prepared: bool,
     pub(super) segments: Vec<Arc<Segment>>,
@@ -132,8 +136,11 @@ impl Log {
         opened: Opened,
     ) -> Self {
         let Opened { store, prepared, segments, unsealed, start, end, marked_clean, .. } = opened;
+        let quarantine = opened.quarantine;
+        let side = Side::new(disk.clone(), directory.clone(), store, quarantine.clone());
         Self {
-            side: Arc::new(Side::new(disk.clone(), directory.clone(), store)),
+            side: Arc::new(side),
+            quarantine,
             disk,
             directory,
             options,
@@ -159,7 +166,13 @@ impl Log {
     /// A reader beside this writer.
     #[must_use]
     pub fn reader(&self) -> LogReader {
-        LogReader::new(self.segments.clone(), self.published_start.clone())
+        LogReader::new(self.segments.clone(), self.published_start.clone(), self.quarantine.clone())
+    }
+
+    /// The ranges that are damaged and not served, in order.
+    #[must_use]
+    pub fn quarantined(&self) -> Arc<Vec<QuarantinedRange>> {
+        self.quarantine.ranges()
     }
 
     /// First offset that may be read.
@@ -440,11 +453,13 @@ impl Log {
         let full = segments.len() - usize::from(self.active.is_some());
         let mut remaining: u64 = segments.iter().map(|segment| segment.end()).sum();
         let mut start = None;
-        for segment in segments.iter().take(full) {
+        for (at, segment) in segments.iter().take(full).enumerate() {
             if segment.next_offset() > upto {
                 break;
             }
-            let last = segment.max_timestamp();
+            // One damaged as a whole is as old as the next that is not.
+            let dated = segments.iter().skip(at).find_map(|segment| segment.max());
+            let last = dated.map_or(Timestamp::NONE, |max| max.timestamp);
             let expired = retention_ms
                 .is_some_and(|retention| last >= Timestamp(0) && now.since(last) > retention);
             let size = segment.end();
@@ -511,6 +526,7 @@ impl Log {
         let (removed, kept) = segments.split_at(gone);
         self.segments.store(Arc::new(kept.to_vec()));
         self.unsealed.retain(|segment| kept.iter().any(|other| Arc::ptr_eq(other, segment)));
+        self.quarantine.forget_below(start);
         self.entries_dirty = true;
         self.side.remove(removed)
     }

@@ -19,8 +19,10 @@ mod index_file;
 mod log;
 pub(crate) mod mmap;
 mod producers;
+mod quarantine;
 mod reader;
 mod recovery;
+mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
@@ -30,5 +32,6 @@ pub use error::{ReadError, StorageError};
 pub use flush::{FlushTicket, Flushed};
 pub use log::{Appended, Log, LogOptions};
 pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
+pub use quarantine::QuarantinedRange;
 pub use reader::{LogReader, TimedOffset};
 pub use recovery::{Recovered, RecoveryReport};

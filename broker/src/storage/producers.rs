@@ -6,10 +6,12 @@
 //! as in Apache Kafka, because retention may have removed what it wrote before.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 
 use sawlog_protocol::records::{BatchHeader, increment_sequence};
 
 use super::envelope::{self, Fields};
+use super::error::StorageError;
 use crate::base::{Offset, Timestamp};
 
 /// Batches kept for each producer: as many as a client may have in flight.
@@ -217,6 +219,14 @@ impl ProducerTable {
             }
         }
         envelope::seal(MAGIC, VERSION, &out)
+    }
+
+    /// Refuses a snapshot file of a later version.
+    ///
+    /// # Errors
+    /// It is one.
+    pub(super) fn refuse_newer(bytes: &[u8], path: &Path) -> Result<(), StorageError> {
+        envelope::refuse_newer(MAGIC, VERSION, bytes, path)
     }
 
     /// Reads a snapshot file; `None` if it is not a whole one.

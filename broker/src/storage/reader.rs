@@ -12,6 +12,7 @@ use bytes::Bytes;
 use sawlog_protocol::records::{self, TimestampType};
 
 use super::error::{ReadError, StorageError};
+use super::quarantine::{Quarantine, QuarantinedRange};
 use super::segment::{Boundary, Located, Segment};
 use crate::base::limits::BATCH_INFLATED_BYTES_MAX;
 use crate::base::{LeaderEpoch, Offset, Timestamp};
@@ -28,18 +29,23 @@ pub struct LogReader {
     segments: Segments,
     /// First offset that may be read: searches by time find nothing below.
     start: Arc<AtomicI64>,
+    quarantine: Arc<Quarantine>,
 }
 
 impl LogReader {
-    pub(super) fn new(segments: Segments, start: Arc<AtomicI64>) -> Self {
-        Self { segments, start }
+    pub(super) fn new(
+        segments: Segments,
+        start: Arc<AtomicI64>,
+        quarantine: Arc<Quarantine>,
+    ) -> Self {
+        Self { segments, start, quarantine }
     }
 
-    /// Whole batches from the one that holds `from` on, of one segment, below `until` and at most
-    /// `max_bytes`; with `at_least_one` the first whatever its size.
+    /// Whole batches from the one that holds `from` on, of one segment, below `until` and the first
+    /// quarantined offset, and at most `max_bytes`; with `at_least_one` the first whatever its size.
     ///
     /// # Errors
-    /// `from` is below the first segment, or a batch header on disk is damaged.
+    /// `from` is below the first segment or in quarantine, or a batch header on disk is damaged.
     pub fn read(
         &self,
         from: Offset,
@@ -47,6 +53,7 @@ impl LogReader {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Result<Bytes, ReadError> {
+        let until = self.quarantine.limit(from, until)?;
         let segments = self.segments.load();
         let behind = segments.partition_point(|segment| segment.base <= from);
         let first = behind.checked_sub(1).ok_or_else(|| out_of_range(&segments))?;
@@ -136,6 +143,12 @@ impl LogReader {
         Ok(record.or(Some((first, Timestamp(max), epoch))))
     }
 
+    /// The ranges that are damaged and not served, in order.
+    #[must_use]
+    pub fn quarantined(&self) -> Arc<Vec<QuarantinedRange>> {
+        self.quarantine.ranges()
+    }
+
     fn start(&self) -> Offset {
         Offset(self.start.load(Ordering::Acquire))
     }
@@ -169,6 +182,7 @@ fn take(
     if until < segment.next_offset() {
         to = segment.locate(until)?.map_or(to, |located| located.position);
     }
+    to = segment.whole_upto(from, to);
     let max_bytes = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     if to - from > max_bytes {
         let limit = from + max_bytes;
@@ -198,7 +212,7 @@ fn max_batch(
 ) -> Result<Option<Located>, StorageError> {
     let Some(max) = segment.max() else { return Ok(None) };
     let offset = segment.base.plus(i64::from(max.relative));
-    if offset >= start && segment.next_offset() <= until {
+    if offset >= start && segment.next_offset() <= until && !segment.is_damaged() {
         let Some(boundary) = segment.locate(offset)? else { return Ok(None) };
         return segment.header_at(boundary.position).map(Some);
     }

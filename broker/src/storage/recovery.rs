@@ -1,18 +1,18 @@
 //! Opening a log: what is on disk, and what of it is true.
 //!
-//! - Sealed segments with valid index files are trusted: 88 bytes are read of each, so that the time
-//!   a start takes does not grow with them.
-//! - What was not sealed is read batch by batch: checksum, offsets in sequence, epochs not falling.
+//! - Sealed segments below the checkpoint with valid index files are trusted: 88 bytes are read of
+//!   each, so that the time a start takes does not grow with them.
+//! - Any other is read batch by batch: checksum, offsets in sequence, epochs as known.
 //! - The first batch that fails ends the log *if* it lies at or above the durable checkpoint: only a
 //!   torn write can be there, and nobody was told it exists. It and all behind it is cut.
-//! - Below the checkpoint it is damage: the log is not opened and nothing of it is changed. So is
-//!   every bad batch where the checkpoint itself is damaged: what was durable is then not known.
+//! - Below the checkpoint it is damage: its offsets are quarantined, its bytes left as they are, and
+//!   the log goes on with the next batch that can be read. So is every bad batch where the
+//!   checkpoint itself is damaged; only where the log ends is then not known, and a log damaged
+//!   there is not opened.
 //! - Index files and producer state that are missing or damaged are rebuilt from the log.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use sawlog_protocol::records::{BATCH_OVERHEAD, BatchHeader, check_crc};
 
 use super::checkpoint::{Checkpoint, CheckpointStore, Found};
 use super::epochs::EpochCache;
@@ -20,15 +20,14 @@ use super::error::StorageError;
 use super::index_file::{FileIndex, INDEX_SUFFIX, TIME_INDEX_SUFFIX};
 use super::log::{Log, LogOptions, Opened, SNAPSHOT_SUFFIX};
 use super::producers::ProducerTable;
+use super::quarantine::{Quarantine, QuarantinedRange};
+use super::scan::{Gaps, Rule, Scan, Step};
 use super::segment::{LOG_SUFFIX, Segment, base_of, file_name, remove_if_there};
-use crate::base::disk::{Create, Disk, DiskFile, read_whole};
+use crate::base::disk::{Create, Disk, read_whole};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
 /// Longest producer snapshot that is read.
 const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
-
-/// Bytes of log read at once.
-const SCAN_BYTES: usize = 1024 * 1024;
 
 /// What opening a log took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +40,10 @@ pub struct RecoveryReport {
     pub bytes_cut: u64,
     /// Segments whose index files were missing or damaged.
     pub indexes_rebuilt: usize,
+    /// Damaged ranges that were not known before; [`Log::quarantined`] has all.
+    pub quarantined: usize,
+    /// What the checkpoint vouched for: nothing below was cut.
+    pub checkpoint_end: Offset,
     /// The checkpoint was damaged: the log was read as a whole, and nothing of it cut.
     pub checkpoint_damaged: bool,
 }
@@ -62,8 +65,8 @@ impl Log {
     /// Opens the log in `directory`, which may not exist yet.
     ///
     /// # Errors
-    /// Damage below the durable checkpoint, files of a later version, or a file operation that
-    /// failed.
+    /// Damage that leaves unknown where the log ends, files of a later version, or a file operation
+    /// that failed.
     pub fn open(
         disk: Arc<dyn Disk>,
         directory: PathBuf,
@@ -71,6 +74,7 @@ impl Log {
         now: Timestamp,
     ) -> Result<Recovered, StorageError> {
         let (store, found) = CheckpointStore::load(disk.clone(), &directory)?;
+        let (quarantine, quarantine_whole) = Quarantine::load(&disk, &directory)?;
         let names = if disk.exists(&directory) {
             disk.list(&directory).map_err(StorageError::io("cannot list", &directory))?
         } else {
@@ -80,18 +84,24 @@ impl Log {
             names.iter().filter_map(|name| base_of(name, LOG_SUFFIX)).collect();
         let snapshots = read_snapshots(&*disk, &directory, &names)?;
         let producers_upto = snapshots.first().map_or(Offset::ZERO, |(at, _)| *at);
-        let known = Known::from(&store, found, &bases, producers_upto);
+        let mut known = Known::from(&store, found, &bases, producers_upto);
+        if !quarantine_whole {
+            known.trusted_upto = Offset::ZERO;
+        }
         let clean = store.content().clean && known.checkpoint;
         let mut recovery = Recovery {
             disk: &disk,
             directory: &directory,
             options,
+            now,
+            quarantine: &quarantine,
             expected: known.log_start,
             epochs: known.epochs.clone(),
             last_epoch: None,
             report: RecoveryReport {
                 clean: clean || bases.is_empty(),
                 checkpoint_damaged: !known.checkpoint,
+                checkpoint_end: if known.checkpoint { known.durable_end } else { Offset::ZERO },
                 ..RecoveryReport::default()
             },
             known,
@@ -101,6 +111,8 @@ impl Log {
         };
         recovery.open_segments(&bases, producers_upto)?;
         recovery.check_end()?;
+        quarantine.forget_below(recovery.known.log_start);
+        recovery.write_quarantine()?;
         recovery.remove_litter(&names)?;
         recovery.epochs.truncate_from_end(recovery.expected);
         let (producers, snapshot_at) = recovery.producers(snapshots, now)?;
@@ -116,6 +128,7 @@ impl Log {
         });
         let opened = Opened {
             store,
+            quarantine: Arc::new(quarantine),
             prepared: matches!(found, Found::Newest { both: true } | Found::PerhapsOlder),
             segments,
             unsealed,
@@ -140,6 +153,9 @@ struct Known {
     epochs: EpochCache,
     /// The epochs of all segments below are among `epochs`.
     epochs_upto: Offset,
+    /// Sealed segments below need not be read: their epochs and producers are known, and what is
+    /// damaged of them.
+    trusted_upto: Offset,
 }
 
 impl Known {
@@ -167,6 +183,7 @@ impl Known {
                     durable_end: Offset(i64::MAX),
                     epochs: EpochCache::default(),
                     epochs_upto: Offset::ZERO,
+                    trusted_upto: Offset::ZERO,
                 };
             }
             Found::Newest { .. } | Found::PerhapsOlder => {}
@@ -180,6 +197,11 @@ impl Known {
             // Producer state is written down after what it is the state of.
             durable_end: checkpoint.durable_end.max(producers_upto),
             epochs_upto: checkpoint.durable_end,
+            trusted_upto: if planted!(TrustBeyondCheckpoint) {
+                Offset(i64::MAX)
+            } else {
+                checkpoint.durable_end.min(producers_upto)
+            },
             epochs: checkpoint.epochs,
         }
     }
@@ -189,6 +211,8 @@ struct Recovery<'a> {
     disk: &'a Arc<dyn Disk>,
     directory: &'a Path,
     options: LogOptions,
+    now: Timestamp,
+    quarantine: &'a Quarantine,
     known: Known,
     /// Where the next batch must begin.
     expected: Offset,
@@ -219,13 +243,16 @@ impl Recovery<'_> {
         }
         let first = bases.first().filter(|first| **first <= self.known.log_start);
         self.expected = first.copied().unwrap_or(self.known.log_start);
-        for base in bases {
+        for (at, base) in bases.iter().enumerate() {
             if !self.cut && *base <= self.known.log_start {
                 // A gap below the log start hides nothing: removed, or lost before it was durable.
                 self.expected = self.expected.max(*base);
             }
-            if !self.cut && *base != self.expected && self.known.is_durable(self.expected) {
-                return Err(self.corrupt(*base, 0, "the segment before it does not lead up to it"));
+            if !self.cut && *base > self.expected && self.known.is_durable(self.expected) {
+                self.quarantine_missing(self.expected, *base);
+            }
+            if !self.cut && *base < self.expected && self.known.is_durable(*base) {
+                return Err(self.corrupt(*base, 0, "it overlaps the segment before it"));
             }
             if self.cut || *base != self.expected {
                 // Behind a torn tail, or begun after bytes that never reached the disk.
@@ -233,7 +260,7 @@ impl Recovery<'_> {
                 self.remove_segment(*base)?;
                 continue;
             }
-            let segment = self.open_segment(*base)?;
+            let segment = self.open_segment(*base, bases.get(at + 1).copied())?;
             if segment.end() == 0 || segment.next_offset() <= needed_from {
                 // Allocated for a batch that was never written, or all gone below the log start.
                 self.remove_segment(*base)?;
@@ -259,18 +286,43 @@ impl Recovery<'_> {
     }
 
     /// Whether all that was durable has been found.
-    fn check_end(&self) -> Result<(), StorageError> {
-        let base = self.segments.last().map_or(self.known.log_start, |last| last.base);
-        let reason = match self.known.checkpoint {
-            true if self.known.is_durable(self.expected) => {
-                "durable batches are missing at the end of the log"
-            }
-            false if self.segments.is_empty() => {
-                "no segments, and no checkpoint to say where the log ends"
-            }
-            true | false => return Ok(()),
-        };
-        Err(self.corrupt(base, 0, reason))
+    fn check_end(&mut self) -> Result<(), StorageError> {
+        if !self.known.checkpoint && self.segments.is_empty() {
+            let reason = "no segments, and no checkpoint to say where the log ends";
+            return Err(self.corrupt(self.known.log_start, 0, reason));
+        }
+        if self.known.checkpoint && self.known.is_durable(self.expected) {
+            self.quarantine_missing(
+                self.expected.max(self.known.log_start),
+                self.known.durable_end,
+            );
+        }
+        Ok(())
+    }
+
+    /// Segments that were there are gone.
+    fn quarantine_missing(&mut self, from: Offset, to: Offset) {
+        let reason = "the file is missing".to_owned();
+        let found = self.now;
+        let range =
+            QuarantinedRange { segment: from, from, to, position: 0, bytes: 0, found, reason };
+        self.note_damage(from, vec![range]);
+        self.expected = to;
+    }
+
+    fn note_damage(&mut self, base: Offset, damage: Vec<QuarantinedRange>) {
+        for range in self.quarantine.replace(base, damage) {
+            self.quarantine.report(&range);
+            self.report.quarantined += 1;
+        }
+    }
+
+    /// A full disk keeps it in memory; it is written down before a damaged segment is sealed.
+    fn write_quarantine(&self) -> Result<(), StorageError> {
+        match self.quarantine.persist() {
+            Ok(()) | Err(StorageError::NoSpace { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Where the log begins and ends.
@@ -285,80 +337,113 @@ impl Recovery<'_> {
             self.unsealed.clear();
             return Ok((log_start, log_start));
         }
-        let first = self.segments.first().map_or(log_start, |first| first.base);
-        Ok((log_start.max(first), self.expected))
+        Ok((log_start, self.expected))
     }
 
-    fn open_segment(&mut self, base: Offset) -> Result<Segment, StorageError> {
+    /// Opens the segment at `base`; `next` is the base of the one behind it.
+    fn open_segment(
+        &mut self,
+        base: Offset,
+        next: Option<Offset>,
+    ) -> Result<Segment, StorageError> {
         let path = self.directory.join(file_name(base, LOG_SUFFIX));
         let file =
             self.disk.open(&path, Create::Never).map_err(StorageError::io("cannot open", &path))?;
         let length = file.len().map_err(StorageError::io("cannot read", &path))?;
         drop(file);
         let segment = Segment::open(self.disk, self.directory, base, length, Create::Never)?;
-        let files = FileIndex::open(self.disk.clone(), &path);
-        match files.map_err(StorageError::io("cannot read the index of", &path))? {
-            Some(files) if files.summary.log_bytes == length && files.summary.base == base => {
+        let files = FileIndex::open(self.disk.clone(), &path)?;
+        let trusted = files.filter(|files| {
+            let summary = &files.summary;
+            let end = base.plus(i64::from(summary.offsets));
+            summary.log_bytes == length && summary.base == base && end <= self.known.trusted_upto
+        });
+        match trusted {
+            Some(files) => {
                 segment.trust(files);
-                if segment.next_offset() > self.known.epochs_upto {
-                    // Sealed, but the checkpoint that knows its epochs was not written any more.
-                    segment.walk(0, segment.end(), |located| {
-                        let epoch = LeaderEpoch(located.header.partition_leader_epoch);
-                        self.epochs.assign(epoch, Offset(located.header.base_offset));
-                        false
-                    })?;
-                }
+                segment.set_damage(self.quarantine.spans(base));
                 self.last_epoch = self.epochs.epoch_at(segment.next_offset().plus(-1));
             }
-            _ => self.scan(&segment, length)?,
+            None => self.scan(&segment, length, next)?,
         }
         Ok(segment)
     }
 
     /// Reads a segment from its start and keeps what is whole.
-    fn scan(&mut self, segment: &Segment, length: u64) -> Result<(), StorageError> {
-        let read_error = StorageError::io("cannot read", &segment.path);
-        let mut scanner = Scanner::new(&*segment.file, length);
-        let mut expected = segment.base;
-        let mut position = 0;
-        let mut last_epoch = self.last_epoch;
-        let mut epochs = self.epochs.clone();
-        let failure = loop {
-            match scanner.batch_at(position, expected, last_epoch) {
-                Ok(Ok(Some(header))) => {
-                    let epoch = LeaderEpoch(header.partition_leader_epoch);
-                    last_epoch = Some(epoch);
-                    epochs.assign(epoch, expected);
-                    segment.publish(&header, expected, self.options.index_interval_bytes);
-                    expected = segment.next_offset();
-                    position = segment.end();
+    fn scan(
+        &mut self,
+        segment: &Segment,
+        length: u64,
+        next: Option<Offset>,
+    ) -> Result<(), StorageError> {
+        let read_error = |source| StorageError::io("cannot read", &segment.path)(source);
+        let known_epochs = self.known.epochs.clone();
+        let rule =
+            Rule { epochs: &known_epochs, epochs_upto: self.known.epochs_upto, gaps: Gaps::No };
+        let mut scan = Scan::new(&*segment.file, length, segment.base, rule);
+        scan.last_epoch = self.last_epoch;
+        // Where the segment must lead up to, if that is known.
+        let leads_to = next.or(self.known.checkpoint.then_some(self.known.durable_end));
+        let mut damage: Vec<QuarantinedRange> = Vec::new();
+        loop {
+            let reason = match scan.step().map_err(read_error)? {
+                Step::Batch(header) => {
+                    if !planted!(ForgetEpochs) {
+                        let epoch = LeaderEpoch(header.partition_leader_epoch);
+                        self.epochs.assign(epoch, Offset(header.base_offset));
+                    }
+                    let base = Offset(header.base_offset);
+                    segment.publish(&header, base, self.options.index_interval_bytes);
+                    continue;
                 }
-                Ok(Ok(None)) => break None,
-                Ok(Err(reason)) => break Some(reason),
-                Err(error) => return Err(read_error(error)),
+                Step::End if leads_to.is_none_or(|end| scan.expected >= end) => break,
+                Step::End => "records are missing at the end of the file".to_owned(),
+                Step::Bad(reason) => reason,
+            };
+            if !self.known.is_durable(scan.expected) || planted!(CutBelowCheckpoint) {
+                self.cut = scan.position < length || next.is_some();
+                break;
             }
-        };
-        if let Some(reason) = failure {
-            self.expected = expected;
-            if self.known.is_durable(expected) {
-                return Err(self.corrupt(segment.base, position, &reason));
+            let (position, from) = (scan.position, scan.expected);
+            if !scan.resume(next.unwrap_or(Offset(i64::MAX))).map_err(read_error)? {
+                let Some(end) = leads_to else {
+                    return Err(self.corrupt_at(segment.base, position, from, &reason));
+                };
+                scan.position = length;
+                scan.expected = end.max(from.plus(1));
             }
-            self.report.bytes_cut += length - position;
-            self.cut = true;
+            damage.push(QuarantinedRange {
+                segment: segment.base,
+                from,
+                to: scan.expected,
+                position,
+                bytes: scan.position - position,
+                found: self.now,
+                reason,
+            });
+            segment.skip(scan.position, scan.expected);
         }
-        self.report.bytes_scanned += position;
+        self.expected = scan.expected;
+        self.last_epoch = scan.last_epoch;
+        self.report.bytes_scanned += scan.position;
         self.report.indexes_rebuilt += 1;
-        self.last_epoch = last_epoch;
-        self.epochs = epochs;
+        if self.cut {
+            self.report.bytes_cut += length - scan.position;
+        }
+        let end = scan.position;
+        self.note_damage(segment.base, damage);
+        segment.set_damage(self.quarantine.spans(segment.base));
+        self.discard_behind(segment, end, length)
+    }
+
+    /// Removes the index files of a segment that was read, and cuts the torn tail and the allocated
+    /// rest; no reader has seen either.
+    fn discard_behind(&self, segment: &Segment, end: u64, length: u64) -> Result<(), StorageError> {
         for suffix in [INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
             remove_if_there(&**self.disk, &segment.path.with_extension(suffix))?;
         }
-        // Cuts the torn tail and the allocated rest; no reader has seen either.
-        if position < length {
-            segment
-                .file
-                .set_len(position)
-                .map_err(StorageError::io("cannot trim", &segment.path))?;
+        if end < length {
+            segment.file.set_len(end).map_err(StorageError::io("cannot trim", &segment.path))?;
         }
         Ok(())
     }
@@ -407,10 +492,20 @@ impl Recovery<'_> {
     }
 
     fn corrupt(&self, base: Offset, position: u64, reason: &str) -> StorageError {
+        self.corrupt_at(base, position, self.expected, reason)
+    }
+
+    fn corrupt_at(
+        &self,
+        base: Offset,
+        position: u64,
+        offset: Offset,
+        reason: &str,
+    ) -> StorageError {
         StorageError::Corrupt {
             path: self.directory.join(file_name(base, LOG_SUFFIX)),
             position,
-            offset: self.expected,
+            offset,
             reason: reason.to_owned(),
         }
     }
@@ -427,101 +522,12 @@ fn read_snapshots(
         let path = directory.join(file_name(at, SNAPSHOT_SUFFIX));
         let bytes = read_whole(disk, &path, SNAPSHOT_BYTES_MAX)
             .map_err(StorageError::io("cannot read", &path))?;
-        let table = bytes.and_then(|bytes| ProducerTable::decode(&bytes));
-        snapshots.extend(table.map(|table| (at, table)));
+        let Some(bytes) = bytes else { continue };
+        match ProducerTable::decode(&bytes) {
+            Some(table) => snapshots.push((at, table)),
+            None => ProducerTable::refuse_newer(&bytes, &path)?,
+        }
     }
     snapshots.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
     Ok(snapshots)
-}
-
-/// Reads a log file from front to back, in large pieces.
-struct Scanner<'a> {
-    file: &'a dyn DiskFile,
-    length: u64,
-    /// What has been read, from `start` of the file on.
-    buffer: Vec<u8>,
-    start: u64,
-}
-
-impl<'a> Scanner<'a> {
-    fn new(file: &'a dyn DiskFile, length: u64) -> Self {
-        Self { file, length, buffer: Vec::new(), start: 0 }
-    }
-
-    /// `wanted` bytes at `position`; fewer at the end of the file.
-    fn bytes(&mut self, position: u64, wanted: usize) -> std::io::Result<&[u8]> {
-        let left = usize::try_from(self.length.saturating_sub(position)).unwrap_or(usize::MAX);
-        let wanted = wanted.min(left);
-        let skip = |start: u64| usize::try_from(position - start).unwrap_or(usize::MAX);
-        let inside =
-            position >= self.start && skip(self.start).saturating_add(wanted) <= self.buffer.len();
-        if !inside {
-            self.buffer.resize(wanted.max(SCAN_BYTES).min(left), 0);
-            let read = self.file.read_at(&mut self.buffer, position)?;
-            self.buffer.truncate(read);
-            self.start = position;
-        }
-        let from = skip(self.start);
-        let to = from.saturating_add(wanted).min(self.buffer.len());
-        Ok(self.buffer.get(from..to).unwrap_or_default())
-    }
-
-    /// The header of the batch at `position`, if there is one and it is the one expected. `None` at
-    /// the end of the file and at the zeroes of allocated space.
-    fn batch_at(
-        &mut self,
-        position: u64,
-        expected: Offset,
-        epoch: Option<LeaderEpoch>,
-    ) -> std::io::Result<Result<Option<BatchHeader>, String>> {
-        let bytes = self.bytes(position, BATCH_OVERHEAD)?;
-        if bytes.iter().all(|byte| *byte == 0) {
-            // Allocated and never written, unless something follows: then a write was torn.
-            let torn = || Err("zeroes where a batch should begin".to_owned());
-            return Ok(if self.is_zero_from(position)? { Ok(None) } else { torn() });
-        }
-        let header = match BatchHeader::parse(bytes) {
-            Ok(header) => header,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let bytes = self.bytes(position, header.total_len())?;
-        Ok(check(bytes, &header, expected, epoch).map(|()| Some(header)))
-    }
-
-    fn is_zero_from(&mut self, mut position: u64) -> std::io::Result<bool> {
-        while position < self.length {
-            let bytes = self.bytes(position, SCAN_BYTES)?;
-            if bytes.is_empty() {
-                break;
-            }
-            if bytes.iter().any(|byte| *byte != 0) {
-                return Ok(false);
-            }
-            position += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        }
-        Ok(true)
-    }
-}
-
-/// Whether a batch is whole, and the one that belongs here.
-fn check(
-    batch: &[u8],
-    header: &BatchHeader,
-    expected: Offset,
-    epoch: Option<LeaderEpoch>,
-) -> Result<(), String> {
-    if batch.len() < header.total_len() {
-        return Err(format!("a batch of {} bytes is cut off", header.total_len()));
-    }
-    check_crc(batch, header).map_err(|error| error.to_string())?;
-    if header.base_offset != expected.0 {
-        return Err(format!("base offset {} instead of {expected}", header.base_offset));
-    }
-    if header.last_offset_delta < 0 {
-        return Err(format!("last offset delta {}", header.last_offset_delta));
-    }
-    if epoch.is_some_and(|epoch| LeaderEpoch(header.partition_leader_epoch) < epoch) {
-        return Err(format!("leader epoch fell to {}", header.partition_leader_epoch));
-    }
-    Ok(())
 }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use sawlog_protocol::records::{BATCH_OVERHEAD, BatchHeader};
@@ -42,6 +43,8 @@ pub(super) struct Segment {
     next_offset: AtomicI64,
     first_timestamp: AtomicI64,
     index: RwLock<Index>,
+    /// Bytes in quarantine, in order: from, to. Nothing looks into them.
+    damage: ArcSwap<Vec<(u64, u64)>>,
     /// The files are gone, or going: nothing is written for it any more.
     removed: AtomicBool,
 }
@@ -88,6 +91,7 @@ impl Segment {
             next_offset: AtomicI64::new(base.0),
             first_timestamp: AtomicI64::new(-1),
             index: RwLock::new(Index::Memory(MemoryIndex::default())),
+            damage: ArcSwap::default(),
             removed: AtomicBool::new(false),
         })
     }
@@ -149,12 +153,35 @@ impl Segment {
         if let Index::Memory(index) = &mut *self.index.write() {
             index.add(span, length_indexed, max_timestamp, interval);
         }
-        if end == 0 {
+        if end == 0 || self.first_timestamp() == Timestamp::NONE {
             self.first_timestamp.store(header.max_timestamp, Ordering::Relaxed);
         }
         self.next_offset.store(next.0, Ordering::Release);
         let end = end + u64::try_from(length).unwrap_or(u64::MAX);
         self.end.store(end, Ordering::Release);
+    }
+
+    /// Passes over damaged bytes at the end, up to `end`, where the batch with `next` begins.
+    pub(super) fn skip(&self, end: u64, next: Offset) {
+        self.next_offset.store(next.0, Ordering::Release);
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Bytes not to be touched from now on.
+    pub(super) fn set_damage(&self, spans: Vec<(u64, u64)>) {
+        self.damage.store(Arc::new(spans));
+    }
+
+    /// Whether something of it is in quarantine.
+    pub(super) fn is_damaged(&self) -> bool {
+        !self.damage.load().is_empty()
+    }
+
+    /// Where the first damaged bytes behind `position` begin, or `end`.
+    pub(super) fn whole_upto(&self, position: u64, end: u64) -> u64 {
+        let damage = self.damage.load();
+        let behind = damage.partition_point(|(from, _)| *from < position);
+        damage.get(behind).map_or(end, |(from, _)| end.min(*from))
     }
 
     /// Takes over what valid index files say: nothing is read from the log.
@@ -203,8 +230,7 @@ impl Segment {
             index_file::write(&*self.disk, &self.path, &summary, index)
                 .map_err(StorageError::io("cannot write the index of", &self.path))?;
         }
-        let files = FileIndex::open(self.disk.clone(), &self.path)
-            .map_err(StorageError::io("cannot read the index of", &self.path))?;
+        let files = FileIndex::open(self.disk.clone(), &self.path)?;
         if let Some(files) = files {
             *self.index.write() = Index::File(files);
         }
@@ -236,7 +262,13 @@ impl Segment {
         let mut buffer = [0; WALK_BYTES];
         let (mut start, mut filled) = (position, 0);
         let mut at = position;
+        let damage = self.damage.load();
         while at < end {
+            let behind = damage.partition_point(|(_, to)| *to <= at);
+            if let Some((_, to)) = damage.get(behind).filter(|(from, _)| *from <= at) {
+                at = *to;
+                continue;
+            }
             let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
             let mut bytes = buffer.get(skip..filled).unwrap_or_default();
             if bytes.len() < BATCH_OVERHEAD {

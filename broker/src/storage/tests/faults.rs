@@ -106,7 +106,27 @@ fn without_a_checkpoint_nothing_is_cut() {
     }
     disk.flip_bit(&first, 700, 1);
     let before = read_whole(&disk, &first, 1 << 20).unwrap();
+    let reopened = open(&disk);
+    assert_eq!(reopened.log.log_end(), Offset(180), "the segments behind say where it goes on");
+    assert_eq!(reopened.log.quarantined().len(), 1);
+    assert_eq!(read_whole(&disk, &first, 1 << 20).unwrap(), before);
+}
+
+#[test]
+fn damage_at_the_end_of_a_log_without_checkpoint_keeps_it_closed() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    fill(&mut log, 3);
+    flush(&mut log);
+    let end = usize::try_from(log.size_bytes()).unwrap();
+    drop(log);
+    for name in ["checkpoint-0", "checkpoint-1"] {
+        disk.flip_bit(&Path::new(DIRECTORY).join(name), 14, 3);
+    }
+    let last = Path::new(DIRECTORY).join("00000000000000000000.log");
+    disk.flip_bit(&last, end - 3, 1);
+    let before = read_whole(&disk, &last, 1 << 20).unwrap();
     let error = try_open(&disk).unwrap_err();
     assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
-    assert_eq!(read_whole(&disk, &first, 1 << 20).unwrap(), before);
+    assert_eq!(read_whole(&disk, &last, 1 << 20).unwrap(), before);
 }

@@ -1,6 +1,7 @@
 //! The log against a model, on a disk that crashes.
 
 mod faults;
+mod quarantine;
 mod simulation;
 
 use std::path::{Path, PathBuf};
@@ -162,24 +163,6 @@ fn a_torn_tail_is_cut_at_the_last_whole_batch() {
     assert_eq!(reopened.log.log_end(), Offset(3));
     assert!(reopened.report.bytes_cut > 0);
     assert!(!reopened.report.clean);
-}
-
-#[test]
-fn damage_below_the_checkpoint_is_reported_and_nothing_is_cut() {
-    let disk = disk();
-    let Recovered { mut log, .. } = open(&disk);
-    for _ in 0..60 {
-        append(&mut log, &batch(None, 3, 100, 0));
-    }
-    flush(&mut log);
-    drop(log);
-    let first = Path::new(DIRECTORY).join("00000000000000000000.log");
-    disk.flip_bit(&first, 700, 1);
-    disk.flip_bit(&first.with_extension("index"), 20, 1);
-    let before = crate::base::disk::read_whole(&disk, &first, 1 << 20).unwrap();
-    let error = try_open(&disk).unwrap_err();
-    assert!(matches!(error, super::StorageError::Corrupt { .. }), "{error}");
-    assert_eq!(crate::base::disk::read_whole(&disk, &first, 1 << 20).unwrap(), before);
 }
 
 #[test]

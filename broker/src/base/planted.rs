@@ -1,0 +1,100 @@
+//! Bugs put in on purpose, to test the tests.
+//!
+//! A suite that has never failed proves nothing. With the feature `planted-bugs` each of these can
+//! be switched on for one thread, and the storage suite must find it; without the feature, as in
+//! every build but that test's, `planted!` is the constant `false` and nothing of it is compiled.
+
+/// Whether the named bug is switched on.
+#[cfg(not(feature = "planted-bugs"))]
+macro_rules! planted {
+    ($bug:ident) => {
+        false
+    };
+}
+
+/// Whether the named bug is switched on.
+#[cfg(feature = "planted-bugs")]
+macro_rules! planted {
+    ($bug:ident) => {
+        $crate::base::planted::is_on($crate::base::planted::Bug::$bug)
+    };
+}
+
+#[cfg(feature = "planted-bugs")]
+pub use switch::{Bug, is_on, switch};
+
+#[cfg(feature = "planted-bugs")]
+mod switch {
+    use std::cell::Cell;
+
+    macro_rules! bugs {
+        ($($(#[$doc:meta])* $name:ident,)*) => {
+            /// A bug that can be switched on.
+            #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+            pub enum Bug {
+                $($(#[$doc])* $name,)*
+            }
+
+            impl Bug {
+                /// All of them.
+                pub const ALL: &[Self] = &[$(Self::$name),*];
+            }
+        };
+    }
+
+    bugs! {
+        /// A flush says it is done without having synced the segment.
+        AcknowledgeBeforeSync,
+        /// A sync that failed is repeated, and believed.
+        RetryFailedSync,
+        /// A write that failed is forgotten: the log goes on behind it.
+        RetryFailedWrite,
+        /// Index files are used without their checksums: a zeroed tail reads as entries.
+        TrustZeroIndexTail,
+        /// What is damaged below the checkpoint is cut like a torn write.
+        CutBelowCheckpoint,
+        /// The entries of a directory are never synced.
+        ForgetDirectorySync,
+        /// A start takes batches without looking at their checksums.
+        SkipChecksumInScan,
+        /// A start takes batches whatever their offsets: one written elsewhere, or long ago.
+        SkipOffsetsInScan,
+        /// The checkpoint is written before what it vouches for is synced.
+        CheckpointAheadOfSync,
+        /// Of the two checkpoints the older is taken.
+        OlderCheckpoint,
+        /// Producer state says it is as of an end it does not know.
+        StaleProducerSnapshot,
+        /// Segments are removed before the log start that allows it is written down.
+        RemoveBeforeLogStart,
+        /// A segment is sealed, and so never read again, without having been synced.
+        SealBeforeSync,
+        /// Leader epochs found by a start are not noted.
+        ForgetEpochs,
+        /// Reads take no notice of the quarantine.
+        ServeQuarantined,
+        /// The quarantine is not written down.
+        ForgetQuarantine,
+        /// Damage takes all that follows it in its segment along.
+        QuarantineTooMuch,
+        /// A segment that has to be read again is trusted beyond the checkpoint.
+        TrustBeyondCheckpoint,
+        /// The scrubber reads and does not look at the checksums.
+        ScrubBlindly,
+    }
+
+    thread_local! {
+        static ON: Cell<Option<Bug>> = const { Cell::new(None) };
+    }
+
+    /// Switches `bug` on for this thread, or whatever is on off.
+    pub fn switch(bug: Option<Bug>) {
+        ON.set(bug);
+    }
+
+    /// Whether `bug` is on for this thread.
+    #[must_use]
+    pub fn is_on(bug: Bug) -> bool {
+        ON.get() == Some(bug)
+    }
+}

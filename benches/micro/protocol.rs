@@ -9,7 +9,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use sawlog_protocol::messages::fetch::{FetchResponse, FetchableTopicResponse, PartitionData};
 use sawlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use sawlog_protocol::records::{
-    Batch, BatchBuilder, BatchHeader, Compression, check_structure, crc32c, decompress,
+    Batch, BatchBuilder, BatchHeader, Compression, Inflater, check_crc, check_structure, crc32c,
+    decompress, inspect, inspect_with,
 };
 use sawlog_protocol::{
     ApiKey, Uuid, decode_request, decode_request_header, encode_request, encode_response,
@@ -115,6 +116,34 @@ fn codecs(c: &mut Criterion) {
     group.finish();
 }
 
+/// What a broker does to a compressed batch before it stores it: the checksum and the header alone,
+/// and with every record inflated and walked. Throughput counts records.
+fn produce_check(c: &mut Criterion) {
+    let mut group = c.benchmark_group("produce_check");
+    for (count, len) in [(160, 100), (10_000, 100), (1_000, 1024)] {
+        for codec in Compression::ALL {
+            let bytes = batch(codec, count, len);
+            let header = BatchHeader::parse(&bytes).expect("own batch");
+            let parameter = format!("{codec}/{count}x{len}");
+            group.throughput(Throughput::Elements(length(count)));
+            group.bench_function(BenchmarkId::new("header", &parameter), |b| {
+                b.iter(|| {
+                    check_crc(black_box(&bytes), &header).and_then(|()| inspect(&bytes, &header))
+                });
+            });
+            let mut inflater = Inflater::default();
+            group.bench_function(BenchmarkId::new("records", &parameter), |b| {
+                b.iter(|| {
+                    check_crc(black_box(&bytes), &header).expect("own batch");
+                    let checked = inspect_with(&bytes, &header, usize::MAX, &mut inflater);
+                    checked.map(|(inspection, _)| inspection)
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
 /// A Produce request as it comes off the socket: header, then body, for one and six partitions.
 fn produce(c: &mut Criterion) {
     let mut group = c.benchmark_group("produce_request");
@@ -178,5 +207,5 @@ fn fetch(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, produce, fetch, crc, walk, codecs);
+criterion_group!(benches, produce, fetch, crc, walk, codecs, produce_check);
 criterion_main!(benches);

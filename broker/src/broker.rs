@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tracing::info;
 
 use crate::base::disk::{DirLock, Disk};
@@ -157,6 +157,9 @@ impl Broker {
                     .unwrap_or(usize::MAX),
             ),
             producer_ids: ProducerIds::default(),
+            heavy_requests: Arc::new(Semaphore::new(
+                std::thread::available_parallelism().map_or(1, usize::from),
+            )),
         });
         let (stop, stopped) = watch::channel(false);
         listen(&runtime, listeners, &node, &stopped)?;

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail and talk")]
 
+mod compressed;
 #[path = "../crash/process.rs"]
 mod process;
 #[path = "../crash/wire.rs"]

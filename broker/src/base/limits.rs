@@ -28,8 +28,11 @@ pub const FETCH_SESSION_PARTITIONS_MAX: usize = 50_000;
 /// Partitions all fetch sessions together hold, about 100 bytes each.
 pub const FETCH_SESSION_PARTITIONS_TOTAL: usize = 500_000;
 
-/// Output limit of one decompressed batch, for the broker's own reading of records.
+/// Output limit of one decompressed batch, where a producer sends it and where it is read again.
 pub const BATCH_INFLATED_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Records of one refused batch that the reply names one by one: enough to find the mistake.
+pub const RECORD_ERRORS_MAX: usize = 100;
 
 const _: () = assert!(CONTROL_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_MEMORY_BYTES);

@@ -147,7 +147,11 @@ impl Property {
         if number < least || number > most {
             return Err(format!("expected {} to {}", least, self.show_bound(most)));
         }
-        Ok(number.to_string())
+        let number = number.to_string();
+        if let Valid::Check(check) = self.valid {
+            check(&number)?;
+        }
+        Ok(number)
     }
 
     /// The smallest and largest number allowed.

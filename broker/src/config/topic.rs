@@ -9,6 +9,7 @@ use super::property::{Property, Valid, properties};
 use super::suggest::suggest;
 use super::value::FromText;
 use super::{BrokerConfig, Overrides};
+use sawlog_protocol::records::{Codec, Compression};
 
 /// How an acks=all write becomes durable before it is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub enum MessageTimestampType {
 pub enum CompressionType {
     /// The producer: batches are stored as sent.
     Producer,
+    /// The topic: batches sent with another codec are recompressed.
+    Chosen(Compression),
 }
 
 /// What happens to old segments.
@@ -57,11 +60,29 @@ macro_rules! words {
 words! {
     FlushMode { "group" => Group, "os" => Os }
     MessageTimestampType { "CreateTime" => CreateTime, "LogAppendTime" => LogAppendTime }
-    CompressionType { "producer" => Producer }
     CleanupPolicy { "delete" => Delete }
 }
 
-const NO_RECOMPRESSION: &str = "the broker does not recompress batches yet";
+impl FromText for CompressionType {
+    fn from_text(text: &str) -> Option<Self> {
+        match text {
+            "producer" => Some(Self::Producer),
+            "uncompressed" => Some(Self::Chosen(Compression::None)),
+            codec => {
+                let named = Compression::from_name(codec)?;
+                (named != Compression::None).then_some(Self::Chosen(named))
+            }
+        }
+    }
+}
+
+/// gzip's levels, as Kafka has them: 0 is not one.
+fn check_gzip_level(text: &str) -> Result<(), String> {
+    match text.parse() {
+        Ok(-1 | 1..=9) => Ok(()),
+        Ok::<i64, _>(_) | Err(_) => Err("expected 1 to 9, or -1 for the default level".to_owned()),
+    }
+}
 
 properties! {
     /// The settings in force for one topic: its own, else the broker's, else the defaults.
@@ -73,12 +94,19 @@ properties! {
         Valid::OneOfSoFar(&["delete"], &[("compact", "log compaction is not built yet")]),
         Dynamic, broker ["log.cleanup.policy"],
         "What happens to old segments: `delete` removes them by age and size.";
+    "compression.gzip.level" => compression_gzip_level: i32, Int None, default "-1",
+        Valid::Check(check_gzip_level), Dynamic, broker ["compression.gzip.level"],
+        "Level used where `compression.type=gzip` recompresses a batch: 1 (fast) to 9 (small), -1 for gzip's default of 6.";
+    "compression.lz4.level" => compression_lz4_level: i32, Int None, default "9",
+        Valid::Range(9, 9), Dynamic, broker ["compression.lz4.level"],
+        "Level used where `compression.type=lz4` recompresses a batch: always 9, Kafka's number for the fast method, the only one built.";
     "compression.type" => compression_type: CompressionType, String None, default "producer",
-        Valid::OneOfSoFar(&["producer"], &[
-            ("uncompressed", NO_RECOMPRESSION), ("gzip", NO_RECOMPRESSION), ("snappy", NO_RECOMPRESSION),
-            ("lz4", NO_RECOMPRESSION), ("zstd", NO_RECOMPRESSION)]),
+        Valid::OneOf(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
         Dynamic, broker ["compression.type"],
-        "Codec of stored batches: `producer` keeps each batch as it was sent.";
+        "Codec of stored batches: `producer` keeps each batch as it was sent, the others recompress batches sent with another codec.";
+    "compression.zstd.level" => compression_zstd_level: i32, Int None, default "3",
+        Valid::Range(-131_072, 22), Dynamic, broker ["compression.zstd.level"],
+        "Level used where `compression.type=zstd` recompresses a batch: the higher the smaller, below 0 the faster.";
     "flush.mode" => flush_mode: FlushMode, String None, default "group",
         Valid::OneOf(&["group", "os"]), Dynamic, broker ["log.flush.mode"],
         "When an acks=all write is acknowledged: `group` after an fsync shared by concurrent writes, `os` after the write to the page cache (a power cut can lose it). An extension of Sawlog.";
@@ -122,9 +150,6 @@ properties! {
 /// Kafka's topic settings that are not honoured here yet. Refused rather than ignored: a setting
 /// that is accepted is a promise.
 const NOT_YET: &[(&str, &str)] = &[
-    ("compression.gzip.level", NO_RECOMPRESSION),
-    ("compression.lz4.level", NO_RECOMPRESSION),
-    ("compression.zstd.level", NO_RECOMPRESSION),
     ("delete.retention.ms", "log compaction is not built yet"),
     ("file.delete.delay.ms", "files are removed at once; whoever reads them still can"),
     ("flush.messages", "use flush.mode=group, which fsyncs before every acks=all reply"),
@@ -195,6 +220,20 @@ impl TopicConfig {
             let own = overrides.get(name).and_then(|text| property.canonical(text).ok());
             own.or_else(|| broker.inherited(property).map(|(_, text)| text))
         })
+    }
+
+    /// The codec a batch sent with `sent` is stored with, if it is another one.
+    #[must_use]
+    pub fn recompression(&self, sent: Compression) -> Option<Codec> {
+        let CompressionType::Chosen(compression) = self.compression_type else { return None };
+        let level = match compression {
+            Compression::Gzip => {
+                (self.compression_gzip_level >= 0).then_some(self.compression_gzip_level)
+            }
+            Compression::Zstd => Some(self.compression_zstd_level),
+            Compression::None | Compression::Snappy | Compression::Lz4 => None,
+        };
+        (compression != sent).then_some(Codec { compression, level })
     }
 
     /// Checks one setting for a topic and returns its canonical text.
@@ -270,7 +309,6 @@ mod tests {
         for (name, value, expected) in [
             ("cleanup.policy", "compact", "log compaction is not built yet"),
             ("cleanup.policy", "compact,delete", "log compaction is not built yet"),
-            ("compression.type", "zstd", "does not recompress"),
             ("unclean.leader.election.enable", "true", "never done automatically"),
             ("remote.storage.enable", "true", "not supported yet: tiered storage"),
         ] {
@@ -295,9 +333,41 @@ mod tests {
             ("min.insync.replicas", "0"),
             ("flush.mode", "never"),
             ("max.message.bytes", "-1"),
+            ("compression.gzip.level", "0"),
+            ("compression.gzip.level", "10"),
+            ("compression.lz4.level", "12"),
+            ("compression.zstd.level", "23"),
+            ("compression.type", "none"),
         ] {
             assert!(TopicConfig::check(name, value).is_err(), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn a_batch_is_recompressed_only_to_another_codec() {
+        let with = |name: &str, value: &str| {
+            let mut own = Overrides::from([("compression.type".to_owned(), value.to_owned())]);
+            if !name.is_empty() {
+                own.insert(format!("compression.{value}.level"), name.to_owned());
+            }
+            TopicConfig::resolve(&own, &BrokerConfig::default())
+        };
+        let codec = |compression, level| Some(Codec { compression, level });
+        assert_eq!(with("", "producer").recompression(Compression::Zstd), None);
+        assert_eq!(with("", "zstd").recompression(Compression::Zstd), None);
+        let zstd = codec(Compression::Zstd, Some(3));
+        assert_eq!(with("", "zstd").recompression(Compression::None), zstd);
+        let faster = codec(Compression::Zstd, Some(-7));
+        assert_eq!(with("-7", "zstd").recompression(Compression::Lz4), faster);
+        assert_eq!(
+            with("", "gzip").recompression(Compression::Lz4),
+            codec(Compression::Gzip, None)
+        );
+        let small = codec(Compression::Gzip, Some(9));
+        assert_eq!(with("9", "gzip").recompression(Compression::Lz4), small);
+        assert_eq!(with("", "uncompressed").recompression(Compression::None), None);
+        let plain = codec(Compression::None, None);
+        assert_eq!(with("", "uncompressed").recompression(Compression::Snappy), plain);
     }
 
     #[test]

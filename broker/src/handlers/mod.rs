@@ -11,10 +11,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use sawlog_protocol::messages::produce::ProduceRequest;
 use sawlog_protocol::{
     ApiKey, DecodeError, Encode, ErrorCode, Rope, decode_request, decode_request_header,
     encode_response,
 };
+
+use tokio::sync::Semaphore;
 
 use crate::base::Clock;
 use crate::config::BrokerConfig;
@@ -57,6 +60,8 @@ pub(crate) struct Node {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
+    /// Requests that are being handled on threads of their own because they take long.
+    pub(crate) heavy_requests: Arc<Semaphore>,
 }
 
 /// The client at the other end of a connection.
@@ -124,12 +129,17 @@ pub(crate) fn epoch_error(mismatch: EpochMismatch) -> ErrorCode {
 /// A reply that is not there yet.
 pub(crate) type PendingReply = Pin<Box<dyn Future<Output = Result<Rope, CloseReason>> + Send>>;
 
+/// A request that is being ordered on another thread.
+pub(crate) type PendingOrder = Pin<Box<dyn Future<Output = Reply> + Send>>;
+
 /// What becomes of a request.
 pub(crate) enum Reply {
     /// Answered.
     Ready(Rope),
     /// To be answered; nothing later on this connection is answered before it.
     Pending(PendingReply),
+    /// Not ordered yet: nothing later on this connection may be handled before it is.
+    Unordered(PendingOrder),
     /// Done, and the protocol has no answer for it (acks=0).
     Nothing,
     /// The connection cannot go on.
@@ -149,6 +159,8 @@ pub(crate) enum CloseReason {
     Body(ApiKey, i16, DecodeError),
     /// Refused as a whole, in a version that has no field to say so.
     Refused(ApiKey, ErrorCode),
+    /// The thread that handled it failed.
+    Failed(ApiKey),
     /// A write with acks=0 failed: closing is the only way to tell the client.
     UnacknowledgedWriteFailed(String),
 }
@@ -171,6 +183,7 @@ impl fmt::Display for CloseReason {
             Self::Body(key, version, error) => {
                 write!(f, "malformed {} request, version {version}: {error}", key.name())
             }
+            Self::Failed(key) => write!(f, "the broker failed to handle a {} request", key.name()),
             Self::Refused(key, error) => write!(f, "{} refused: {error}", key.name()),
             Self::UnacknowledgedWriteFailed(why) => write!(f, "write with acks=0 failed: {why}"),
         }
@@ -196,6 +209,47 @@ impl Call {
             host: &self.peer.host,
             port: self.peer.port,
         })
+    }
+}
+
+impl Call {
+    /// Decodes a Produce request and hands it on.
+    fn with_request<T>(
+        &self,
+        handle: impl FnOnce(&RequestContext<'_>, &ProduceRequest<'_>) -> T,
+    ) -> Result<T, CloseReason> {
+        let ctx = self.context()?;
+        let request = decode_request(&self.body, ctx.version)
+            .map_err(|error| CloseReason::Body(ctx.key, ctx.version, error))?;
+        Ok(handle(&ctx, &request))
+    }
+}
+
+/// Orders a Produce request, on the connection's task as far as that is quick.
+fn order_produce(call: Call) -> Reply {
+    match call.with_request(produce::handle) {
+        Ok(produce::Step::Ordered(reply)) => reply,
+        Ok(produce::Step::TooMuch(progress)) => {
+            Reply::Unordered(Box::pin(order_elsewhere(call, progress)))
+        }
+        Err(reason) => Reply::Close(reason),
+    }
+}
+
+/// Orders the rest of a Produce request on a thread that may take its time. Few do so at once: each
+/// takes a processor, and memory for what it inflates.
+async fn order_elsewhere(call: Call, progress: produce::Progress) -> Reply {
+    let key = call.key;
+    let permit = call.peer.node.heavy_requests.clone().acquire_owned().await;
+    let order = move || {
+        let _permit = permit;
+        call.with_request(|ctx, request| produce::handle_rest(ctx, request, progress))
+    };
+    match tokio::task::spawn_blocking(order).await {
+        Ok(Ok(produce::Step::Ordered(reply))) => reply,
+        Ok(Err(reason)) => Reply::Close(reason),
+        // It panicked, or the broker stops; the allowance there has no end.
+        Err(_) | Ok(Ok(produce::Step::TooMuch(_))) => Reply::Close(CloseReason::Failed(key)),
     }
 }
 
@@ -253,7 +307,7 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
     let body = frame.slice(body_at..);
     let call = Call { peer: peer.clone(), frame, body, key };
     match key {
-        ApiKey::Produce => answer_now!(call, produce),
+        ApiKey::Produce => order_produce(call),
         ApiKey::Fetch => answer_now!(call, fetch),
         ApiKey::ApiVersions => answer_now!(call, api_versions),
         ApiKey::FindCoordinator => answer_now!(call, find_coordinator),

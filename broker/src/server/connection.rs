@@ -21,7 +21,7 @@ use super::input::{FrameError, FrameLimits, Input, Next};
 use super::memory::{Charge, MemoryBudget};
 use super::output::Output;
 use crate::base::limits::IN_FLIGHT_PER_CONNECTION_MAX;
-use crate::handlers::{self, Peer, PendingReply, Reply};
+use crate::handlers::{self, Peer, PendingOrder, PendingReply, Reply};
 
 /// Replies queued beyond this stop the reading of further requests.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -72,6 +72,12 @@ struct InFlight {
     _charge: Option<Charge>,
 }
 
+/// A request that another thread is ordering; no further one is handled meanwhile.
+struct Unordered {
+    order: PendingOrder,
+    charge: Option<Charge>,
+}
+
 /// A reply in its place in the queue.
 enum Slot {
     Ready(sawlog_protocol::Rope),
@@ -85,6 +91,7 @@ pub(crate) struct Connection {
     budget: MemoryBudget,
     options: ConnectionOptions,
     input: Input,
+    unordered: Option<Unordered>,
     replies: VecDeque<Slot>,
     output: Output,
     last_read: Instant,
@@ -98,6 +105,7 @@ pub(crate) struct Connection {
 enum Event {
     Readable(io::Result<()>),
     Writable(io::Result<()>),
+    Ordered(Reply),
     Reply(Result<sawlog_protocol::Rope, handlers::CloseReason>),
     Memory(usize, Option<Charge>),
     Timer,
@@ -119,6 +127,7 @@ impl Connection {
             budget,
             options,
             input,
+            unordered: None,
             replies: VecDeque::new(),
             output: Output::default(),
             last_read: now,
@@ -191,12 +200,19 @@ impl Connection {
     }
 
     fn dispatch(&mut self, frame: bytes::Bytes, charge: Option<Charge>) -> Result<(), Closed> {
-        match handlers::dispatch(&self.peer, frame) {
+        let reply = handlers::dispatch(&self.peer, frame);
+        self.take(reply, charge)
+    }
+
+    /// Takes what has become of the last request handled.
+    fn take(&mut self, reply: Reply, charge: Option<Charge>) -> Result<(), Closed> {
+        match reply {
             Reply::Ready(rope) if self.replies.is_empty() => self.output.push(rope),
             Reply::Ready(rope) => self.replies.push_back(Slot::Ready(rope)),
             Reply::Pending(reply) => {
                 self.replies.push_back(Slot::Pending(InFlight { reply, _charge: charge }));
             }
+            Reply::Unordered(order) => self.unordered = Some(Unordered { order, charge }),
             Reply::Nothing => {}
             Reply::Close(reason) => return Err(Closed::Request(reason)),
         }
@@ -205,7 +221,14 @@ impl Connection {
 
     /// Whether another request may be read and handled now.
     fn may_read(&self) -> bool {
-        self.replies.len() < IN_FLIGHT_PER_CONNECTION_MAX && self.output.len() < OUTPUT_BYTES_MAX
+        self.unordered.is_none()
+            && self.replies.len() < IN_FLIGHT_PER_CONNECTION_MAX
+            && self.output.len() < OUTPUT_BYTES_MAX
+    }
+
+    /// Whether every request has been answered, and every answer sent.
+    fn owes_nothing(&self) -> bool {
+        self.unordered.is_none() && self.replies.is_empty() && self.output.is_empty()
     }
 
     /// Reads once; 0 when the socket has nothing.
@@ -244,10 +267,13 @@ impl Connection {
         let write = !self.output.is_empty();
         let head_pending = matches!(self.replies.front(), Some(Slot::Pending(_)));
         let budget = self.budget.clone();
-        // Every branch may be dropped: readiness is level-triggered, the head reply is polled in
-        // place and stays in the queue, an ungranted charge is only a place in a line.
+        let ordering = self.unordered.is_some();
+        // Every branch may be dropped: readiness is level-triggered, the head reply and the
+        // unordered request are polled in place and stay there, an ungranted charge is only a place
+        // in a line.
         tokio::select! {
             biased;
+            reply = Ordering(&mut self.unordered), if ordering => Event::Ordered(reply),
             reply = Head(&mut self.replies), if head_pending => Event::Reply(reply),
             ready = self.stream.readable(), if read => Event::Readable(ready),
             ready = self.stream.writable(), if write => Event::Writable(ready),
@@ -262,6 +288,11 @@ impl Connection {
     fn on_event(&mut self, event: Event, timer: Pin<&mut Sleep>) -> Result<(), Closed> {
         match event {
             Event::Readable(ready) | Event::Writable(ready) => ready.map_err(Closed::Socket),
+            Event::Ordered(reply) => {
+                let charge = self.unordered.take().and_then(|unordered| unordered.charge);
+                self.last_request = Instant::now();
+                self.take(reply, charge)
+            }
             Event::Reply(reply) => {
                 self.replies.pop_front();
                 self.last_request = Instant::now();
@@ -297,14 +328,14 @@ impl Connection {
         if self.input.mid_frame() {
             let due = self.frame_begun.unwrap_or(now) + self.options.read_stall;
             // While replies are owed the broker may be the one that does not read.
-            if now >= due && self.replies.is_empty() && self.output.is_empty() {
+            if now >= due && self.owes_nothing() {
                 return Err(Closed::ReadStalled);
             }
             next = next.min(due.max(now + BUFFER_IDLE));
         } else if now >= self.last_read + BUFFER_IDLE {
             self.input.release_idle();
         }
-        if self.replies.is_empty() && self.output.is_empty() && !self.input.mid_frame() {
+        if self.owes_nothing() && !self.input.mid_frame() {
             let due = self.last_request + self.options.idle;
             if now >= due {
                 return Err(Closed::Idle);
@@ -332,6 +363,20 @@ impl Future for Head<'_> {
         match self.0.front_mut() {
             Some(Slot::Pending(in_flight)) => in_flight.reply.as_mut().poll(cx),
             Some(Slot::Ready(_)) | None => Poll::Pending,
+        }
+    }
+}
+
+/// Polls the request that is being ordered, which stays where it is.
+struct Ordering<'a>(&'a mut Option<Unordered>);
+
+impl Future for Ordering<'_> {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.0.as_mut() {
+            Some(unordered) => unordered.order.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
 }

@@ -1,18 +1,14 @@
-//! The codecs of record batches: which there are, and inflating with a running limit.
-//!
-//! Inflating never believes a claimed length: the output grows with what was really produced, up
-//! to the limit of the caller, where it stops with `InflatedTooLarge`. Checksums inside the codecs'
-//! own formats are checked only where the library does: the batch checksum covers all bytes.
+//! The codecs of record batches: which there are, and compressing. Inflating is in
+//! [`super::inflate`].
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
-use flate2::bufread::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use zstd::zstd_safe::{CCtx, CParameter, DCtx};
+use zstd::zstd_safe::{CCtx, CParameter};
 
-use super::{BatchError, lz4, snappy};
+use super::{lz4, snappy};
 
 /// Codec of the records of a batch; the number is the one in the batch attributes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, PartialOrd, Ord)]
@@ -87,21 +83,6 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Inflates `input` to at most `limit` bytes.
-///
-/// # Errors
-/// `InflatedTooLarge`; `Undecodable` if `input` is not what the codec writes.
-pub fn decompress(codec: Compression, input: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
-    match codec {
-        Compression::None if input.len() > limit => Err(BatchError::InflatedTooLarge { limit }),
-        Compression::None => Ok(input.to_vec()),
-        Compression::Gzip => gzip_decompress(input, limit),
-        Compression::Snappy => snappy::decompress(input, limit),
-        Compression::Lz4 => lz4::decompress(input, limit),
-        Compression::Zstd => zstd_decompress(input, limit),
-    }
-}
-
 /// Appends compressed `input` to `output`. `level` counts for gzip and zstd; without it the codec's
 /// own default is used, as clients do.
 ///
@@ -125,95 +106,6 @@ pub(super) fn compress(
     }
 }
 
-/// Inflated bytes that grow up to a limit.
-#[derive(Debug)]
-pub(super) struct Inflated {
-    bytes: Vec<u8>,
-    limit: usize,
-}
-
-impl Inflated {
-    /// Starts with room for what `compressed_len` bytes usually inflate to.
-    pub(super) fn new(compressed_len: usize, limit: usize) -> Self {
-        let usual = compressed_len.saturating_mul(3).max(512).min(limit);
-        Self { bytes: Vec::with_capacity(usual), limit }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Bytes that may still be added.
-    pub(super) fn remaining(&self) -> usize {
-        self.limit.saturating_sub(self.bytes.len())
-    }
-
-    pub(super) fn too_large(&self) -> BatchError {
-        BatchError::InflatedTooLarge { limit: self.limit }
-    }
-
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), BatchError> {
-        if bytes.len() > self.remaining() {
-            return Err(self.too_large());
-        }
-        self.reserve(bytes.len());
-        self.bytes.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    /// Lets `fill` write into `wanted` further bytes, or as many as the limit leaves; it gets all
-    /// earlier bytes too, and returns how many it wrote.
-    pub(super) fn append_with<E>(
-        &mut self,
-        wanted: usize,
-        fill: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, E>,
-    ) -> Result<usize, E> {
-        let start = self.bytes.len();
-        let room = wanted.min(self.remaining());
-        self.reserve(room);
-        self.bytes.resize(start + room, 0);
-        let (earlier, free) = self.bytes.split_at_mut(start);
-        let result = fill(earlier, free);
-        let written = result.as_ref().map_or(0, |&n| n.min(room));
-        self.bytes.truncate(start + written);
-        result
-    }
-
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-
-    /// Doubles the capacity where needed, never beyond the limit.
-    fn reserve(&mut self, more: usize) {
-        let needed = self.bytes.len() + more;
-        if needed > self.bytes.capacity() {
-            let doubled = self.bytes.capacity().saturating_mul(2).min(self.limit);
-            self.bytes.reserve_exact(needed.max(doubled) - self.bytes.len());
-        }
-    }
-}
-
-const GZIP_STEP: usize = 32 * 1024;
-
-fn gzip_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
-    let undecodable =
-        |_| BatchError::Undecodable { codec: Compression::Gzip, reason: "not a gzip stream" };
-    let mut decoder = MultiGzDecoder::new(input);
-    let mut output = Inflated::new(input.len(), limit);
-    while output.remaining() > 0 {
-        let count =
-            output.append_with(GZIP_STEP, |_, free| decoder.read(free)).map_err(undecodable)?;
-        if count == 0 {
-            return Ok(output.into_bytes());
-        }
-    }
-    // Full to the limit: fine only if this was all.
-    match decoder.read(&mut [0]).map_err(undecodable)? {
-        0 => Ok(output.into_bytes()),
-        _ => Err(output.too_large()),
-    }
-}
-
 fn gzip_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
     let level = level.and_then(|level| u32::try_from(level).ok()).filter(|&level| level <= 9);
     let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
@@ -223,50 +115,9 @@ fn gzip_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> io::
     Ok(())
 }
 
-// Setting up a context costs more than a small batch, so each thread keeps one of each.
+// Setting up a context costs more than a small batch, so each thread keeps one.
 thread_local! {
-    static ZSTD_DECODER: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
     static ZSTD_ENCODER: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
-}
-
-/// zstd's error `dstSize_tooSmall`, number 70 of its stable error numbers, as functions return it.
-const ZSTD_OUTPUT_TOO_SMALL: usize = 70usize.wrapping_neg();
-
-/// Decodes in one go into growing buffers, instead of streaming: a stream would allocate the window
-/// that the frame claims, up to 128 MiB, while one-shot decoding looks back into its own output.
-fn zstd_decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
-    let undecodable = |reason| BatchError::Undecodable { codec: Compression::Zstd, reason };
-    // A claimed size is believed as far as it is a usual one; more must show itself.
-    let usual = input.len().saturating_mul(8).max(4096);
-    let claimed = match zstd::zstd_safe::get_frame_content_size(input) {
-        Ok(Some(size)) => usize::try_from(size).unwrap_or(usize::MAX),
-        Ok(None) => usual,
-        Err(_) => return Err(undecodable("not a zstd frame")),
-    };
-    ZSTD_DECODER.with_borrow_mut(|slot| {
-        let decoder = match slot {
-            Some(decoder) => decoder,
-            None => slot.insert(DCtx::try_create().ok_or(undecodable("out of memory"))?),
-        };
-        let mut capacity = claimed.min(usual).min(limit);
-        loop {
-            let mut output = Vec::with_capacity(capacity);
-            match decoder.decompress(&mut output, input) {
-                Ok(_) if output.len() > limit => {
-                    return Err(BatchError::InflatedTooLarge { limit });
-                }
-                Ok(_) => return Ok(output),
-                Err(ZSTD_OUTPUT_TOO_SMALL) if capacity >= limit => {
-                    return Err(BatchError::InflatedTooLarge { limit });
-                }
-                // Decoding again from the start at four times the size wastes a third at most.
-                Err(ZSTD_OUTPUT_TOO_SMALL) => {
-                    capacity = capacity.saturating_mul(4).max(4096).min(limit);
-                }
-                Err(code) => return Err(undecodable(zstd::zstd_safe::get_error_name(code))),
-            }
-        }
-    })
 }
 
 fn zstd_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> io::Result<()> {
@@ -289,9 +140,12 @@ fn zstd_compress(level: Option<i32>, input: &[u8], output: &mut Vec<u8>) -> io::
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
 
     use super::*;
+    use crate::records::{BatchError, decompress};
 
     const LIMIT: usize = 4 << 20;
 

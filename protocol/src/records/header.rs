@@ -69,6 +69,9 @@ pub struct BatchHeader {
 }
 
 impl BatchHeader {
+    /// Bytes at the start that `batch_length` does not count.
+    pub(super) const UNCOUNTED: usize = LENGTH_START;
+
     /// Reads the header at the start of `bytes`, which may end before the batch does.
     ///
     /// # Errors
@@ -267,6 +270,12 @@ pub(super) fn whole_batch(batch: &[u8], header: &BatchHeader) -> Result<(), Batc
         std::cmp::Ordering::Equal => Ok(()),
         std::cmp::Ordering::Greater => Err(BatchError::TrailingBytes { batch: needed, available }),
     }
+}
+
+/// The header with the bits of another codec.
+pub(super) fn with_compression(header: &BatchHeader, compression: Compression) -> BatchHeader {
+    let attributes = (header.attributes & !COMPRESSION_MASK) | compression.id();
+    BatchHeader { attributes, ..*header }
 }
 
 /// The attribute bits of a batch under construction.

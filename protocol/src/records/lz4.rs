@@ -16,7 +16,7 @@ use std::io;
 
 use lz4_flex::block::{self, CompressTable, DecompressError};
 
-use super::compression::Inflated;
+use super::inflate::Inflated;
 use super::{BatchError, Compression};
 
 const MAGIC: [u8; 4] = [0x04, 0x22, 0x4d, 0x18];
@@ -40,19 +40,18 @@ const EXPANSION_MAX: usize = 255;
 const WRITTEN_HEADER: [u8; 7] = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82];
 const WRITTEN_BLOCK_LEN: usize = 64 * 1024;
 
-pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
-    let mut output = Inflated::new(input.len(), limit);
+pub(super) fn decompress(input: &[u8], output: &mut Inflated<'_>) -> Result<(), BatchError> {
     let mut rest = input;
     loop {
-        read_frame(&mut rest, &mut output)?;
+        read_frame(&mut rest, output)?;
         // Frames can be concatenated.
         if rest.is_empty() {
-            return Ok(output.into_bytes());
+            return Ok(());
         }
     }
 }
 
-fn read_frame(rest: &mut &[u8], output: &mut Inflated) -> Result<(), BatchError> {
+fn read_frame(rest: &mut &[u8], output: &mut Inflated<'_>) -> Result<(), BatchError> {
     let frame = FrameHeader::read(rest)?;
     let frame_start = output.len();
     loop {
@@ -86,7 +85,7 @@ fn decompress_block(
     block: &[u8],
     frame: &FrameHeader,
     frame_start: usize,
-    output: &mut Inflated,
+    output: &mut Inflated<'_>,
 ) -> Result<(), BatchError> {
     let limit_left = output.remaining();
     let wanted = block.len().saturating_mul(EXPANSION_MAX).min(frame.block_len_max);

@@ -1,8 +1,8 @@
 //! Record batches, format version 2: the unit in which records are sent, stored and fetched.
 //!
-//! A broker reads the header, checks the checksum and the structure, and stores the bytes as they
-//! came; only clients and tools look inside compressed batches. Nothing here panics on or allocates
-//! from the bytes it is given, and inflating stops at the limit of the caller.
+//! A broker checks the checksum and walks over all records, inflated where they are compressed, and
+//! stores the bytes as they came. Nothing here panics on or allocates from the bytes it is given,
+//! and inflating stops at the limit of the caller.
 //!
 //! Message sets v0 and v1 are recognised by their magic byte and refused.
 
@@ -13,8 +13,10 @@ mod control;
 mod crc;
 mod error;
 mod header;
+mod inflate;
 mod iter;
 mod lz4;
+mod recompress;
 mod record;
 mod snappy;
 mod stored;
@@ -24,8 +26,11 @@ mod varint;
 mod tests;
 
 pub use builder::BatchBuilder;
-pub use check::{Inspection, check_crc, check_structure, inspect, inspect_inflated};
-pub use compression::{Compression, TimestampType, decompress};
+pub use check::{
+    Inspection, RecordFacts, check_crc, check_structure, inspect, inspect_inflated, inspect_with,
+    record_facts,
+};
+pub use compression::{Compression, TimestampType};
 pub use control::{ControlType, EndTransactionMarker, control_type, coordinator_epoch};
 pub use crc::crc32c;
 pub use error::{BatchError, BatchFault, RecordFault};
@@ -33,5 +38,7 @@ pub use header::{
     BATCH_OVERHEAD, BatchHeader, increment_sequence, patched_prefix, set_log_append_time,
     set_max_timestamp,
 };
+pub use inflate::{Inflater, decompress};
 pub use iter::{Batch, Record, Records, Split, split};
+pub use recompress::{Codec, recompress};
 pub use stored::{StoredBatch, StoredRecord, StoredRecords, emptied};

@@ -13,7 +13,7 @@
 
 use std::io;
 
-use super::compression::Inflated;
+use super::inflate::Inflated;
 use super::{BatchError, Compression};
 
 const MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
@@ -25,12 +25,10 @@ const BLOCK_LEN: usize = 32 * 1024;
 /// A copy of three bytes yields 64 at most; the longest literal adds less than this.
 const EXPANSION_MAX: usize = 22;
 
-pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, BatchError> {
-    let mut output = Inflated::new(input.len(), limit);
+pub(super) fn decompress(input: &[u8], output: &mut Inflated<'_>) -> Result<(), BatchError> {
     let mut decoder = snap::raw::Decoder::new();
     if !input.starts_with(&MAGIC) {
-        decompress_block(&mut decoder, input, &mut output)?;
-        return Ok(output.into_bytes());
+        return decompress_block(&mut decoder, input, output);
     }
     let mut rest = input;
     while !rest.is_empty() {
@@ -45,15 +43,15 @@ pub(super) fn decompress(input: &[u8], limit: usize) -> Result<Vec<u8>, BatchErr
         let (block, after) =
             after.split_at_checked(length).ok_or(undecodable("chunk is cut off"))?;
         rest = after;
-        decompress_block(&mut decoder, block, &mut output)?;
+        decompress_block(&mut decoder, block, output)?;
     }
-    Ok(output.into_bytes())
+    Ok(())
 }
 
 fn decompress_block(
     decoder: &mut snap::raw::Decoder,
     block: &[u8],
-    output: &mut Inflated,
+    output: &mut Inflated<'_>,
 ) -> Result<(), BatchError> {
     let claimed =
         snap::raw::decompress_len(block).map_err(|_| undecodable("block length is invalid"))?;

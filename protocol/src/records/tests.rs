@@ -123,7 +123,8 @@ fn append_time_replaces_all_timestamps() {
     let header = set_log_append_time(&mut bytes, 9999).unwrap();
     assert_eq!(header, BatchHeader::parse(&bytes).unwrap());
     assert_eq!(header.timestamp_type(), TimestampType::LogAppendTime);
-    assert_eq!(inspect(&bytes, &header), Ok(Inspection { max_timestamp: 9999 }));
+    let stamped = Inspection { max_timestamp: 9999, min_timestamp: 9999, has_null_key: true };
+    assert_eq!(inspect(&bytes, &header), Ok(stamped));
     let records = accept(&Bytes::copy_from_slice(&bytes)).unwrap();
     assert!(records.iter().all(|record| record.timestamp == 9999));
     let cut = set_log_append_time(&mut bytes[..70], 1).unwrap_err();

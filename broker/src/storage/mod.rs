@@ -10,6 +10,7 @@
 //! trusted.
 
 mod checkpoint;
+mod compact;
 mod envelope;
 mod epochs;
 mod error;

@@ -1,0 +1,18 @@
+//! Compaction: a log that keeps the last record of every key.
+//!
+//! [`decide`], [`plan`], [`transactions`] and [`key_map`] decide and know of no file. The rest reads
+//! full segments, writes what stays of some of them into one new file, and puts that in their place:
+//! at once for readers, and at every moment undone or finished by the next start.
+//!
+//! Always holds: offsets are never given anew, and records keep their order; every segment ends with
+//! the batch that holds its last offset, emptied if it must be, so that the segments of a compacted
+//! log still lead up to one another, and a reader at any offset finds a next batch.
+
+mod decide;
+mod hash;
+mod key_map;
+mod plan;
+mod transactions;
+
+pub use hash::KeyHasher;
+pub use plan::{CompactionRules, Dirtiness};

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::checkpoint::CheckpointStore;
+use super::compact::ProgressStore;
 use super::epochs::EpochCache;
 use super::error::StorageError;
 use super::log::SNAPSHOT_SUFFIX;
@@ -28,6 +29,8 @@ pub(super) struct Side {
     directory: PathBuf,
     pub(super) checkpoint: CheckpointStore,
     pub(super) quarantine: Arc<Quarantine>,
+    /// How far the log is compacted.
+    pub(super) progress: ProgressStore,
     /// Index files and snapshots are written and removed one after another: two writers of one name
     /// would mix, and an index written beside a removal would outlive its segment.
     files: Mutex<()>,
@@ -45,9 +48,10 @@ impl Side {
         disk: Arc<dyn Disk>,
         directory: PathBuf,
         checkpoint: CheckpointStore,
+        progress: ProgressStore,
         quarantine: Arc<Quarantine>,
     ) -> Self {
-        Self { disk, directory, checkpoint, quarantine, files: Mutex::new(()) }
+        Self { disk, directory, checkpoint, progress, quarantine, files: Mutex::new(()) }
     }
 
     /// Writes a producer snapshot and removes those no longer needed.
@@ -70,6 +74,15 @@ impl Side {
     pub(super) fn remove(&self, segments: &[Arc<Segment>]) -> Result<(), StorageError> {
         let _one_at_a_time = self.files.lock();
         segments.iter().try_for_each(|segment| segment.remove())
+    }
+
+    /// Replaces segments, with `run`: no other file changes meanwhile.
+    pub(super) fn swap(
+        &self,
+        run: impl FnOnce(&dyn Disk, &Path) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        let _one_at_a_time = self.files.lock();
+        run(&*self.disk, &self.directory)
     }
 
     fn seal(&self, segment: &Segment) -> Result<(), StorageError> {

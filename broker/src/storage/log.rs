@@ -4,6 +4,11 @@
 //! Space is allocated ahead in growing steps; files appear with the first append. What makes
 //! appends durable runs outside the caller's lock, as a [`FlushTicket`].
 
+mod compaction;
+
+pub use compaction::CompactionScope;
+
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -12,6 +17,7 @@ use arc_swap::ArcSwap;
 use sawlog_protocol::records::{BatchHeader, patched_prefix};
 
 use super::checkpoint::CheckpointStore;
+use super::compact::ProgressStore;
 use super::epochs::EpochCache;
 use super::error::StorageError;
 use super::flush::{FlushTicket, Flushed, Side, Snapshot};
@@ -101,6 +107,10 @@ pub struct Log {
     /// The checkpoint on disk says "clean".
     marked_clean: bool,
     flushing: bool,
+    /// Segments whose index files the flush under way writes.
+    sealing: Vec<Arc<Segment>>,
+    /// Offsets whose segments are being replaced; none of their files is removed meanwhile.
+    swapping: Option<Range<Offset>>,
     poisoned: bool,
 }
 
@@ -115,6 +125,7 @@ struct Active {
 pub(super) struct Opened {
     pub(super) store: CheckpointStore,
     pub(super) quarantine: Arc<Quarantine>,
+    pub(super) progress: ProgressStore,
     /// The directory and both files of the checkpoint are there.
     pub(super) prepared: bool,
     pub(super) segments: Vec<Arc<Segment>>,
@@ -135,9 +146,11 @@ impl Log {
         options: LogOptions,
         opened: Opened,
     ) -> Self {
-        let Opened { store, prepared, segments, unsealed, start, end, marked_clean, .. } = opened;
+        let Opened {
+            store, progress, prepared, segments, unsealed, start, end, marked_clean, ..
+        } = opened;
         let quarantine = opened.quarantine;
-        let side = Side::new(disk.clone(), directory.clone(), store, quarantine.clone());
+        let side = Side::new(disk.clone(), directory.clone(), store, progress, quarantine.clone());
         Self {
             side: Arc::new(side),
             quarantine,
@@ -159,6 +172,8 @@ impl Log {
             prepared,
             marked_clean,
             flushing: false,
+            sealing: Vec::new(),
+            swapping: None,
             poisoned: false,
         }
     }
@@ -394,6 +409,7 @@ impl Log {
         if checkpoint {
             self.unchecked_bytes = 0;
         }
+        self.sealing = self.unsealed.clone();
         Some(FlushTicket {
             side: self.side.clone(),
             upto: self.end,
@@ -422,6 +438,7 @@ impl Log {
         result: Result<Flushed, StorageError>,
     ) -> Result<Offset, StorageError> {
         self.flushing = false;
+        self.sealing.clear();
         let flushed = result.inspect_err(|_| self.poisoned = true)?;
         self.on_synced(flushed.upto);
         self.snapshot_at = self.snapshot_at.max(flushed.snapshot_at);
@@ -519,7 +536,9 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
-        let gone = below(start.min(self.snapshot_at)).count();
+        let swapping = self.swapping.as_ref().map_or(Offset(i64::MAX), |range| range.start);
+        let removable = below(start.min(self.snapshot_at));
+        let gone = removable.take_while(|segment| segment.next_offset() <= swapping).count();
         if gone == 0 {
             return Ok(());
         }

@@ -28,10 +28,14 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub use compact::{
+    Compaction, CompactionError, CompactionOptions, CompactionReport, CompactionRules, Dirtiness,
+    KeyHasher, Replacement, StopSignal, SwapTicket, Throttle,
+};
 pub use epochs::EpochCache;
 pub use error::{ReadError, StorageError};
 pub use flush::{FlushTicket, Flushed};
-pub use log::{Appended, Log, LogOptions};
+pub use log::{Appended, CompactionScope, Log, LogOptions};
 pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
 pub use quarantine::QuarantinedRange;
 pub use reader::{LogReader, TimedOffset};

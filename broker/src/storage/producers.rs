@@ -195,6 +195,12 @@ impl ProducerTable {
         })
     }
 
+    /// The last offset of the last batch of each producer, by id.
+    pub(super) fn last_offsets(&self) -> BTreeMap<i64, Offset> {
+        let last = |producer: &Producer| producer.batches.back().map(|span| span.last_offset);
+        self.producers.iter().filter_map(|(id, producer)| Some((*id, last(producer)?))).collect()
+    }
+
     fn forget_idle_half(&mut self) {
         let mut ages: Vec<Timestamp> = self.producers.values().map(|p| p.last_timestamp).collect();
         let middle = ages.len() / 2;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, CheckpointStore, Found};
+use super::compact::{self, ProgressStore};
 use super::epochs::EpochCache;
 use super::error::StorageError;
 use super::index_file::{FileIndex, INDEX_SUFFIX, TIME_INDEX_SUFFIX};
@@ -80,6 +81,8 @@ impl Log {
         } else {
             Vec::new()
         };
+        let names = compact::recover(&disk, &directory, names)?;
+        let progress = ProgressStore::load(disk.clone(), &directory)?;
         let bases: Vec<Offset> =
             names.iter().filter_map(|name| base_of(name, LOG_SUFFIX)).collect();
         let snapshots = read_snapshots(&*disk, &directory, &names)?;
@@ -105,6 +108,7 @@ impl Log {
                 ..RecoveryReport::default()
             },
             known,
+            gaps: Gaps::Below(progress.content().gaps_upto),
             segments: Vec::new(),
             unsealed: Vec::new(),
             cut: false,
@@ -128,6 +132,7 @@ impl Log {
         });
         let opened = Opened {
             store,
+            progress,
             quarantine: Arc::new(quarantine),
             prepared: matches!(found, Found::Newest { both: true } | Found::PerhapsOlder),
             segments,
@@ -219,6 +224,8 @@ struct Recovery<'a> {
     epochs: EpochCache,
     /// The epoch of the batch before: the next one's must not be lower.
     last_epoch: Option<LeaderEpoch>,
+    /// Where compaction may have left offsets out.
+    gaps: Gaps,
     report: RecoveryReport,
     segments: Vec<Arc<Segment>>,
     unsealed: Vec<Arc<Segment>>,
@@ -379,7 +386,7 @@ impl Recovery<'_> {
         let read_error = |source| StorageError::io("cannot read", &segment.path)(source);
         let known_epochs = self.known.epochs.clone();
         let rule =
-            Rule { epochs: &known_epochs, epochs_upto: self.known.epochs_upto, gaps: Gaps::No };
+            Rule { epochs: &known_epochs, epochs_upto: self.known.epochs_upto, gaps: self.gaps };
         let mut scan = Scan::new(&*segment.file, length, segment.base, rule);
         scan.last_epoch = self.last_epoch;
         // Where the segment must lead up to, if that is known.

@@ -41,8 +41,9 @@ pub(super) struct Rule<'a> {
 /// Whether offsets may be missing between batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gaps {
-    /// Each batch begins where the one before ends.
-    No,
+    /// Below this offset, where compaction has been: a batch begins where the one before ends, or
+    /// further on. From there on each begins where the one before ends.
+    Below(Offset),
 }
 
 /// What comes next in a segment.
@@ -196,13 +197,18 @@ impl Rule<'_> {
             return Err(format!("last offset delta {}", header.last_offset_delta));
         }
         let in_sequence = match self.gaps {
-            Gaps::No => header.base_offset == expected.0,
+            Gaps::Below(end) => {
+                let behind_gap =
+                    header.base_offset > expected.0 && Offset(header.next_offset()) <= end;
+                header.base_offset == expected.0 || behind_gap
+            }
         };
         if !in_sequence && !planted!(SkipOffsetsInScan) {
             return Err(format!("base offset {} instead of {expected}", header.base_offset));
         }
         let epoch = LeaderEpoch(header.partition_leader_epoch);
-        let known = self.epochs.epoch_at(expected).filter(|_| expected < self.epochs_upto);
+        let at = Offset(header.base_offset);
+        let known = self.epochs.epoch_at(at).filter(|_| at < self.epochs_upto);
         match known {
             Some(known) if epoch != known => Err(format!("leader epoch {epoch}, not {known}")),
             None if last_epoch.is_some_and(|last| epoch < last) => {

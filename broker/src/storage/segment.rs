@@ -16,6 +16,7 @@ use bytes::Bytes;
 use parking_lot::RwLock;
 use sawlog_protocol::records::{BATCH_OVERHEAD, BatchHeader};
 
+use super::compact::{SegmentFacts, Written};
 use super::error::StorageError;
 use super::index::{
     self, MemoryIndex, Recent, Span, TimeEntry, boundary_before, position_before, relative_before,
@@ -94,6 +95,36 @@ impl Segment {
             damage: ArcSwap::default(),
             removed: AtomicBool::new(false),
         })
+    }
+
+    /// Takes over a file written as a whole, under the name it is going to have.
+    pub(super) fn adopt(disk: &Arc<dyn Disk>, written: Written) -> Result<Self, StorageError> {
+        let Written { path, file, base, length, next_offset, first_timestamp, index } = written;
+        let mapping = file.map(length).map_err(StorageError::io("cannot map", &path))?;
+        Ok(Self {
+            disk: disk.clone(),
+            base,
+            path,
+            file,
+            mapping,
+            end: AtomicU64::new(length),
+            next_offset: AtomicI64::new(next_offset.0),
+            first_timestamp: AtomicI64::new(first_timestamp.0),
+            index: RwLock::new(Index::Memory(index)),
+            damage: ArcSwap::default(),
+            removed: AtomicBool::new(false),
+        })
+    }
+
+    /// What planning a compaction asks.
+    pub(super) fn facts(&self) -> SegmentFacts {
+        SegmentFacts {
+            base: self.base,
+            next: self.next_offset(),
+            bytes: self.end(),
+            first_timestamp: self.first_timestamp(),
+            max_timestamp: self.max_timestamp(),
+        }
     }
 
     /// Bytes of whole batches.
@@ -239,9 +270,20 @@ impl Segment {
 
     /// Removes the files. Readers that have the segment go on reading it.
     pub(super) fn remove(&self) -> Result<(), StorageError> {
-        self.removed.store(true, Ordering::Release);
         // The log goes first: index files alone mean nothing.
-        for suffix in [LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX] {
+        self.remove_files(&[LOG_SUFFIX, INDEX_SUFFIX, TIME_INDEX_SUFFIX])
+    }
+
+    /// Removes the index files of a segment whose log is about to be replaced under its name.
+    /// Readers that have the segment go on reading it.
+    pub(super) fn remove_index(&self) -> Result<(), StorageError> {
+        self.remove_files(&[INDEX_SUFFIX, TIME_INDEX_SUFFIX])
+    }
+
+    fn remove_files(&self, suffixes: &[&str]) -> Result<(), StorageError> {
+        // Before they go: what is found under their names later is not this segment's.
+        self.removed.store(true, Ordering::SeqCst);
+        for suffix in suffixes {
             remove_if_there(&*self.disk, &self.path.with_extension(suffix))?;
         }
         Ok(())
@@ -357,7 +399,11 @@ impl Segment {
             Index::File(index) if index.checked => Some(files(index)),
             Index::File(_) => None,
         };
-        if let Some(Ok(found)) = found {
+        // Asked after the files were: removed ones may have been another segment's by then.
+        let is_ours = || !self.removed.load(Ordering::SeqCst);
+        if let Some(Ok(found)) = found
+            && is_ours()
+        {
             return Ok(found);
         }
         let unchecked = match &*self.index.read() {
@@ -367,6 +413,7 @@ impl Segment {
         if let Some(mut index) = unchecked
             && matches!(index.check(), Ok(true))
             && let Ok(found) = files(&index)
+            && is_ours()
         {
             index.checked = true;
             *self.index.write() = Index::File(index);
@@ -399,7 +446,8 @@ impl Segment {
         u32::try_from(offset.minus(self.base).max(0)).unwrap_or(u32::MAX)
     }
 
-    fn corrupt(&self, position: u64, reason: String) -> StorageError {
+    /// Damage found in the batch at `position`.
+    pub(super) fn corrupt(&self, position: u64, reason: String) -> StorageError {
         StorageError::Corrupt { path: self.path.clone(), position, offset: self.base, reason }
     }
 }

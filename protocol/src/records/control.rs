@@ -6,10 +6,13 @@
 
 use bytes::Bytes;
 
-use super::{BatchBuilder, BatchError, Compression, Record};
+use super::{BatchBuilder, BatchError, Compression, Record, StoredBatch};
 
 /// Version of keys and values that we write; later versions may only add fields at the end.
 const VERSION: i16 = 0;
+
+/// Inflated bytes of the largest control batch that is looked into.
+const CONTROL_BYTES_MAX: usize = 64 * 1024;
 
 /// What a control record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +89,17 @@ pub fn control_type(record: &Record) -> Result<ControlType, BatchError> {
         return Err(BatchError::InvalidControlRecord);
     }
     Ok(ControlType::from_id(i16::from_be_bytes([t0, t1])))
+}
+
+/// What a control batch says, as far as it can be told: a later version may hold several records or
+/// compress them, and none of its types is one of ours.
+#[must_use]
+pub fn control_type_of(batch: &[u8]) -> ControlType {
+    let unknown = ControlType::Other(-1);
+    let Ok(batch) = StoredBatch::open(batch, CONTROL_BYTES_MAX) else { return unknown };
+    let Some(Ok(record)) = batch.records().next() else { return unknown };
+    let key = record.key.map(Bytes::copy_from_slice);
+    control_type(&Record { key, ..Record::default() }).unwrap_or(unknown)
 }
 
 /// The coordinator epoch in the value of a commit or abort marker.

@@ -31,7 +31,9 @@ pub use check::{
     record_facts,
 };
 pub use compression::{Compression, TimestampType};
-pub use control::{ControlType, EndTransactionMarker, control_type, coordinator_epoch};
+pub use control::{
+    ControlType, EndTransactionMarker, control_type, control_type_of, coordinator_epoch,
+};
 pub use crc::crc32c;
 pub use error::{BatchError, BatchFault, RecordFault};
 pub use header::{

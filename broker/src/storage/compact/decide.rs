@@ -33,11 +33,11 @@ pub(super) struct Keys {
 
 /// The last batches of producers that are still remembered, by producer id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LastBatches {
+pub(in crate::storage) struct LastBatches {
     /// Last offset of the last batch of records.
-    pub(super) data: BTreeMap<i64, Offset>,
+    pub(in crate::storage) data: BTreeMap<i64, Offset>,
     /// Offset of the last marker.
-    pub(super) markers: BTreeMap<i64, Offset>,
+    pub(in crate::storage) markers: BTreeMap<i64, Offset>,
 }
 
 /// What becomes of a batch.

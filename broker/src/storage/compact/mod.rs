@@ -10,9 +10,28 @@
 
 mod decide;
 mod hash;
+mod input;
 mod key_map;
+mod output;
+mod pass;
 mod plan;
+mod progress;
+mod survey;
+mod swap;
+#[cfg(test)]
+mod tests;
+mod throttle;
 mod transactions;
 
 pub use hash::KeyHasher;
+pub use pass::{Compaction, CompactionOptions, CompactionReport};
 pub use plan::{CompactionRules, Dirtiness};
+pub use swap::{Replacement, SwapTicket};
+pub use throttle::{CompactionError, StopSignal, Throttle};
+
+pub(super) use decide::LastBatches;
+pub(super) use output::Written;
+pub(super) use pass::Scope;
+pub(super) use plan::{SegmentFacts, assess};
+pub(super) use progress::ProgressStore;
+pub(super) use swap::recover;

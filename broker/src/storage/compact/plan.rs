@@ -25,12 +25,12 @@ pub struct CompactionRules {
 
 /// What planning asks of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SegmentFacts {
-    pub(super) base: Offset,
-    pub(super) next: Offset,
-    pub(super) bytes: u64,
-    pub(super) first_timestamp: Timestamp,
-    pub(super) max_timestamp: Timestamp,
+pub(in crate::storage) struct SegmentFacts {
+    pub(in crate::storage) base: Offset,
+    pub(in crate::storage) next: Offset,
+    pub(in crate::storage) bytes: u64,
+    pub(in crate::storage) first_timestamp: Timestamp,
+    pub(in crate::storage) max_timestamp: Timestamp,
 }
 
 /// How dirty a log is.
@@ -44,7 +44,7 @@ pub struct Dirtiness {
     /// if it does not.
     pub overdue_ms: i64,
     /// Segments, from the first of the log on, that may be compacted.
-    pub(super) segments: usize,
+    pub(in crate::storage) segments: usize,
     /// The share of dirty bytes from which on compaction is due.
     min_ratio: f64,
 }
@@ -72,7 +72,7 @@ fn share(part: u64, total: u64) -> f64 {
 
 /// How dirty a log with these full segments is, which is clean below `first_dirty` and may be
 /// touched below `limit`.
-pub(super) fn assess(
+pub(in crate::storage) fn assess(
     segments: &[SegmentFacts],
     first_dirty: Offset,
     limit: Offset,
@@ -197,7 +197,8 @@ mod tests {
     fn small_neighbours_become_one_segment() {
         assert_eq!(groups(&segments(10), 250), [0..2, 2..4, 4..6, 6..8, 8..10]);
         assert_eq!(groups(&segments(5), 99), [0..1, 1..2, 2..3, 3..4, 4..5], "too large stays");
-        assert_eq!(groups(&segments(3), 1000), [(0..3)]);
+        let all = 0..3;
+        assert_eq!(groups(&segments(3), 1000), [all]);
         assert!(groups(&[], 1000).is_empty());
     }
 

@@ -16,7 +16,7 @@ use tracing::info;
 use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
 use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
-use crate::base::{Clock, SystemClock};
+use crate::base::{Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::{Controller, ControllerOptions, Registration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
@@ -98,6 +98,8 @@ pub struct Broker {
     addresses: Vec<SocketAddr>,
     summary: Summary,
     node: Arc<Node>,
+    /// Where the metadata is: without it the broker cannot go on.
+    data: Arc<DataDirectory>,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     housekeeper: Housekeeper,
@@ -132,12 +134,12 @@ impl Broker {
 
         let directory = PathBuf::from(config.data_dir());
         let data = open_data(&config, &disk, &directory)?;
-        let OpenData { identity, config, controller, lock } = data;
+        let OpenData { directory: data, identity, config, controller, lock } = data;
         runtime
             .block_on(controller.register_broker(registration(&config, &identity, &addresses)))
             .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
         let partitions =
-            Partitions::start(identity.node_id, disk, directory.clone(), clock.clone());
+            Partitions::start(identity.node_id, std::slice::from_ref(&data), clock.clone());
         let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
         let recovered = partitions.recover(&controller.images().load(), |so_far| {
             let RecoveryProgress { done, partitions, bytes_read } = so_far;
@@ -186,6 +188,7 @@ impl Broker {
             addresses,
             summary,
             node,
+            data,
             stop,
             runtime: Some(runtime),
             housekeeper,
@@ -205,6 +208,17 @@ impl Broker {
         &self.summary
     }
 
+    /// Waits until the broker cannot go on: the data directory with the cluster's metadata failed.
+    /// Returns one line: what, where, and what to do. Stop it then.
+    pub async fn failed(&self) -> String {
+        let reason = self.data.failed().await;
+        format!(
+            "data directory {} has failed, and with it the cluster's metadata: {reason}; check the \
+             disk and its file system, then start the broker again",
+            self.data.path().display()
+        )
+    }
+
     /// Stops cleanly: connections end, everything appended is synced, logs are marked clean.
     pub fn stop(mut self) {
         self.stop.send_replace(true);
@@ -219,6 +233,7 @@ impl Broker {
 
 /// An opened data directory.
 struct OpenData {
+    directory: Arc<DataDirectory>,
     identity: Identity,
     config: Arc<BrokerConfig>,
     controller: Controller,
@@ -247,9 +262,9 @@ fn open_data(
         })
     })?;
     let config = Arc::new(BrokerConfig::clone(config).with_node_id(identity.node_id.0));
+    let data = DataDirectory::new(disk.clone(), directory.to_owned());
     let options = LocalLogOptions {
-        disk: disk.clone(),
-        data_directory: directory.to_owned(),
+        directory: data.clone(),
         cluster_id: identity.cluster_id,
         snapshot_after_bytes: config.metadata_log_max_record_bytes_between_snapshots,
     };
@@ -266,7 +281,7 @@ fn open_data(
         random: Box::new(SystemRandom),
     })
     .map_err(|error| refused(error.to_string()))?;
-    Ok(OpenData { identity, config, controller, lock })
+    Ok(OpenData { directory: data, identity, config, controller, lock })
 }
 
 fn registration(

@@ -7,7 +7,7 @@ use sawlog_broker::config::Sources;
 use sawlog_broker::{Broker, RecoveryProgress, StartErrorKind, Summary};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::failure::{Failure, say};
+use crate::failure::{Failure, Kind, say};
 
 /// Run a broker. No flags needed: it listens on 127.0.0.1:9092 and keeps its data in ./sawlog-data.
 #[derive(Debug, Args)]
@@ -51,20 +51,27 @@ impl Serve {
             }
         })?;
         greet(&broker);
-        runtime.block_on(async {
-            let [terminate, interrupt] = &mut signals;
-            if let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) {
-                tokio::select! {
-                    _ = terminate.recv() => {}
-                    _ = interrupt.recv() => {}
+        let failure = runtime.block_on(async {
+            let asked = async {
+                let [terminate, interrupt] = &mut signals;
+                if let (Ok(terminate), Ok(interrupt)) = (terminate, interrupt) {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                } else {
+                    std::future::pending::<()>().await;
                 }
-            } else {
-                std::future::pending::<()>().await;
+            };
+            // Whichever comes first decides; the other is of no interest any more.
+            tokio::select! {
+                () = asked => None,
+                failure = broker.failed() => Some(failure),
             }
         });
         say("stopping: syncing what was written");
         broker.stop();
-        Ok(())
+        failure.map_or(Ok(()), |failure| Err(Failure::new(Kind::Disk, failure)))
     }
 
     fn settings(&self) -> Result<sawlog_broker::config::BrokerConfig, Failure> {

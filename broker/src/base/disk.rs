@@ -183,6 +183,14 @@ pub trait Mapping: Send + Sync + fmt::Debug {
     }
 }
 
+/// Whether an operation failed only because the process or the machine has too many files open.
+#[must_use]
+pub fn is_exhausted(error: &io::Error) -> bool {
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
 /// Replaces a small file as a whole: either the old content survives a crash or the new.
 ///
 /// # Errors

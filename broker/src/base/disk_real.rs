@@ -6,9 +6,10 @@ use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space};
+use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space, is_exhausted};
 use crate::storage::mmap;
 
 /// Files are the broker's alone.
@@ -24,15 +25,29 @@ const LOCK_FILE: &str = ".lock";
 const SYNCED_WHOLE: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 
 /// The machine's file systems.
-#[derive(Debug, Default)]
-pub struct RealDisk {}
+#[derive(Debug)]
+pub struct RealDisk {
+    /// A descriptor to give up when all others are taken: a directory must be opened to be synced,
+    /// and a sync that cannot be done must not be counted as one that failed.
+    spare: Mutex<Option<File>>,
+}
 
 impl RealDisk {
     /// The machine's file systems.
     #[must_use]
     pub fn new() -> Self {
-        Self {}
+        Self { spare: Mutex::new(spare()) }
     }
+}
+
+impl Default for RealDisk {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn spare() -> Option<File> {
+    File::open("/dev/null").ok()
 }
 
 impl Disk for RealDisk {
@@ -75,7 +90,16 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        match File::open(path) {
+            Err(error) if is_exhausted(&error) => {
+                let mut spare = self.spare.lock();
+                *spare = None;
+                let synced = File::open(path).and_then(|directory| directory.sync_all());
+                *spare = self::spare();
+                synced
+            }
+            opened => opened?.sync_all(),
+        }
     }
 
     fn exists(&self, path: &Path) -> bool {

@@ -7,6 +7,7 @@
 pub mod planted;
 
 pub mod clock;
+pub mod data_directory;
 pub mod disk;
 #[cfg(test)]
 mod disk_contract;
@@ -17,5 +18,6 @@ pub mod limits;
 pub mod units;
 
 pub use clock::{Clock, ManualClock, SystemClock};
+pub use data_directory::DataDirectory;
 pub use ids::{BrokerId, PartitionId, ProducerId, TopicId, TopicPartition};
 pub use units::{LeaderEpoch, Offset, Position, Timestamp};

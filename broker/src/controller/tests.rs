@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 
 use super::*;
-use crate::base::BrokerId;
 use crate::base::disk_real::RealDisk;
+use crate::base::{BrokerId, DataDirectory};
 use crate::config::{BrokerConfig, Endpoint, Sources};
 use crate::metadata::{Image, MetadataOffset, Random, Record, SeededRandom};
 use crate::quorum::{
@@ -603,8 +603,7 @@ fn what_was_answered_is_there_after_a_restart_with_and_without_snapshots() {
     for snapshot_after_bytes in [1, 500, u64::MAX] {
         let dir = tempfile::tempdir().unwrap();
         let options = LocalLogOptions {
-            disk: Arc::new(RealDisk::new()),
-            data_directory: dir.path().to_path_buf(),
+            directory: DataDirectory::new(Arc::new(RealDisk::new()), dir.path().to_path_buf()),
             cluster_id: Uuid([5; 16]),
             snapshot_after_bytes,
         };

@@ -6,7 +6,7 @@ use sawlog_protocol::messages::delete_records::{
 };
 use sawlog_protocol::{ErrorCode, Rope};
 
-use super::RequestContext;
+use super::{RequestContext, absent_error};
 use crate::base::Offset;
 use crate::replication::DeleteError;
 
@@ -41,12 +41,14 @@ fn delete(
         error_code,
     };
     let Some(partition) = ctx.node.partitions.by_name(topic, asked.partition_index) else {
-        return answer(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1);
+        let topic = ctx.node.partitions.topic_by_name(topic);
+        return answer(absent_error(topic.as_deref(), asked.partition_index), -1);
     };
     let to = (asked.offset != HIGH_WATERMARK).then_some(Offset(asked.offset));
     match partition.delete_records(to) {
         Ok(start) => answer(ErrorCode::NONE, start.0),
         Err(DeleteError::OutOfRange { .. }) => answer(ErrorCode::OFFSET_OUT_OF_RANGE, -1),
+        Err(DeleteError::Offline) => answer(ErrorCode::KAFKA_STORAGE_ERROR, -1),
         Err(DeleteError::NotLeader) => answer(ErrorCode::NOT_LEADER_OR_FOLLOWER, -1),
         Err(DeleteError::Storage(error)) => {
             tracing::error!(partition = %partition.name, %error, "cannot delete records");

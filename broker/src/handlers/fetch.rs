@@ -14,7 +14,9 @@ use sawlog_protocol::messages::fetch::{
 use sawlog_protocol::{ErrorCode, Rope, Uuid};
 
 use super::fetch_sessions::{Plan, SessionReply, TOPIC_ID_VERSION_MIN, Target, Told, TopicRef};
-use super::{CloseReason, Node, READ_COMMITTED, Reply, ReplyTo, RequestContext, epoch_error};
+use super::{
+    CloseReason, Node, READ_COMMITTED, Reply, ReplyTo, RequestContext, absent_error, epoch_error,
+};
 use crate::base::{LeaderEpoch, Offset};
 use crate::replication::{Partition, Signal, Slice, View};
 use crate::storage::ReadError;
@@ -260,7 +262,12 @@ fn read(node: &Node, target: &Target, view: View, max_bytes: usize, taken: usize
             TopicRef::Id(id) if node.partitions.topic_by_id(*id).is_none() => {
                 ErrorCode::UNKNOWN_TOPIC_ID
             }
-            TopicRef::Name(_) | TopicRef::Id(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            TopicRef::Id(id) => {
+                absent_error(node.partitions.topic_by_id(*id).as_deref(), target.partition)
+            }
+            TopicRef::Name(name) => {
+                absent_error(node.partitions.topic_by_name(name).as_deref(), target.partition)
+            }
         });
     };
     if let Err(mismatch) = partition.check_epoch(target.current_leader_epoch) {

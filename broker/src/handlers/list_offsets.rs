@@ -9,7 +9,7 @@ use sawlog_protocol::messages::list_offsets::{
 };
 use sawlog_protocol::{ErrorCode, Rope};
 
-use super::{READ_COMMITTED, RequestContext, epoch_error};
+use super::{READ_COMMITTED, RequestContext, absent_error, epoch_error};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 use crate::replication::Partition;
 use crate::storage::StorageError;
@@ -62,11 +62,10 @@ async fn list(
     isolation_level: i8,
 ) -> Result<Found, ErrorCode> {
     let wanted = wanted(asked.timestamp, ctx.version).ok_or(ErrorCode::UNSUPPORTED_VERSION)?;
-    let partition = ctx
-        .node
-        .partitions
-        .by_name(topic, asked.partition_index)
-        .ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)?;
+    let partitions = &ctx.node.partitions;
+    let partition = partitions.by_name(topic, asked.partition_index).ok_or_else(|| {
+        absent_error(partitions.topic_by_name(topic).as_deref(), asked.partition_index)
+    })?;
     let current =
         partition.check_epoch(LeaderEpoch(asked.current_leader_epoch)).map_err(epoch_error)?;
     let until = if isolation_level == READ_COMMITTED {

@@ -23,7 +23,7 @@ use crate::base::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::metadata::ImageCell;
-use crate::replication::{EpochMismatch, Partitions};
+use crate::replication::{EpochMismatch, LocalTopic, Partitions};
 
 mod admin;
 mod alter_configs;
@@ -123,6 +123,16 @@ pub(crate) fn epoch_error(mismatch: EpochMismatch) -> ErrorCode {
         EpochMismatch::Fenced { .. } => ErrorCode::FENCED_LEADER_EPOCH,
         EpochMismatch::Unknown { .. } => ErrorCode::UNKNOWN_LEADER_EPOCH,
         EpochMismatch::NotLeader => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        EpochMismatch::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
+    }
+}
+
+/// Why a partition of `topic` is not here: its log could not be opened, or there is none.
+pub(crate) fn absent_error(topic: Option<&LocalTopic>, index: i32) -> ErrorCode {
+    if topic.is_some_and(|topic| topic.is_offline(index)) {
+        ErrorCode::KAFKA_STORAGE_ERROR
+    } else {
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
     }
 }
 

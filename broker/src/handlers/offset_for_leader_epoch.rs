@@ -7,7 +7,7 @@ use sawlog_protocol::messages::offset_for_leader_epoch::{
 };
 use sawlog_protocol::{ErrorCode, Rope};
 
-use super::{RequestContext, epoch_error};
+use super::{RequestContext, absent_error, epoch_error};
 use crate::base::LeaderEpoch;
 
 /// Answers for each partition with the largest epoch not above the one asked for, and its end.
@@ -39,7 +39,8 @@ fn end_offset(
         end_offset,
     };
     let Some(partition) = ctx.node.partitions.by_name(topic, asked.partition) else {
-        return answer(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, -1, -1);
+        let topic = ctx.node.partitions.topic_by_name(topic);
+        return answer(absent_error(topic.as_deref(), asked.partition), -1, -1);
     };
     if let Err(mismatch) = partition.check_epoch(LeaderEpoch(asked.current_leader_epoch)) {
         return answer(epoch_error(mismatch), -1, -1);

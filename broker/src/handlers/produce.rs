@@ -203,6 +203,11 @@ fn append(
         return Ok((Err(rejected), Timestamp::NONE));
     };
     let Some(partition) = topic.partition(index) else {
+        if topic.is_offline(index) {
+            let message = "the partition's log could not be opened";
+            let rejected = Rejected::new(ErrorCode::KAFKA_STORAGE_ERROR, message);
+            return Ok((Err(rejected), Timestamp::NONE));
+        }
         let rejected = Rejected::new(
             ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             format!("topic {} has no partition {index}", topic.name),
@@ -250,6 +255,10 @@ fn settle(outcomes: &mut [TopicOutcome], item: &Uncommitted) -> bool {
         AckState::NotEnoughReplicas => Rejected::new(
             ErrorCode::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
             "written, but fewer replicas than min.insync.replicas are in sync",
+        ),
+        AckState::Offline => Rejected::new(
+            ErrorCode::KAFKA_STORAGE_ERROR,
+            "written, but the partition's log failed before it was safe on disk",
         ),
         AckState::NotLeader => Rejected::new(
             ErrorCode::NOT_LEADER_OR_FOLLOWER,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use sawlog_protocol::Uuid;
 use thiserror::Error;
 
+use crate::base::DataDirectory;
 use crate::base::disk::{Disk, write_atomically};
 use crate::metadata::{MetadataOffset, Record};
 
@@ -29,10 +30,8 @@ const _: () = assert!(log_file::HEADER_BYTES == 40);
 /// Where the log is and how it is kept.
 #[derive(Clone, Debug)]
 pub struct LocalLogOptions {
-    /// Where files are.
-    pub disk: Arc<dyn Disk>,
     /// The data directory; the log lives in `quorum` below it.
-    pub data_directory: PathBuf,
+    pub directory: Arc<DataDirectory>,
     /// The cluster it must belong to.
     pub cluster_id: Uuid,
     /// Bytes of log after which a snapshot is wanted.
@@ -71,6 +70,7 @@ pub struct TornTail {
 #[derive(Debug)]
 pub struct LocalMetadataLog {
     disk: Arc<dyn Disk>,
+    data_directory: Arc<DataDirectory>,
     directory: PathBuf,
     cluster_id: Uuid,
     snapshot_after_bytes: u64,
@@ -92,8 +92,8 @@ impl LocalMetadataLog {
     pub fn open(
         options: &LocalLogOptions,
     ) -> Result<(Self, Recovered, Option<TornTail>), OpenError> {
-        let disk = &*options.disk;
-        let directory = options.data_directory.join(DIRECTORY);
+        let disk = &**options.directory.disk();
+        let directory = options.directory.path().join(DIRECTORY);
         let opened = |path: &Path| {
             let path = path.to_path_buf();
             move |error: io::Error| OpenError::Io { path, reason: error.to_string() }
@@ -120,7 +120,8 @@ impl LocalMetadataLog {
         }
         let mut log = Self {
             snapshot_due: 0,
-            disk: Arc::clone(&options.disk),
+            disk: Arc::clone(options.directory.disk()),
+            data_directory: Arc::clone(&options.directory),
             directory,
             cluster_id: options.cluster_id,
             snapshot_after_bytes: options.snapshot_after_bytes,
@@ -144,6 +145,7 @@ impl LocalMetadataLog {
             "cannot {doing} in {}: {error}; restart the broker once the disk is well",
             self.directory.display()
         );
+        self.data_directory.fail(&reason);
         self.offline = Some(reason.clone());
         LogError::Offline(reason)
     }
@@ -259,7 +261,7 @@ fn newest_snapshot(
     let path = directory.join(file_name(offset, SNAPSHOT));
     let unusable = |reason: String| OpenError::Unusable { path: path.clone(), reason };
     let (of, snapshot) =
-        snapshot_file::decode(&read_file(&*options.disk, &path)?).map_err(unusable)?;
+        snapshot_file::decode(&read_file(&**options.directory.disk(), &path)?).map_err(unusable)?;
     check_cluster(of, options.cluster_id).map_err(unusable)?;
     if snapshot.offset != offset {
         return Err(unusable(format!("it is the snapshot at {}", snapshot.offset)));
@@ -293,7 +295,7 @@ fn read_logs(
         let path = directory.join(file_name(*first, LOG));
         let unusable = |reason: String| OpenError::Unusable { path: path.clone(), reason };
         let ReadLog { cluster_id: of, first: begins, entries: found, end, torn } =
-            log_file::read(&read_file(&*options.disk, &path)?).map_err(unusable)?;
+            log_file::read(&read_file(&**options.directory.disk(), &path)?).map_err(unusable)?;
         check_cluster(of, options.cluster_id).map_err(unusable)?;
         if begins != *first {
             return Err(unusable(format!("it begins at entry {begins}")));

@@ -89,6 +89,8 @@ pub enum AckState {
     Waiting,
     /// Never by this broker: it lost the leadership.
     NotLeader,
+    /// Not before a restart: the log failed.
+    Offline,
 }
 
 /// An epoch a client or replica names, against the one this leader has.
@@ -113,6 +115,9 @@ pub enum EpochMismatch {
     /// This broker does not lead the partition.
     #[error("this broker does not lead the partition")]
     NotLeader,
+    /// The partition's log failed.
+    #[error("the partition's log is offline")]
+    Offline,
 }
 
 /// Compares the epoch a client names (-1: none) with the leader's. Returns the leader's.
@@ -154,6 +159,8 @@ pub struct PartitionCore {
     leadership: Option<Leadership>,
     flush_mode: FlushMode,
     min_in_sync: usize,
+    /// The log failed: what of it survives is not known.
+    failed: bool,
 }
 
 impl PartitionCore {
@@ -174,6 +181,7 @@ impl PartitionCore {
             leadership: None,
             flush_mode: FlushMode::Group,
             min_in_sync: 1,
+            failed: false,
         };
         core.check();
         core
@@ -207,6 +215,18 @@ impl PartitionCore {
     /// The partition is served here no more; what waits for it must be told.
     pub fn on_resigned(&mut self) {
         self.leadership = None;
+    }
+
+    /// The log failed: nothing of it is acknowledged any more.
+    pub fn on_failed(&mut self) {
+        self.leadership = None;
+        self.failed = true;
+    }
+
+    /// Whether the log failed.
+    #[must_use]
+    pub fn is_failed(&self) -> bool {
+        self.failed
     }
 
     /// Decides on a batch whose bytes have been validated. Nothing changes until
@@ -272,6 +292,9 @@ impl PartitionCore {
     /// Whether a write that ends with `last_offset` may be answered (A1).
     #[must_use]
     pub fn ack_state(&self, last_offset: Offset) -> AckState {
+        if self.failed {
+            return AckState::Offline;
+        }
         let Some(leadership) = &self.leadership else { return AckState::NotLeader };
         if self.high_watermark <= last_offset {
             AckState::Waiting

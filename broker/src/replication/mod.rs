@@ -4,15 +4,18 @@
 //! here.
 
 mod core;
+mod directory;
 mod flusher;
 mod partition;
 mod partitions;
+mod placement;
 mod sync_choice;
 mod waiters;
 
 pub use self::core::{
     AckState, Acks, AppendRefusal, Decision, EpochMismatch, LogView, PartitionCore,
 };
+pub(crate) use directory::LogDirectory;
 pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
 pub use partitions::RecoveryProgress;
 pub(crate) use partitions::{LocalTopic, Partitions};

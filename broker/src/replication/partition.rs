@@ -5,18 +5,19 @@
 //! numbers change before those who wait for them are woken.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use sawlog_protocol::records::BatchHeader;
 use tracing::error;
 
 use super::core::{
     AckState, Acks, AppendRefusal, Decision, EpochMismatch, PartitionCore, check_epoch,
 };
-use super::flusher::{FlushState, Flusher};
+use super::directory::LogDirectory;
+use super::flusher::FlushState;
 use super::waiters::{Signal, Waiters};
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
@@ -73,6 +74,7 @@ struct Published {
     log_end: AtomicI64,
     high_watermark: AtomicI64,
     last_stable_offset: AtomicI64,
+    failed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,7 @@ pub(crate) struct Partition {
     reader: LogReader,
     published: Published,
     waiters: Waiters,
-    flusher: Arc<Flusher>,
+    directory: Arc<LogDirectory>,
     flush_state: FlushState,
 }
 
@@ -103,7 +105,7 @@ impl Partition {
         core: PartitionCore,
         log: Log,
         config: Arc<TopicConfig>,
-        flusher: Arc<Flusher>,
+        directory: Arc<LogDirectory>,
     ) -> Self {
         let reader = log.reader();
         let partition = Self {
@@ -117,9 +119,10 @@ impl Partition {
                 log_end: AtomicI64::new(0),
                 high_watermark: AtomicI64::new(0),
                 last_stable_offset: AtomicI64::new(0),
+                failed: AtomicBool::new(false),
             },
             waiters: Waiters::default(),
-            flusher,
+            directory,
             flush_state: FlushState::default(),
         };
         partition.publish(&partition.state.lock().core);
@@ -139,6 +142,9 @@ impl Partition {
     ) -> Result<Accepted, AppendError> {
         let mut guard = self.state.lock();
         let state = &mut *guard;
+        if state.core.is_failed() || !self.directory.data().is_online() {
+            return Err(AppendError::Offline);
+        }
         let (base_offset, leader_epoch) = match state.core.on_produce(header, acks)? {
             Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
             Decision::Duplicate { base_offset, last_offset } => {
@@ -151,7 +157,7 @@ impl Partition {
             Ok(appended) => appended,
             Err(error) => {
                 if error.is_fatal() {
-                    self.fail(state, &error);
+                    self.fail(guard, &error);
                 }
                 return Err(error.into());
             }
@@ -174,9 +180,9 @@ impl Partition {
         let high_watermark = state.core.high_watermark();
         drop(guard);
         if flush_now {
-            self.flusher.request(self);
+            self.directory.flusher().request(self);
         } else {
-            self.flusher.request_lazily(self);
+            self.directory.flusher().request_lazily(self);
         }
         if moved {
             self.waiters.advance(high_watermark);
@@ -228,7 +234,7 @@ impl Partition {
     pub(super) fn on_synced(&self, upto: Offset) {
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
-        let Some(log) = log.as_mut() else { return };
+        let Some(log) = log.as_mut().filter(|_| self.directory.data().is_online()) else { return };
         let moved = core.on_flushed(log.on_synced(upto));
         self.publish(core);
         let high_watermark = core.high_watermark();
@@ -243,17 +249,30 @@ impl Partition {
         let mut state = self.state.lock();
         let Some(log) = state.log.as_mut() else { return };
         if let Err(error) = log.end_flush(result) {
-            self.fail(&mut state, &error);
+            self.fail(state, &error);
         }
     }
 
     /// A failed write or sync is final: what the disk holds is unknown, so nothing on this log is
-    /// acknowledged any more. A restart finds out what survived.
-    fn fail(&self, state: &mut State, error: &StorageError) {
-        error!(partition = %self.name, %error, "log failed; the partition is offline until restart");
+    /// acknowledged any more, nor on any other of the directory. A restart finds out what survived.
+    fn fail(&self, state: MutexGuard<'_, State>, error: &StorageError) {
+        // The directory takes every partition's lock in turn.
+        drop(state);
+        if error.is_disk_failure() {
+            self.directory.fail(&error.to_string());
+        } else {
+            error!(partition = %self.name, %error, "log failed; the partition is offline until restart");
+        }
+        self.go_offline();
+    }
+
+    /// Gives up the log, and tells everyone who waits for it.
+    pub(super) fn go_offline(&self) {
+        let mut state = self.state.lock();
         state.log = None;
-        state.core.on_resigned();
+        state.core.on_failed();
         self.publish(&state.core);
+        drop(state);
         self.waiters.fail_all();
     }
 
@@ -289,6 +308,9 @@ impl Partition {
     pub(crate) fn delete_records(&self, to: Option<Offset>) -> Result<Offset, DeleteError> {
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
+        if core.is_failed() {
+            return Err(DeleteError::Offline);
+        }
         if core.leader_epoch().is_none() {
             return Err(DeleteError::NotLeader);
         }
@@ -299,7 +321,12 @@ impl Partition {
             return Err(DeleteError::OutOfRange { asked: to, high_watermark });
         }
         if to > core.log().start {
-            log.advance_start(to, core.epochs())?;
+            if let Err(error) = log.advance_start(to, core.epochs()) {
+                if error.is_fatal() {
+                    self.fail(state, &error);
+                }
+                return Err(error.into());
+            }
             core.on_start_advanced(to);
             self.publish(core);
         }
@@ -324,13 +351,18 @@ impl Partition {
         let upto = core.high_watermark();
         let expired = log.expired_by_retention(now, retention_ms, config.retention_bytes, upto);
         if let Some(start) = expired.filter(|start| *start > core.log().start) {
-            log.advance_start(start, core.epochs())?;
+            if let Err(error) = log.advance_start(start, core.epochs()) {
+                if error.is_fatal() {
+                    self.fail(state, &error);
+                }
+                return Err(error);
+            }
             core.on_start_advanced(start);
             self.publish(core);
         }
         drop(state);
         if roll {
-            self.flusher.request(self);
+            self.directory.flusher().request(self);
         }
         Ok(())
     }
@@ -345,6 +377,11 @@ impl Partition {
     /// # Errors
     /// What could not be written; the next start recovers by reading.
     pub(crate) fn close(&self) -> Result<(), StorageError> {
+        if !self.directory.data().is_online() {
+            // Nothing more is written to a disk that failed; the next start reads what survived.
+            self.go_offline();
+            return Ok(());
+        }
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.take() else { return Ok(()) };
@@ -391,6 +428,9 @@ impl Partition {
 
     /// Compares the epoch a client names with the leader's.
     pub(crate) fn check_epoch(&self, given: LeaderEpoch) -> Result<LeaderEpoch, EpochMismatch> {
+        if self.published.failed.load(Ordering::Acquire) {
+            return Err(EpochMismatch::Offline);
+        }
         check_epoch(given, self.leader_epoch())
     }
 
@@ -405,6 +445,10 @@ impl Partition {
 
     pub(crate) fn reader(&self) -> &LogReader {
         &self.reader
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<LogDirectory> {
+        &self.directory
     }
 
     pub(crate) fn flush_state(&self) -> &FlushState {
@@ -447,6 +491,7 @@ impl Partition {
     fn publish(&self, core: &PartitionCore) {
         let epoch = core.leader_epoch().map_or(-1, |epoch| epoch.0);
         let log = core.log();
+        self.published.failed.store(core.is_failed(), Ordering::Release);
         self.published.leader_epoch.store(epoch, Ordering::Release);
         self.published.log_end.store(log.end.0, Ordering::Release);
         self.published.log_start.store(log.start.0, Ordering::Release);
@@ -471,6 +516,8 @@ pub(crate) enum DeleteError {
     OutOfRange { asked: Offset, high_watermark: Offset },
     #[error("this broker does not lead the partition")]
     NotLeader,
+    #[error("the partition's log is offline")]
+    Offline,
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,13 +14,13 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{error, info, warn};
 
 use super::core::{LogView, PartitionCore};
-use super::flusher::Flusher;
+use super::directory::LogDirectory;
 use super::partition::{Partition, log_options};
-use crate::base::disk::{Disk, Space};
-use crate::base::{BrokerId, Clock, Timestamp, TopicId, TopicPartition};
+use super::placement::{TOPICS, place};
+use crate::base::{BrokerId, Clock, DataDirectory, Timestamp, TopicId, TopicPartition};
 use crate::controller::ImageSubscriber;
 use crate::metadata::{Image, PartitionState, Topic};
-use crate::storage::{Log, RecoveryReport, StorageError};
+use crate::storage::{Log, RecoveryReport};
 
 /// Logs recovered at once: recovery is bound by reads and syncs more than by the processor.
 const RECOVERY_THREADS: usize = 4;
@@ -37,6 +36,12 @@ pub(crate) struct LocalTopic {
 impl LocalTopic {
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
         self.partitions.get(usize::try_from(index).ok()?)?.as_ref()
+    }
+
+    /// Whether there is such a partition, which could not be opened.
+    pub(crate) fn is_offline(&self, index: i32) -> bool {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        self.partitions.get(at).is_some_and(Option::is_none)
     }
 }
 
@@ -78,33 +83,31 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Partitions {
     broker: BrokerId,
-    disk: Arc<dyn Disk>,
-    directory: PathBuf,
+    directories: Vec<Arc<LogDirectory>>,
     clock: Arc<dyn Clock>,
-    flusher: Arc<Flusher>,
     table: ArcSwap<Table>,
     /// Serialises changes of the table.
     changing: Mutex<()>,
 }
 
 impl Partitions {
-    /// No partitions yet, and a running flusher.
+    /// No partitions yet, and a running flusher for each directory.
     ///
     /// # Errors
     /// No thread can be started.
     pub(crate) fn start(
         broker: BrokerId,
-        disk: Arc<dyn Disk>,
-        directory: PathBuf,
+        directories: &[Arc<DataDirectory>],
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
-        let flusher = Flusher::start(&*disk, &directory, clock.clone())?;
+        let directories = directories
+            .iter()
+            .map(|data| LogDirectory::start(data.clone(), clock.clone()))
+            .collect::<io::Result<_>>()?;
         Ok(Self {
             broker,
-            disk,
-            directory,
+            directories,
             clock,
-            flusher,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
         })
@@ -141,7 +144,7 @@ impl Partitions {
                     continue;
                 }
                 due += PROGRESS_INTERVAL;
-                let bytes = opened.iter().filter_map(|(.., o)| o.as_ref().ok()).map(|o| &o.1);
+                let bytes = opened.iter().filter_map(|(.., o)| o.as_ref()).map(|o| &o.1);
                 progress(RecoveryProgress {
                     done: opened.len(),
                     partitions: jobs.len(),
@@ -154,13 +157,13 @@ impl Partitions {
         for (topic, index, partition) in opened.into_inner() {
             recovered.partitions += 1;
             match partition {
-                Ok((partition, report)) => {
+                Some((partition, report)) => {
                     recovered.scanned += usize::from(!report.clean);
                     recovered.cut_bytes += report.bytes_cut;
                     recovered.quarantined += partition.quarantined().len();
                     by_partition.insert((topic, index), partition);
                 }
-                Err(_) => recovered.offline += 1,
+                None => recovered.offline += 1,
             }
         }
         let mut table = Table::default();
@@ -171,7 +174,7 @@ impl Partitions {
                 .collect();
             table.insert(LocalTopic { id: topic.id, name: topic.name.clone(), partitions });
         }
-        self.report_strays(image);
+        self.directories.iter().for_each(|directory| self.report_strays(directory.data(), image));
         self.table.store(Arc::new(table));
         recovered
     }
@@ -198,18 +201,14 @@ impl Partitions {
         table.by_id.values().flat_map(|t| t.partitions.iter().flatten().cloned()).collect()
     }
 
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
-    }
-
-    /// Total and free bytes of the data directory's file system, if it tells.
-    pub(crate) fn space(&self) -> Option<Space> {
-        self.disk.space(&self.directory).ok()
+    /// The data directories.
+    pub(crate) fn directories(&self) -> &[Arc<LogDirectory>] {
+        &self.directories
     }
 
     /// Syncs what nobody waits for.
     pub(crate) fn flush_lazily(&self) {
-        self.flusher.tick();
+        self.directories.iter().for_each(|directory| directory.flusher().tick());
     }
 
     /// Applies retention and forgets idle producers, everywhere.
@@ -224,7 +223,7 @@ impl Partitions {
 
     /// Syncs and closes every partition.
     pub(crate) fn close(&self) {
-        self.flusher.stop();
+        self.directories.iter().for_each(|directory| directory.flusher().stop());
         for partition in self.all() {
             if let Err(error) = partition.close() {
                 error!(partition = %partition.name, %error, "cannot close the log cleanly");
@@ -237,15 +236,21 @@ impl Partitions {
         topic: &Topic,
         index: i32,
         state: &PartitionState,
-    ) -> Result<(Arc<Partition>, RecoveryReport), StorageError> {
+    ) -> Option<(Arc<Partition>, RecoveryReport)> {
         let name = TopicPartition { topic: topic.name.clone(), partition: index };
-        let directory = self.partition_directory(topic, index);
+        let offline = |error: &dyn std::fmt::Display| {
+            error!(partition = %name, %error, "cannot open the log; the partition is offline");
+        };
+        let entry = format!("{}-{index}.{}", topic.name, topic.id);
+        let directory =
+            place(&self.directories, &entry).inspect_err(|error| offline(error)).ok()?;
+        let data = directory.data();
+        let path = data.path().join(TOPICS).join(entry);
         let now = self.clock.now();
         let options = log_options(&topic.resolved);
-        let opened =
-            Log::open(self.disk.clone(), directory, options, now).inspect_err(|error| {
-                error!(partition = %name, %error, "cannot open the log; the partition is offline");
-            })?;
+        let opened = Log::open(data.disk().clone(), path, options, now)
+            .inspect_err(|error| offline(error))
+            .ok()?;
         let report = opened.report;
         if report.bytes_cut > 0 {
             info!(partition = %name, bytes = report.bytes_cut, "cut a torn tail");
@@ -255,23 +260,21 @@ impl Partitions {
             LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
         let core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
         let config = topic.resolved.clone();
-        let partition = Partition::new(name, core, log, config.clone(), self.flusher.clone());
+        let partition = Partition::new(name, core, log, config.clone(), directory.clone());
         partition.apply(state.leader_epoch, &state.isr, config);
-        Ok((Arc::new(partition), report))
-    }
-
-    fn partition_directory(&self, topic: &Topic, index: i32) -> PathBuf {
-        self.directory.join("topics").join(format!("{}-{index}.{}", topic.name, topic.id))
+        let partition = Arc::new(partition);
+        directory.join(&partition);
+        Some((partition, report))
     }
 
     /// Directories of topics the metadata does not know are never touched: they may be all that is
     /// left of somebody's data.
-    fn report_strays(&self, image: &Image) {
-        let topics = self.directory.join("topics");
-        let Ok(entries) = self.disk.list(&topics) else { return };
+    fn report_strays(&self, data: &DataDirectory, image: &Image) {
+        let topics = data.path().join(TOPICS);
+        let Ok(entries) = data.disk().list(&topics) else { return };
         for entry in entries {
             if entry.ends_with(".deleted") {
-                if let Err(error) = self.disk.remove_dir_all(&topics.join(&entry)) {
+                if let Err(error) = data.disk().remove_dir_all(&topics.join(&entry)) {
                     warn!(directory = %entry, %error, "cannot remove a deleted partition");
                 }
                 continue;
@@ -295,7 +298,7 @@ impl Partitions {
                     partition.apply(state.leader_epoch, &state.isr, topic.resolved.clone());
                     Some(partition.clone())
                 }
-                None => self.open(topic, index, state).ok().map(|(partition, _)| partition),
+                None => self.open(topic, index, state).map(|(partition, _)| partition),
             })
             .collect();
         LocalTopic { id: topic.id, name: topic.name.clone(), partitions }

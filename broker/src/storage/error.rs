@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::quarantine::QuarantinedRange;
 use crate::base::Offset;
+use crate::base::disk::is_exhausted;
 
 /// Why a log could not be written, read or opened.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +15,17 @@ pub enum StorageError {
     NoSpace {
         /// The file that could not grow.
         path: PathBuf,
+    },
+    /// The process has as many files open as it may; nothing was changed, and the log goes on when
+    /// others are closed.
+    #[error("{doing} {path}: {source}; raise the limit of open files (ulimit -n, LimitNOFILE=)")]
+    Exhausted {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
     },
     /// A file operation failed.
     #[error("{doing} {path}: {source}")]
@@ -63,9 +75,24 @@ impl StorageError {
         move |source| {
             if source.kind() == io::ErrorKind::StorageFull {
                 Self::NoSpace { path: path.to_owned() }
+            } else if is_exhausted(&source) {
+                Self::Exhausted { doing, path: path.to_owned(), source }
             } else {
                 Self::Io { doing, path: path.to_owned(), source }
             }
+        }
+    }
+
+    /// Whether it is the disk that failed, rather than what was found on it.
+    #[must_use]
+    pub fn is_disk_failure(&self) -> bool {
+        match self {
+            Self::Io { .. } => true,
+            Self::NoSpace { .. }
+            | Self::Exhausted { .. }
+            | Self::Corrupt { .. }
+            | Self::UnsupportedFormat { .. }
+            | Self::Poisoned => false,
         }
     }
 
@@ -73,7 +100,7 @@ impl StorageError {
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         match self {
-            Self::NoSpace { .. } => false,
+            Self::NoSpace { .. } | Self::Exhausted { .. } => false,
             Self::Io { .. }
             | Self::Corrupt { .. }
             | Self::UnsupportedFormat { .. }

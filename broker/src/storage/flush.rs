@@ -213,11 +213,11 @@ impl FlushTicket {
     }
 }
 
-/// Whether something was written, or the disk is full.
+/// Whether something was written, or the disk is full or no more files may be open.
 fn fits(result: Result<(), StorageError>) -> Result<bool, StorageError> {
     match result {
         Ok(()) => Ok(true),
-        Err(StorageError::NoSpace { .. }) => Ok(false),
+        Err(error) if !error.is_fatal() => Ok(false),
         Err(error) => Err(error),
     }
 }

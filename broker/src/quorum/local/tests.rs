@@ -5,15 +5,14 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
-use crate::base::BrokerId;
 use crate::base::disk_real::RealDisk;
 use crate::base::disk_sim::{Fault, SimDisk};
+use crate::base::{BrokerId, DataDirectory};
 use crate::metadata::tests::id;
 
 fn options(dir: &Path) -> LocalLogOptions {
     LocalLogOptions {
-        disk: Arc::new(RealDisk::new()),
-        data_directory: dir.to_path_buf(),
+        directory: DataDirectory::new(Arc::new(RealDisk::new()), dir.to_path_buf()),
         cluster_id: id(9),
         snapshot_after_bytes: 400,
     }
@@ -234,8 +233,7 @@ fn run(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Result<(), String> {
         .map_err(|error| text(&error))?;
     acknowledged.identity = Some(identity);
     let options = LocalLogOptions {
-        disk: Arc::new(disk.clone()),
-        data_directory: directory.to_path_buf(),
+        directory: DataDirectory::new(Arc::new(disk.clone()), directory.to_path_buf()),
         cluster_id: identity.cluster_id,
         snapshot_after_bytes: 200,
     };
@@ -276,8 +274,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
                 );
             }
             let options = LocalLogOptions {
-                disk: Arc::new(disk),
-                data_directory: directory.to_path_buf(),
+                directory: DataDirectory::new(Arc::new(disk), directory.to_path_buf()),
                 cluster_id: identity.cluster_id,
                 snapshot_after_bytes: 200,
             };
@@ -303,8 +300,7 @@ fn a_failed_sync_takes_the_log_offline_and_a_full_disk_does_not() {
         for at in 1..200 {
             let disk = SimDisk::new();
             let options = LocalLogOptions {
-                disk: Arc::new(disk.clone()),
-                data_directory: PathBuf::from("/data"),
+                directory: DataDirectory::new(Arc::new(disk.clone()), PathBuf::from("/data")),
                 cluster_id: id(9),
                 snapshot_after_bytes: u64::MAX,
             };

@@ -7,9 +7,13 @@ use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression};
 
 use super::*;
 use crate::base::disk_sim::{Fault, SimDisk};
-use crate::base::{BrokerId, LeaderEpoch, Offset, SystemClock, Timestamp, TopicPartition};
+use crate::base::{
+    BrokerId, DataDirectory, LeaderEpoch, Offset, SystemClock, Timestamp, TopicPartition,
+};
 use crate::config::{BrokerConfig, FlushMode, TopicConfig};
-use crate::replication::core::{Acks, LogView, PartitionCore};
+use crate::replication::LogDirectory;
+use crate::replication::core::{AckState, Acks, EpochMismatch, LogView, PartitionCore};
+use crate::replication::waiters::Signal;
 use crate::storage::{Log, LogOptions};
 
 const ME: BrokerId = BrokerId(1);
@@ -31,7 +35,7 @@ fn open(disk: &SimDisk, index: i32) -> crate::storage::Recovered {
     Log::open(Arc::new(disk.clone()), directory(index), options, Timestamp(0)).unwrap()
 }
 
-fn partitions(disk: &SimDisk, flusher: &Arc<Flusher>, count: i32) -> Vec<Arc<Partition>> {
+fn partitions(disk: &SimDisk, directory: &Arc<LogDirectory>, count: i32) -> Vec<Arc<Partition>> {
     let partition = |index| {
         let opened = open(disk, index);
         let log = opened.log;
@@ -40,9 +44,11 @@ fn partitions(disk: &SimDisk, flusher: &Arc<Flusher>, count: i32) -> Vec<Arc<Par
         let core = PartitionCore::new(ME, view, opened.epochs, opened.producers);
         let name = TopicPartition { topic: "t".into(), partition: index };
         let config = Arc::new(BrokerConfig::default().topic_defaults());
-        let partition = Partition::new(name, core, log, config.clone(), flusher.clone());
+        let partition = Partition::new(name, core, log, config.clone(), directory.clone());
         partition.apply(LeaderEpoch(0), &[ME], config);
-        Arc::new(partition)
+        let partition = Arc::new(partition);
+        directory.join(&partition);
+        partition
     };
     (0..count).map(partition).collect()
 }
@@ -56,8 +62,9 @@ fn append(partition: &Arc<Partition>, bytes: usize) {
     let _refused = partition.append_as_leader(&batch, &header, Acks::All, Timestamp(0));
 }
 
-fn start(disk: &SimDisk) -> Arc<Flusher> {
-    Flusher::start(disk, Path::new("/data"), Arc::new(SystemClock::new())).unwrap()
+fn start(disk: &SimDisk) -> Arc<LogDirectory> {
+    let data = DataDirectory::new(Arc::new(disk.clone()), "/data".into());
+    LogDirectory::start(data, Arc::new(SystemClock::new())).unwrap()
 }
 
 /// Waits for what must come.
@@ -73,8 +80,8 @@ fn eventually(what: impl Fn() -> bool) {
 fn what_is_announced_survives_whatever_the_size_of_the_set() {
     for count in [1, 2, 3, 5, 40] {
         let disk = disk();
-        let flusher = start(&disk);
-        let partitions = partitions(&disk, &flusher, count);
+        let home = start(&disk);
+        let partitions = partitions(&disk, &home, count);
         for round in 1..20 {
             for partition in &partitions {
                 // Rolls every few rounds.
@@ -86,38 +93,38 @@ fn what_is_announced_survives_whatever_the_size_of_the_set() {
                 assert_eq!(open(&after, index).log.log_end(), Offset(round), "{count} partitions");
             }
         }
-        flusher.stop();
+        home.flusher().stop();
     }
 }
 
 #[test]
 fn writers_that_overlap_with_a_sync_are_heard_in_the_next() {
     let disk = disk();
-    let flusher = start(&disk);
-    let partitions = partitions(&disk, &flusher, 6);
+    let home = start(&disk);
+    let partitions = partitions(&disk, &home, 6);
     std::thread::scope(|scope| {
         for partition in &partitions {
             scope.spawn(|| (0..300).for_each(|_| append(partition, 10)));
         }
     });
     eventually(|| partitions.iter().all(|p| p.high_watermark() == Offset(300)));
-    flusher.stop();
+    home.flusher().stop();
 }
 
 #[test]
 fn lazy_records_wait_for_the_tick() {
     let disk = disk();
-    let flusher = start(&disk);
-    let partitions = partitions(&disk, &flusher, 1);
+    let home = start(&disk);
+    let partitions = partitions(&disk, &home, 1);
     let partition = &partitions[0];
     let config =
         TopicConfig { flush_mode: FlushMode::Os, ..BrokerConfig::default().topic_defaults() };
     partition.apply(LeaderEpoch(0), &[ME], Arc::new(config));
     append(partition, 10);
     assert_eq!(partition.inspect(|core| core.log().durable), Offset(0));
-    flusher.tick();
+    home.flusher().tick();
     eventually(|| partition.inspect(|core| core.log().durable) == Offset(1));
-    flusher.stop();
+    home.flusher().stop();
 }
 
 #[test]
@@ -125,15 +132,15 @@ fn nothing_is_announced_that_a_failed_sync_lost() {
     for count in [1, 3, 8] {
         for at in 1..40 {
             let disk = disk();
-            let flusher = start(&disk);
-            let partitions = partitions(&disk, &flusher, count);
+            let home = start(&disk);
+            let partitions = partitions(&disk, &home, count);
             partitions.iter().for_each(|partition| append(partition, 700));
             eventually(|| partitions.iter().all(|p| p.high_watermark() == Offset(1)));
             disk.plan(at, Fault::Io);
             for _ in 0..6 {
                 partitions.iter().for_each(|partition| append(partition, 700));
             }
-            flusher.stop();
+            home.flusher().stop();
             let announced: Vec<Offset> = partitions.iter().map(|p| p.high_watermark()).collect();
             for seed in 0..5 {
                 let after = disk.restart(seed);
@@ -143,5 +150,34 @@ fn nothing_is_announced_that_a_failed_sync_lost() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn one_failed_sync_takes_the_directory_offline_and_no_other() {
+    for at in 1..=2 {
+        let (bad, good) = (disk(), disk());
+        let (bad_home, good_home) = (start(&bad), start(&good));
+        let failing = partitions(&bad, &bad_home, 3);
+        let other = partitions(&good, &good_home, 1);
+        failing.iter().for_each(|partition| append(partition, 700));
+        eventually(|| failing.iter().all(|p| p.high_watermark() == Offset(1)));
+        let signal = Signal::new();
+        failing[1].notify_above(Offset(1), &signal, 0);
+        // Writing the batch of the first, or its sync.
+        bad.plan(at, Fault::Io);
+        append(&failing[0], 10);
+        eventually(|| !bad_home.data().is_online());
+        let told = || signal.poll_fired(std::task::Waker::noop()).is_ready();
+        eventually(told);
+        for partition in &failing {
+            eventually(|| partition.check_epoch(LeaderEpoch::NONE) == Err(EpochMismatch::Offline));
+            assert_eq!(partition.ack_state(Offset(0)), AckState::Offline);
+            append(partition, 10);
+            assert_eq!(partition.high_watermark(), Offset(1));
+        }
+        append(&other[0], 10);
+        eventually(|| other[0].high_watermark() == Offset(1));
+        [bad_home, good_home].iter().for_each(|home| home.flusher().stop());
     }
 }

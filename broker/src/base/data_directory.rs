@@ -1,0 +1,96 @@
+//! One data directory of this broker: where it is, and whether it still takes writes.
+//!
+//! Shared by all that keep files in it, logs of partitions and the metadata log. Always holds: once a
+//! write or sync in it has failed, it is offline until the process ends. What the kernel did with the
+//! bytes is not known then, and the next sync may claim success without them.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::Notify;
+use tracing::error;
+
+use super::disk::Disk;
+
+/// A data directory.
+#[derive(Debug)]
+pub struct DataDirectory {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    failure: OnceLock<String>,
+    failed: Notify,
+}
+
+impl DataDirectory {
+    /// The directory at `path` of `disk`.
+    #[must_use]
+    pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Arc<Self> {
+        Arc::new(Self { disk, path, failure: OnceLock::new(), failed: Notify::new() })
+    }
+
+    /// The disk it is on.
+    #[must_use]
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether no write in it has failed.
+    #[must_use]
+    pub fn is_online(&self) -> bool {
+        self.failure.get().is_none()
+    }
+
+    /// Takes it offline, for `reason`: what was tried on which file, and what the disk said. Returns
+    /// whether it was online.
+    pub fn fail(&self, reason: &str) -> bool {
+        if self.failure.set(reason.to_owned()).is_err() {
+            return false;
+        }
+        error!(
+            directory = %self.path.display(),
+            reason,
+            "data directory is offline: nothing in it is served or acknowledged until the broker is \
+             restarted; check the disk and its file system first"
+        );
+        self.failed.notify_waiters();
+        true
+    }
+
+    /// Waits until it is offline; returns the reason.
+    pub async fn failed(&self) -> &str {
+        loop {
+            // Registered before the look: a failure in between is not missed.
+            let failed = self.failed.notified();
+            if let Some(reason) = self.failure.get() {
+                return reason;
+            }
+            failed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::disk_sim::SimDisk;
+
+    #[tokio::test]
+    async fn the_first_failure_is_final_and_told() {
+        let directory = DataDirectory::new(Arc::new(SimDisk::new()), "/data".into());
+        assert!(directory.is_online());
+        let waiting = directory.clone();
+        let told = tokio::spawn(async move { waiting.failed().await.to_owned() });
+        tokio::task::yield_now().await;
+        assert!(directory.fail("cannot sync /data/x: EIO"));
+        assert!(!directory.fail("later"));
+        assert!(!directory.is_online());
+        assert_eq!(told.await.unwrap(), "cannot sync /data/x: EIO");
+        assert_eq!(directory.failed().await, "cannot sync /data/x: EIO");
+    }
+}

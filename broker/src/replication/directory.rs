@@ -1,0 +1,76 @@
+//! A data directory as partitions see it: its flusher, and who else is in it.
+//!
+//! Always holds: when a write or sync of one partition fails, every partition of the directory goes
+//! offline with it, and those that wait for them are told.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::flusher::Flusher;
+use super::partition::Partition;
+use crate::base::{Clock, DataDirectory};
+
+/// The partitions of one data directory.
+#[derive(Debug)]
+pub(crate) struct LogDirectory {
+    data: Arc<DataDirectory>,
+    flusher: Arc<Flusher>,
+    members: Mutex<Vec<Weak<Partition>>>,
+    /// New partitions since the start.
+    placed: AtomicU64,
+}
+
+impl LogDirectory {
+    /// An empty directory with a running flusher.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start(data: Arc<DataDirectory>, clock: Arc<dyn Clock>) -> io::Result<Arc<Self>> {
+        let flusher = Flusher::start(&**data.disk(), data.path(), clock)?;
+        Ok(Arc::new(Self { data, flusher, members: Mutex::default(), placed: AtomicU64::new(0) }))
+    }
+
+    pub(crate) fn data(&self) -> &Arc<DataDirectory> {
+        &self.data
+    }
+
+    pub(crate) fn flusher(&self) -> &Flusher {
+        &self.flusher
+    }
+
+    /// New partitions placed here since the start.
+    pub(super) fn placed(&self) -> u64 {
+        self.placed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn on_placed(&self) {
+        self.placed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `partition` is in this directory.
+    pub(crate) fn join(&self, partition: &Arc<Partition>) {
+        let mut members = self.members.lock();
+        if members.len() == members.capacity() {
+            // About to grow: those that are gone make room first.
+            members.retain(|member| member.strong_count() > 0);
+        }
+        members.push(Arc::downgrade(partition));
+        drop(members);
+        if !self.data.is_online() {
+            partition.go_offline();
+        }
+    }
+
+    /// A write or sync failed, for `reason`. The caller holds no partition's lock.
+    pub(crate) fn fail(&self, reason: &str) {
+        if self.data.fail(reason) {
+            let members = self.members.lock().clone();
+            for partition in members.iter().filter_map(Weak::upgrade) {
+                partition.go_offline();
+            }
+        }
+    }
+}

@@ -2,13 +2,14 @@
 //!
 //! Modules are layered; lower ones never name higher ones:
 //! `base` → `metrics`, `config` → `storage`, `net`, `metadata` → `replication`, `controller`,
-//! `quorum` → `handlers` → `server` → `broker`.
+//! `quorum` → `coordinator` → `handlers` → `server` → `broker`.
 
 #[macro_use]
 pub mod base;
 mod broker;
 pub mod config;
 pub mod controller;
+pub mod coordinator;
 mod handlers;
 pub mod metadata;
 pub mod quorum;

@@ -1,0 +1,23 @@
+//! Consumer groups: who is in them, who reads what, and how far they have come.
+//!
+//! What a group is lives in `__consumer_offsets`, in Kafka's own records. The leader of a partition
+//! of that topic coordinates the groups whose ids hash to it. What it decides is pure: inputs and
+//! `now` go in, records and replies come out; the shell appends the records, lets a reply go once
+//! they are committed, and replays them to get the same state back after a restart.
+//!
+//! The types here are the coordinator's own. Handlers translate them from and to the wire, once.
+
+mod record;
+mod types;
+
+pub use record::{
+    ClassicMemberRecord, ConsumerAssignmentRecord, ConsumerMemberRecord, GroupRecord, MemberState,
+    OffsetRecord, Record, TopicPartitions,
+};
+pub use types::{
+    Client, Committed, DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, FetchedOffset,
+    Generation, GroupError, GroupId, GroupState, GroupType, Heartbeat, InstanceId, JoinGroup,
+    JoinRefused, Joined, JoinedMember, LeaveGroup, LeavingMember, LeftMember, ListGroups,
+    ListedGroup, MemberId, Now, OffsetCommit, OffsetDelete, OffsetFetch, OffsetToCommit, Protocol,
+    SyncGroup, Synced,
+};

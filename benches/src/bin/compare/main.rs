@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints")]
 
+mod bare;
 mod broker;
 mod figures;
 mod first_ack;

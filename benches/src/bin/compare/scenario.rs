@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use crate::Failure;
+use crate::bare;
 use crate::figures::{Better, Row, Sheet};
 use crate::java::{self, PerfTest};
 use crate::load::{self, FixedRate, FlatOut, Written};
@@ -16,6 +17,8 @@ pub(crate) enum Scenario {
     /// Produce and, after acks=all, consume it again.
     FlatOut(FlatOut),
     FixedRate(FixedRate),
+    /// One socket, one request at a time, no client library.
+    Bare(FixedRate),
     PerfTest(PerfTest),
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct Subject {
 const PRODUCE: &str = "Produce flat out, librdkafka";
 const CONSUME: &str = "Consume flat out, librdkafka";
 const LATENCY: &str = "Latency at a fixed rate, 1 KiB, acks=all, 1 partition, linger 0";
+const BARE: &str = "Round trip of one record at a fixed rate, 1 KiB, acks=all, one bare socket";
 const PERF_TEST: &str = "Produce flat out, kafka-producer-perf-test, 6 partitions";
 
 /// Everything, in order.
@@ -55,6 +59,8 @@ pub(crate) fn all(quick: bool) -> Vec<Scenario> {
         let records = rate * if quick { 5 } else { 15 };
         all.push(Scenario::FixedRate(FixedRate { rate, bytes: 1024, warm_up: rate, records }));
     }
+    let records = if quick { 5_000 } else { 15_000 };
+    all.push(Scenario::Bare(FixedRate { rate: 1_000, bytes: 1024, warm_up: 1_000, records }));
     for (bytes, acks, records) in
         [(100, "all", 3_000_000), (1024, "all", 1_000_000), (1024, "1", 1_000_000)]
     {
@@ -68,6 +74,7 @@ impl Scenario {
         match self {
             Self::FlatOut(what) => format!("flat out {}", describe(what)),
             Self::FixedRate(what) => format!("latency at {}/s", what.rate),
+            Self::Bare(what) => format!("bare round trip at {}/s", what.rate),
             Self::PerfTest(what) => format!("perf-test {}, acks={}", size(what.bytes), what.acks),
         }
     }
@@ -76,6 +83,7 @@ impl Scenario {
         match self {
             Self::FlatOut(what) => flat_out(subject, sheet, what),
             Self::FixedRate(what) => fixed_rate(subject, sheet, what),
+            Self::Bare(what) => bare_round_trip(subject, sheet, what),
             Self::PerfTest(what) => perf_test(subject, sheet, what),
         }
     }
@@ -141,6 +149,28 @@ fn fixed_rate(
         }
     }
     used.add(sheet, LATENCY, &label, records);
+    Ok(())
+}
+
+fn bare_round_trip(
+    subject: &mut Subject,
+    sheet: &mut Sheet<'_>,
+    what: FixedRate,
+) -> Result<(), Failure> {
+    let topic = subject.create_topic(&format!("bare-{}", what.rate), 1)?;
+    let label = format!("{}/s", what.rate);
+    let records = what.warm_up + what.records;
+    let (times, used) = subject.measure(Volume { records, bytes: what.bytes }, || {
+        bare::round_trips(&subject.address, &topic, what)
+    })?;
+    for (percentile, micros) in percentiles(&times) {
+        sheet.add(row(BARE, &format!("{label}: {percentile}"), "µs"), micros);
+    }
+    used.add(sheet, BARE, &label, records);
+    for (percentile, micros) in percentiles(&bare::echo(what)?) {
+        let name = format!("{label}: a mere echo, for comparison, {percentile}");
+        sheet.add(row(BARE, &name, "µs"), micros);
+    }
     Ok(())
 }
 

@@ -89,7 +89,7 @@ pub(crate) fn latency(address: &str, topic: &str, what: FixedRate) -> Result<Lat
 
 impl FixedRate {
     /// When a record is due: microseconds from the start.
-    fn due(self, number: u64) -> u64 {
+    pub(crate) fn due(self, number: u64) -> u64 {
         START_MICROS + number * 1_000_000 / self.rate
     }
 }
@@ -122,7 +122,7 @@ fn send(
 }
 
 /// Sleeps, and spins for the last moment only: the broker needs the two cores, too.
-fn wait_until(started: Instant, due: u64) {
+pub(crate) fn wait_until(started: Instant, due: u64) {
     loop {
         let left = due.saturating_sub(micros(started));
         if left == 0 {

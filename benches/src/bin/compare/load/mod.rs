@@ -12,8 +12,8 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
 pub(crate) use consume::{Written, consume};
-pub(crate) use latency::{FixedRate, latency};
-pub(crate) use produce::{FlatOut, produce};
+pub(crate) use latency::{FixedRate, latency, wait_until};
+pub(crate) use produce::{FlatOut, micros, produce};
 
 use crate::Failure;
 
@@ -29,7 +29,7 @@ fn config(address: &str) -> ClientConfig {
     config
 }
 
-fn histogram() -> Result<Histogram<u64>, Failure> {
+pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
     Ok(Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3)?)
 }
 

@@ -137,7 +137,7 @@ fn send(
     }
 }
 
-pub(super) fn micros(since: Instant) -> u64 {
+pub(crate) fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, watch};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
@@ -90,6 +90,8 @@ pub struct Summary {
     pub quarantined: usize,
     /// Whether this start made the data directory.
     pub first_start: bool,
+    /// Whether other machines can reach a listener, none of which is protected.
+    pub exposed: bool,
 }
 
 /// A running node.
@@ -177,6 +179,7 @@ impl Broker {
             offline: recovered.offline,
             quarantined: recovered.quarantined,
             first_start: identity.first_start,
+            exposed: !addresses.iter().copied().all(is_loopback),
         };
         info!(
             node_id = summary.node_id,
@@ -321,9 +324,34 @@ fn bind(config: &BrokerConfig) -> Result<Vec<StdListener>, StartError> {
                     format!("cannot listen on {endpoint}: the host name does not resolve"),
                 )
             })?;
+        refuse_exposure(config, address)?;
         listeners.push(bind_one(address)?);
     }
     Ok(listeners)
+}
+
+/// A listener without encryption or passwords on an address other machines can reach needs the
+/// operator's word.
+fn refuse_exposure(config: &BrokerConfig, address: SocketAddr) -> Result<(), StartError> {
+    if is_loopback(address) {
+        return Ok(());
+    }
+    if !config.insecure_listeners_allowed {
+        return Err(StartError::new(
+            StartErrorKind::Config,
+            format!(
+                "refused to listen on {address}: other machines can reach it, and this version has \
+                 neither encryption nor passwords; listen on 127.0.0.1, or allow it with --insecure \
+                 on a network you trust"
+            ),
+        ));
+    }
+    warn!(%address, "listening without encryption or passwords: whoever reaches it may do everything");
+    Ok(())
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
 }
 
 fn bind_one(address: SocketAddr) -> Result<StdListener, StartError> {

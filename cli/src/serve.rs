@@ -21,6 +21,9 @@ pub(crate) struct Serve {
     /// Address clients are told, where it is not the one they dial
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
+    /// Listen on addresses other machines can reach, without encryption or passwords
+    #[arg(long)]
+    insecure: bool,
     /// TOML file of settings
     #[arg(long, short = 'c', value_name = "FILE")]
     config: Option<PathBuf>,
@@ -91,6 +94,9 @@ impl Serve {
             sources =
                 sources.flag("--advertise", "advertised.listeners", &self.advertise.join(","));
         }
+        if self.insecure {
+            sources = sources.flag("--insecure", "insecure.listeners.allowed", "true");
+        }
         for setting in &self.set {
             let (key, value) = setting.split_once('=').ok_or_else(|| {
                 Failure::usage(format!(
@@ -124,6 +130,9 @@ fn greet(broker: &Broker) {
             "  recovery {recovered} partitions were checked after an unclean stop, {cut_bytes} \
              unacknowledged bytes cut"
         ));
+    }
+    if broker.summary().exposed {
+        say("  WARNING  neither encryption nor passwords: whoever reaches it may do everything");
     }
     if broker.summary().offline > 0 {
         say(format!("  WARNING  {} partitions are offline, see above", broker.summary().offline));

@@ -217,9 +217,29 @@ fn a_broker_that_cannot_start_says_why_in_one_line() {
     serve_fails(&["-X", "num.partitions=many", "--data", path(&own)], 2, "num.partitions");
     serve_fails(&["--listen", "nonsense", "--data", path(&own)], 2, "host:port");
 
+    serve_fails(&["--listen", "0.0.0.0:0", "--data", path(&own)], 2, "--insecure");
+
     let config = data.path().join("sawlog.toml");
     std::fs::write(&config, "\"log.retention.hous\" = 3\n").unwrap();
     serve_fails(&["-c", path(&config), "--data", path(&own)], 2, "log.retention.hours");
+}
+
+#[test]
+fn an_exposed_listener_is_a_choice_and_said() {
+    let data = tempfile::tempdir().unwrap();
+    let mut child = sawlog()
+        .args(["serve", "--insecure", "--listen", "0.0.0.0:0"])
+        .args(["--advertise", "127.0.0.1:9092", "--data", path(&data.path().join("data"))])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let warned = said.take_while(|line| !line.contains(" next ")).any(|line| {
+        line.contains("WARNING") && line.contains("whoever reaches it may do everything")
+    });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(warned);
 }
 
 #[test]

@@ -49,6 +49,9 @@ properties! {
     "fetch.max.bytes" => fetch_max_bytes: u32, Int Bytes, default "57671680",
         Valid::Range(1024, 2_147_483_647), Static, broker [],
         "Most bytes one fetch reply carries, whatever the client asks for (a single larger batch is still sent).";
+    "insecure.listeners.allowed" => insecure_listeners_allowed: bool, Boolean None, default "false",
+        Valid::Any, Static, broker [],
+        "Whether to listen on addresses other machines can reach, without encryption or passwords (`--insecure`). An extension of Sawlog.";
     "listeners" => listeners: Vec<Endpoint>, List None, default "127.0.0.1:9092",
         Valid::Check(check_endpoint), Static, broker [],
         "Addresses to listen on, as host:port; port 0 lets the operating system choose.";

@@ -22,6 +22,7 @@ The file is TOML with the setting's name as key:
 
 ```toml
 listeners = [\"0.0.0.0:9092\"]
+insecure.listeners.allowed = true
 advertised.listeners = [\"broker.example:9092\"]
 log.retention.ms = \"7d\"
 num.partitions = 3

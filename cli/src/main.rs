@@ -12,6 +12,7 @@ mod position;
 mod produce;
 mod serve;
 mod topic;
+mod trim;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -55,7 +55,8 @@ pub(crate) fn parse_span(text: &str) -> Result<Span, String> {
     }
 }
 
-fn parse_position(text: &str) -> Result<Position, String> {
+/// Parses one place.
+pub(crate) fn parse_position(text: &str) -> Result<Position, String> {
     let wrong = || {
         format!("\"{text}\" is no offset: expected start, end, N, -N, +N or @TIME, such as -o -10")
     };

@@ -1,4 +1,4 @@
-//! `sawlog topic`: create, list, describe, alter and delete topics.
+//! `sawlog topic`: create, list, describe, alter and delete topics; trimming is in [`crate::trim`].
 
 use std::io::{BufRead as _, IsTerminal as _};
 
@@ -9,8 +9,9 @@ use serde_json::json;
 use crate::Global;
 use crate::failure::{Failure, Kind, say};
 use crate::output::{Output, Rows};
+use crate::trim::Trim;
 
-/// Create, list, describe, alter and delete topics.
+/// Create, list, describe, alter, trim and delete topics.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Topic {
     /// List topics
@@ -34,6 +35,8 @@ pub(crate) enum Topic {
     Alter(Alter),
     /// Delete topics with all their records
     Delete(Delete),
+    /// Delete the oldest records of a topic: up to an offset, a time or the end
+    Trim(Trim),
 }
 
 /// Create topics
@@ -133,6 +136,7 @@ impl Topic {
             }
             Self::Alter(alter) => alter.run(&client).await,
             Self::Delete(delete) => delete.run(&client).await,
+            Self::Trim(trim) => trim.run(&client).await,
         }
     }
 }
@@ -277,7 +281,7 @@ impl Delete {
                 continue;
             }
             if !self.yes {
-                confirm(name)?;
+                confirm(name, "all records")?;
             }
             client.delete_topic(name).await?;
             say(format!("deleted topic \"{name}\""));
@@ -286,14 +290,14 @@ impl Delete {
     }
 }
 
-/// Has the name typed again; without a terminal the flag is needed.
-fn confirm(name: &str) -> Result<(), Failure> {
+/// Has the name typed again before `what` of it is deleted; without a terminal the flag is needed.
+pub(crate) fn confirm(name: &str, what: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
-            "deleting \"{name}\" cannot be undone: give --yes to do it without a terminal"
+            "deleting {what} of \"{name}\" cannot be undone: give --yes to do it without a terminal"
         )));
     }
-    say(format!("This deletes all records of \"{name}\". Type its name to go on:"));
+    say(format!("This deletes {what} of \"{name}\". Type its name to go on:"));
     let mut typed = String::new();
     std::io::stdin()
         .lock()

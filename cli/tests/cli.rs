@@ -183,6 +183,55 @@ fn topics_are_described_altered_and_deleted() {
 }
 
 #[test]
+fn old_records_are_trimmed_to_an_offset_a_time_and_the_end() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t", "-p", "2"], b"");
+    let lines = |from: i32| (from..from + 10).map(|n| format!("{n}\n")).collect::<String>();
+    broker.ok(&["produce", "t", "-p", "0"], lines(0).as_bytes());
+    broker.ok(&["produce", "t", "-p", "1"], lines(10).as_bytes());
+    let first_offsets = || {
+        let described = broker.ok(&["topic", "describe", "t", "-o", "json"], b"");
+        let rows: serde_json::Value = serde_json::from_str(&described).unwrap();
+        [0, 1].map(|at| rows[at]["first_offset"].as_i64().unwrap())
+    };
+
+    let dry = broker.ok(&["topic", "trim", "t", "--to", "3", "--dry-run"], b"");
+    assert_eq!(dry, "0\t3\t10\t3\t\n1\t3\t10\t3\t\n");
+    assert_eq!(first_offsets(), [0, 0], "a dry run deletes nothing");
+    broker.fails(&["topic", "trim", "t", "--to", "3"], 2, "--yes");
+    assert_eq!(first_offsets(), [0, 0], "nothing without being told so");
+
+    broker.ok(&["topic", "trim", "t", "--to", "3", "-p", "1", "-y"], b"");
+    assert_eq!(first_offsets(), [0, 3]);
+    broker.ok(&["topic", "trim", "t", "--to", "-6", "-y"], b"");
+    assert_eq!(first_offsets(), [4, 4], "the last six are kept");
+    broker.ok(&["topic", "trim", "t", "--to", "2", "-y"], b"");
+    assert_eq!(first_offsets(), [4, 4], "what is gone is gone");
+    broker.ok(&["topic", "trim", "t", "--to", "@1h", "-y"], b"");
+    assert_eq!(first_offsets(), [4, 4], "nothing is older than an hour");
+    assert_eq!(broker.ok(&["consume", "t", "-p", "0", "-e"], b""), "4\n5\n6\n7\n8\n9\n");
+
+    broker.ok(&["produce", "t", "-p", "0"], b"more\n");
+    let beyond = broker.run(&["topic", "trim", "t", "--to", "11", "-y"], b"");
+    assert_eq!(beyond.status.code(), Some(7), "one of two: {}", stderr(&beyond));
+    assert!(stderr(&beyond).contains("1 of 2 partitions"), "{}", stderr(&beyond));
+    assert_eq!(first_offsets(), [11, 4], "the other is trimmed");
+    broker.ok(&["topic", "trim", "t", "--to", "end", "-y"], b"");
+    assert_eq!(first_offsets(), [11, 10]);
+    assert_eq!(broker.ok(&["consume", "t", "-e"], b""), "");
+    broker.fails(&["topic", "trim", "tt", "--to", "end", "-y"], 3, "does not exist");
+    broker.fails(&["topic", "trim", "t", "--to", "end", "-p", "5", "-y"], 3, "no partition 5");
+    let beyond = broker.run(&["topic", "trim", "t", "--to", "99", "-p", "0", "-y"], b"");
+    assert_eq!(beyond.status.code(), Some(6));
+    assert!(stderr(&beyond).contains("beyond the end"), "{}", stderr(&beyond));
+    for wrong in [&["topic", "trim", "t", "-y"][..], &["topic", "trim", "t", "--to", "soon", "-y"]]
+    {
+        let output = broker.run(wrong, b"");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", stderr(&output));
+    }
+}
+
+#[test]
 fn mistakes_are_named_with_their_exit_code() {
     let broker = Broker::start();
     broker.ok(&["topic", "create", "orders"], b"");

@@ -286,6 +286,20 @@ impl Client {
         Ok((start, end))
     }
 
+    /// Offset of the first record with at least this timestamp, in milliseconds since the Unix
+    /// epoch; `None` if all records are older.
+    ///
+    /// # Errors
+    /// The partition does not exist, or no broker answers.
+    pub async fn offset_at(
+        &self,
+        topic: &str,
+        partition: i32,
+        timestamp: i64,
+    ) -> Result<Option<i64>, ClientError> {
+        self.offset_for(topic, partition, timestamp.max(0)).await
+    }
+
     /// Bytes on disk, of every partition.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
@@ -15,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
+use crate::base::handles::{HandleLimits, raise_descriptor_limit};
 use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
 use crate::base::{Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
@@ -130,7 +132,9 @@ impl Broker {
         let config = Arc::new(config);
         let listeners = bind(&config)?;
         let addresses = local_addresses(&listeners)?;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
+        raise_descriptor_limit();
+        let handles = HandleLimits::of_process();
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::with_limits(handles));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let runtime = build_runtime(&config)?;
 
@@ -398,10 +402,15 @@ fn build_runtime(config: &BrokerConfig) -> Result<tokio::runtime::Runtime, Start
         Ok(0) | Err(_) => std::thread::available_parallelism().map_or(1, usize::from),
         Ok(threads) => threads,
     };
+    let started = AtomicUsize::new(0);
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(threads)
         .max_blocking_threads(16)
-        .thread_name("net")
+        .thread_name_fn(move || {
+            // The runtime starts those that serve connections first, the others as they are needed.
+            let number = started.fetch_add(1, Ordering::Relaxed);
+            if number < threads { format!("net-{number}") } else { format!("wait-{number}") }
+        })
         .enable_all()
         .build()
         .map_err(cannot_start_threads)
@@ -433,7 +442,9 @@ fn listen(
             .advertised_listeners
             .first()
             .map(|endpoint| (Arc::from(endpoint.host.as_str()), endpoint.port)),
-        connections_max: usize::try_from(config.max_connections).unwrap_or(usize::MAX),
+        connections_max: usize::try_from(config.max_connections)
+            .unwrap_or(usize::MAX)
+            .min(HandleLimits::of_process().connections),
         connections_per_ip_max: usize::try_from(config.max_connections_per_ip)
             .unwrap_or(usize::MAX),
     };

@@ -35,6 +35,16 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// The operating system's; `NotFound` without `create`.
     fn open(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// [`Disk::open`] for files of which there are many: the file may be closed when it is not used,
+    /// and opened again by its path when it is. Before it is renamed, replaced or removed while it is
+    /// in use, it must be kept open.
+    ///
+    /// # Errors
+    /// As [`Disk::open`].
+    fn open_bounded(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, create)
+    }
+
     /// Creates a directory and its parents; fine if it is there.
     ///
     /// # Errors
@@ -124,7 +134,8 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// Fills `buffer` from `position`. Returns fewer bytes only at the end of the file.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system's; `WouldBlock` where the thread must not wait for the disk
+    /// ([`super::waiting`]) and would have to.
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize>;
 
     /// Makes the file at least `length` bytes long, with blocks assigned, so that writes below do
@@ -160,6 +171,19 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// The operating system's. Final: never to be repeated, what survives is unknown.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// Keeps a bounded file open from now on: its path is about to lead elsewhere.
+    ///
+    /// # Errors
+    /// The operating system's, of a file that has to be opened first.
+    fn keep_open(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// The file has been renamed to `path`, and may be closed when it is not used.
+    fn on_moved(&self, path: &Path) {
+        let _path = path;
+    }
+
     /// Maps `length` bytes for reading. They may lie beyond the end of the file: only slices below
     /// what has been written are ever taken.
     ///
@@ -172,10 +196,31 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
 pub trait Mapping: Send + Sync + fmt::Debug {
     /// The bytes `[from, to)`. They stay readable while the slice lives, also after the file is
     /// removed. Empty if the range is not within the mapping.
-    fn slice(&self, from: u64, to: u64) -> Bytes;
+    ///
+    /// # Errors
+    /// The operating system's, of a file that has to be mapped again first.
+    fn slice(&self, from: u64, to: u64) -> io::Result<Bytes>;
 
     /// Length of the mapped range.
     fn len(&self) -> u64;
+
+    /// Whether the bytes `[from, to)` can be read without waiting for the disk.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn is_in_memory(&self, from: u64, to: u64) -> io::Result<bool> {
+        let _range = (from, to);
+        Ok(true)
+    }
+
+    /// Waits until the bytes `[from, to)` are in memory.
+    ///
+    /// # Errors
+    /// The operating system's: they cannot be read.
+    fn load(&self, from: u64, to: u64) -> io::Result<()> {
+        let _range = (from, to);
+        Ok(())
+    }
 
     /// Whether nothing is mapped.
     fn is_empty(&self) -> bool {

@@ -1,15 +1,18 @@
 //! [`Disk`] as the operating system has it.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{CWD, FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags, openat2};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space, is_exhausted};
+use super::handles::{HandleLimits, Handles};
+use super::waiting::may_wait;
 use crate::storage::mmap;
 
 /// Files are the broker's alone.
@@ -27,16 +30,23 @@ const SYNCED_WHOLE: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0
 /// The machine's file systems.
 #[derive(Debug)]
 pub struct RealDisk {
+    handles: Arc<Handles>,
     /// A descriptor to give up when all others are taken: a directory must be opened to be synced,
     /// and a sync that cannot be done must not be counted as one that failed.
     spare: Mutex<Option<File>>,
 }
 
 impl RealDisk {
-    /// The machine's file systems.
+    /// The machine's file systems, with as many bounded files open as `limits` say.
+    #[must_use]
+    pub fn with_limits(limits: HandleLimits) -> Self {
+        Self { handles: Handles::new(limits), spare: Mutex::new(spare()) }
+    }
+
+    /// The machine's file systems, with the limits of this process.
     #[must_use]
     pub fn new() -> Self {
-        Self { spare: Mutex::new(spare()) }
+        Self::with_limits(HandleLimits::of_process())
     }
 }
 
@@ -50,16 +60,34 @@ fn spare() -> Option<File> {
     File::open("/dev/null").ok()
 }
 
+/// Opens a file for reading and writing. Where the thread must not wait, only one that is found
+/// without the disk.
+pub(super) fn open_file(path: &Path, create: Create) -> io::Result<File> {
+    if create == Create::Never && !may_wait() {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::CACHED) {
+            // A kernel or a sandbox without it.
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => {}
+            opened => return Ok(File::from(opened?)),
+        }
+    }
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(create == Create::IfMissing)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .open(path)
+}
+
 impl Disk for RealDisk {
     fn open(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(create == Create::IfMissing)
-            .truncate(false)
-            .mode(FILE_MODE)
-            .open(path)?;
+        let file = self.handles.with_room(|| open_file(path, create))?;
         Ok(Arc::new(RealFile { file }))
+    }
+
+    fn open_bounded(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(self.handles.file(path, create)?))
     }
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
@@ -75,12 +103,12 @@ impl Disk for RealDisk {
     }
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        fs::remove_dir_all(path)
+        self.handles.with_room(|| fs::remove_dir_all(path))
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in fs::read_dir(path)? {
+        for entry in self.handles.with_room(|| fs::read_dir(path))? {
             if let Ok(name) = entry?.file_name().into_string() {
                 names.push(name);
             }
@@ -90,7 +118,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        match File::open(path) {
+        match self.handles.with_room(|| File::open(path)) {
             Err(error) if is_exhausted(&error) => {
                 let mut spare = self.spare.lock();
                 *spare = None;
@@ -156,8 +184,30 @@ struct Locked {
 impl DirLock for Locked {}
 
 #[derive(Debug)]
-struct RealFile {
+pub(super) struct RealFile {
     file: File,
+}
+
+impl RealFile {
+    pub(super) fn new(file: File) -> Self {
+        Self { file }
+    }
+
+    pub(super) fn as_file(&self) -> &File {
+        &self.file
+    }
+
+    fn read_some(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        if !may_wait() {
+            let mut buffers = [IoSliceMut::new(buffer)];
+            match preadv2(&self.file, &mut buffers, position, ReadWriteFlags::NOWAIT) {
+                // A file system that cannot tell: those that live in memory, for one.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {}
+                read => return Ok(read?),
+            }
+        }
+        self.file.read_at(buffer, position)
+    }
 }
 
 impl DiskFile for RealFile {
@@ -185,7 +235,7 @@ impl DiskFile for RealFile {
         let mut read = 0;
         while let Some(rest) = buffer.get_mut(read..).filter(|rest| !rest.is_empty()) {
             let at = position + u64::try_from(read).unwrap_or(u64::MAX);
-            match retry(|| self.file.read_at(rest, at))? {
+            match retry(|| self.read_some(rest, at))? {
                 0 => break,
                 count => read += count,
             }
@@ -197,7 +247,7 @@ impl DiskFile for RealFile {
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, length) {
             Ok(()) => Ok(()),
             // File systems without fallocate: the length alone must do.
-            Err(rustix::io::Errno::OPNOTSUPP) => {
+            Err(Errno::OPNOTSUPP) => {
                 if self.len()? < length {
                     self.set_len(length)
                 } else {
@@ -221,7 +271,7 @@ impl DiskFile for RealFile {
     }
 
     fn map(&self, length: u64) -> io::Result<Arc<dyn Mapping>> {
-        mmap::map(&self.file, length)
+        Ok(Arc::new(mmap::map(&self.file, length)?))
     }
 }
 

@@ -601,16 +601,16 @@ struct SimMapping {
 }
 
 impl Mapping for SimMapping {
-    fn slice(&self, from: u64, to: u64) -> Bytes {
+    fn slice(&self, from: u64, to: u64) -> io::Result<Bytes> {
         if from > to || to > self.length {
-            return Bytes::new();
+            return Ok(Bytes::new());
         }
         let node = self.node.lock();
         let (from, to) = (to_usize(from), to_usize(to));
         let live = node.live.len();
         assert!(to <= live, "SIGBUS: mapped bytes {from}..{to} of a file of {live}");
         self.exposed.fetch_max(to, Ordering::Relaxed);
-        Bytes::copy_from_slice(node.live.get(from..to).unwrap_or_default())
+        Ok(Bytes::copy_from_slice(node.live.get(from..to).unwrap_or_default()))
     }
 
     fn len(&self) -> u64 {

@@ -13,9 +13,11 @@ pub mod disk;
 mod disk_contract;
 pub mod disk_real;
 pub mod disk_sim;
+pub mod handles;
 pub mod ids;
 pub mod limits;
 pub mod units;
+pub mod waiting;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use data_directory::DataDirectory;

@@ -3,6 +3,9 @@
 //! A fetch that finds fewer than `min_bytes` waits: it registers with its partitions and is woken
 //! by the append that commits, never by a timer; then it re-reads only what moved. Nothing is
 //! copied between log and socket, and no lock is held while a reply is written.
+//!
+//! Threads that serve connections never wait for the disk: what is not in memory is read on a
+//! thread that may.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,6 +20,7 @@ use super::fetch_sessions::{Plan, SessionReply, TOPIC_ID_VERSION_MIN, Target, To
 use super::{
     CloseReason, Node, READ_COMMITTED, Reply, ReplyTo, RequestContext, absent_error, epoch_error,
 };
+use crate::base::waiting::without_waiting;
 use crate::base::{LeaderEpoch, Offset};
 use crate::replication::{Partition, Signal, Slice, View};
 use crate::storage::ReadError;
@@ -31,6 +35,8 @@ struct Outcome {
     slice: Slice,
     /// The epoch and offset where the consumer's log leaves ours (KIP-595).
     diverging: Option<(LeaderEpoch, Offset)>,
+    /// Not read: the disk would have to be waited for.
+    cold: bool,
 }
 
 /// A fetch under way.
@@ -68,11 +74,14 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: FetchRequest<'_>) -> Rep
         max_bytes: bytes(request.max_bytes)
             .min(usize::try_from(ctx.node.config.fetch_max_bytes).unwrap_or(usize::MAX)),
     };
-    fetch.read_all();
-    if request.max_wait_ms <= 0 || fetch.is_due() {
+    without_waiting(|| fetch.read_all());
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    if fetch.is_cold() {
+        return Reply::Pending(Box::pin(fetch.read_cold_and_wait(wait)));
+    }
+    if wait.is_zero() || fetch.is_due() {
         return Reply::Ready(fetch.reply());
     }
-    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     Reply::Pending(Box::pin(fetch.wait(wait)))
 }
 
@@ -84,7 +93,28 @@ fn refuse(ctx: &RequestContext<'_>, error: ErrorCode) -> Reply {
 }
 
 impl Fetch {
+    fn is_cold(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.cold)
+    }
+
+    /// Reads on a thread that may wait for the disk.
+    async fn read_cold(mut self) -> Result<Self, CloseReason> {
+        let key = self.reply_to.key;
+        let read = move || {
+            self.read_all();
+            self
+        };
+        // It panicked, or the broker stops.
+        tokio::task::spawn_blocking(read).await.map_err(|_| CloseReason::Failed(key))
+    }
+
+    async fn read_cold_and_wait(self, wait: Duration) -> Result<Rope, CloseReason> {
+        let fetch = self.read_cold().await?;
+        if wait.is_zero() || fetch.is_due() { Ok(fetch.reply()) } else { fetch.wait(wait).await }
+    }
+
     fn read_all(&mut self) {
+        self.outcomes.clear();
         let mut taken = 0;
         for target in &self.plan.targets {
             let outcome = read(&self.node, target, self.view, self.max_bytes, taken);
@@ -125,8 +155,13 @@ impl Fetch {
             })
             .await;
             let Some(fired) = fired else { break };
+            for &slot in &fired {
+                without_waiting(|| self.read_again(slot));
+            }
+            if self.is_cold() {
+                self = self.read_cold().await?;
+            }
             for slot in fired {
-                self.read_again(slot);
                 self.watch(slot, &guard.partitions, &guard.signal);
             }
         }
@@ -292,7 +327,8 @@ fn read(node: &Node, target: &Target, view: View, max_bytes: usize, taken: usize
     let wanted = if diverging.is_some() { 0 } else { wanted };
     let at_least_one = taken == 0 && diverging.is_none();
     match partition.read(target.fetch_offset, view, wanted, at_least_one) {
-        Ok(slice) => Outcome { error: ErrorCode::NONE, slice, diverging },
+        Ok(slice) => Outcome { slice, diverging, ..Outcome::default() },
+        Err(error) if error.would_wait() => Outcome { cold: true, ..Outcome::default() },
         Err(ReadError::OutOfRange { .. }) => failed(ErrorCode::OFFSET_OUT_OF_RANGE),
         Err(error @ ReadError::Quarantined { .. }) => {
             // Logged when it was found; a consumer that stays here asks many times.

@@ -135,3 +135,17 @@ pub enum ReadError {
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+impl ReadError {
+    /// Whether it was read where nobody may wait for the disk ([`crate::base::waiting`]), and the
+    /// disk is where it is.
+    #[must_use]
+    pub fn would_wait(&self) -> bool {
+        match self {
+            Self::Storage(StorageError::Io { source, .. }) => {
+                source.kind() == io::ErrorKind::WouldBlock
+            }
+            Self::Storage(_) | Self::OutOfRange { .. } | Self::Quarantined { .. } => false,
+        }
+    }
+}

@@ -12,13 +12,18 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::{Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 
 use crate::base::disk::Mapping;
+
+/// Pages asked for at once: with the usual 4 KiB, what a fetch usually takes.
+const PAGES_ASKED: usize = 256;
 
 /// A mapped file whose slices share one owner.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
+    /// None for an empty one.
+    map: Option<Arc<Mmap>>,
     whole: Bytes,
 }
 
@@ -26,10 +31,10 @@ pub(crate) struct MappedFile {
 ///
 /// # Errors
 /// The operating system's.
-pub(crate) fn map(file: &File, length: u64) -> io::Result<Arc<dyn Mapping>> {
+pub(crate) fn map(file: &File, length: u64) -> io::Result<MappedFile> {
     let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
     if length == 0 {
-        return Ok(Arc::new(MappedFile { whole: Bytes::new() }));
+        return Ok(MappedFile { map: None, whole: Bytes::new() });
     }
     let mut options = MmapOptions::new();
     options.len(length);
@@ -37,12 +42,12 @@ pub(crate) fn map(file: &File, length: u64) -> io::Result<Arc<dyn Mapping>> {
     // written or cut after the slice was taken. Other processes are kept out by the lock on the
     // data directory. Bytes beyond the end of the file are never touched: `slice` hands out what
     // its caller has written.
-    let map = unsafe { options.map(file)? };
-    Ok(Arc::new(MappedFile { whole: Bytes::from_owner(Whole(map)) }))
+    let map = Arc::new(unsafe { options.map(file)? });
+    Ok(MappedFile { whole: Bytes::from_owner(Whole(map.clone())), map: Some(map) })
 }
 
 /// Owner of the mapping inside [`Bytes`].
-struct Whole(Mmap);
+struct Whole(Arc<Mmap>);
 
 impl AsRef<[u8]> for Whole {
     fn as_ref(&self) -> &[u8] {
@@ -50,16 +55,55 @@ impl AsRef<[u8]> for Whole {
     }
 }
 
+impl MappedFile {
+    /// The mapping, and a range of it that lies within.
+    fn within(&self, from: u64, to: u64) -> Option<(&Arc<Mmap>, usize, usize)> {
+        let map = self.map.as_ref()?;
+        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(to).ok()?);
+        (from < to && to <= map.len()).then_some((map, from, to))
+    }
+}
+
 impl Mapping for MappedFile {
-    fn slice(&self, from: u64, to: u64) -> Bytes {
-        let range = usize::try_from(from).ok().zip(usize::try_from(to).ok());
-        match range {
-            Some((from, to)) if from <= to && to <= self.whole.len() => self.whole.slice(from..to),
-            _ => Bytes::new(),
-        }
+    fn slice(&self, from: u64, to: u64) -> io::Result<Bytes> {
+        Ok(match self.within(from, to) {
+            Some((_, from, to)) => self.whole.slice(from..to),
+            None => Bytes::new(),
+        })
     }
 
     fn len(&self) -> u64 {
         u64::try_from(self.whole.len()).unwrap_or(u64::MAX)
+    }
+
+    fn is_in_memory(&self, from: u64, to: u64) -> io::Result<bool> {
+        let Some((map, from, to)) = self.within(from, to) else { return Ok(true) };
+        let page = rustix::param::page_size();
+        let mut at = from / page * page;
+        let mut pages = [0u8; PAGES_ASKED];
+        while at < to {
+            let length = (to - at).min(PAGES_ASKED * page);
+            let asked = length.div_ceil(page);
+            let start = map.as_ptr().wrapping_add(at);
+            // SAFETY: `start` is page-aligned (mappings are, and `at` is a multiple of the page), the
+            // range ends within the mapping's last page, and `pages` has a byte for each page of it.
+            // Nothing is read through the pointer.
+            let result =
+                unsafe { libc::mincore(start.cast_mut().cast(), length, pages.as_mut_ptr()) };
+            if result != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if pages.iter().take(asked).any(|page| page & 1 == 0) {
+                return Ok(false);
+            }
+            at += length;
+        }
+        Ok(true)
+    }
+
+    fn load(&self, from: u64, to: u64) -> io::Result<()> {
+        let Some((map, from, to)) = self.within(from, to) else { return Ok(()) };
+        // A page that cannot be read is an error here, and would be a signal when it is touched.
+        map.advise_range(Advice::PopulateRead, from, to - from)
     }
 }

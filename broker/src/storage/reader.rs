@@ -201,7 +201,8 @@ fn take(
             to = from + segment.header_at(from)?.length();
         }
     }
-    Ok(segment.slice(from, to))
+    segment.load(from, to)?;
+    segment.slice(from, to)
 }
 
 /// The batch in `[start, until)` with the largest timestamp.

@@ -23,6 +23,7 @@ use super::index::{
 };
 use super::index_file::{self, FileIndex, INDEX_SUFFIX, Summary, TIME_INDEX_SUFFIX};
 use crate::base::disk::{Create, Disk, DiskFile, Mapping};
+use crate::base::waiting::{may_wait, would_block};
 use crate::base::{Offset, Timestamp};
 
 /// Ending of the files that hold record batches.
@@ -80,7 +81,8 @@ impl Segment {
         create: Create,
     ) -> Result<Self, StorageError> {
         let path = directory.join(file_name(base, LOG_SUFFIX));
-        let file = disk.open(&path, create).map_err(StorageError::io("cannot open", &path))?;
+        let file =
+            disk.open_bounded(&path, create).map_err(StorageError::io("cannot open", &path))?;
         let mapping = file.map(capacity).map_err(StorageError::io("cannot map", &path))?;
         Ok(Self {
             disk: disk.clone(),
@@ -114,6 +116,11 @@ impl Segment {
             damage: ArcSwap::default(),
             removed: AtomicBool::new(false),
         })
+    }
+
+    /// The file it took over has its name now.
+    pub(super) fn on_moved(&self) {
+        self.file.on_moved(&self.path);
     }
 
     /// What planning a compaction asks.
@@ -283,6 +290,9 @@ impl Segment {
     fn remove_files(&self, suffixes: &[&str]) -> Result<(), StorageError> {
         // Before they go: what is found under their names later is not this segment's.
         self.removed.store(true, Ordering::SeqCst);
+        // For readers that have the segment and come back for more. Where even that finds no
+        // descriptor, they are told that the file is gone.
+        let _gone = self.file.keep_open();
         for suffix in suffixes {
             remove_if_there(&*self.disk, &self.path.with_extension(suffix))?;
         }
@@ -290,8 +300,22 @@ impl Segment {
     }
 
     /// The bytes `[from, to)`, which must have been published.
-    pub(super) fn slice(&self, from: u64, to: u64) -> Bytes {
-        self.mapping.slice(from, to)
+    pub(super) fn slice(&self, from: u64, to: u64) -> Result<Bytes, StorageError> {
+        self.mapping.slice(from, to).map_err(StorageError::io("cannot map", &self.path))
+    }
+
+    /// Sees to it that the bytes `[from, to)` can be sent without waiting for the disk.
+    pub(super) fn load(&self, from: u64, to: u64) -> Result<(), StorageError> {
+        let loaded = if may_wait() {
+            self.mapping.load(from, to)
+        } else {
+            match self.mapping.is_in_memory(from, to) {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(would_block()),
+                Err(error) => Err(error),
+            }
+        };
+        loaded.map_err(StorageError::io("cannot read", &self.path))
     }
 
     /// The first batch at or behind `position` for which `found` holds, below `end`.
@@ -405,6 +429,10 @@ impl Segment {
             && is_ours()
         {
             return Ok(found);
+        }
+        if !may_wait() {
+            let doing = "cannot look into the index of";
+            return Err(StorageError::io(doing, &self.path)(would_block()));
         }
         let unchecked = match &*self.index.read() {
             Index::File(index) if !index.checked => Some(index.clone()),

@@ -62,7 +62,9 @@ impl Output {
     ) -> Result<Self, StorageError> {
         let path = directory.join(place.cleaned());
         let failed = |source| StorageError::io("cannot write", &path)(source);
-        let file = disk.open(&path, Create::IfMissing).map_err(failed)?;
+        let file = disk.open_bounded(&path, Create::IfMissing).map_err(failed)?;
+        // It is renamed twice on the way to its place.
+        file.keep_open().map_err(failed)?;
         // What a run before left behind.
         file.set_len(0).map_err(failed)?;
         Ok(Self {

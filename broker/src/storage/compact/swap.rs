@@ -118,6 +118,7 @@ impl SwapTicket {
                 }
             }
             finish(disk, directory, place)?;
+            replacement.segment.on_moved();
             match replacement.segment.seal() {
                 // Its index stays in memory, and is made again by the next start.
                 Ok(()) | Err(StorageError::NoSpace { .. }) => Ok(()),

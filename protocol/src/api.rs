@@ -1,12 +1,15 @@
-//! The table of APIs: what the code serves, in which versions.
+//! The table of APIs: what the code speaks, in which versions, and which of it the broker serves.
 //!
 //! ApiVersions replies, header versions, dispatch and `docs/api-support.md` are made from it.
 
 use crate::messages::{
-    alter_configs, api_versions, create_partitions, create_topics, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_log_dirs, describe_producers,
-    describe_topic_partitions, fetch, find_coordinator, incremental_alter_configs,
-    init_producer_id, list_offsets, metadata, offset_for_leader_epoch, produce,
+    alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat,
+    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
+    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
+    describe_topic_partitions, fetch, find_coordinator, get_telemetry_subscriptions, heartbeat,
+    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
+    list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
+    offset_for_leader_epoch, produce, push_telemetry, sync_group,
 };
 
 apis! {
@@ -19,9 +22,32 @@ apis! {
     2 ListOffsets list_offsets 1..=11 flexible 6: ListOffsetsRequest<'a> => ListOffsetsResponse<'r>;
     /// Brokers, topics, partitions, leaders.
     3 Metadata metadata 0..=13 flexible 9: MetadataRequest<'a> => MetadataResponse<'r>;
+    /// How far a group has read.
+    8 OffsetCommit offset_commit 2..=10 flexible 8 [unserved]:
+        OffsetCommitRequest<'a> => OffsetCommitResponse<'r>;
+    /// How far groups have read, asked.
+    9 OffsetFetch offset_fetch 1..=10 flexible 6 [unserved]:
+        OffsetFetchRequest<'a> => OffsetFetchResponse<'r>;
     /// Who coordinates a group or a transaction.
     10 FindCoordinator find_coordinator 0..=6 flexible 3:
         FindCoordinatorRequest<'a> => FindCoordinatorResponse<'r>;
+    /// A member enters a group, or a new generation of it.
+    11 JoinGroup join_group 0..=9 flexible 6 [unserved]:
+        JoinGroupRequest<'a> => JoinGroupResponse<'r>;
+    /// A member lives.
+    12 Heartbeat heartbeat 0..=4 flexible 4 [unserved]: HeartbeatRequest<'a> => HeartbeatResponse;
+    /// Members leave a group.
+    13 LeaveGroup leave_group 0..=5 flexible 4 [unserved]:
+        LeaveGroupRequest<'a> => LeaveGroupResponse<'r>;
+    /// Assignments, from the leader to the members.
+    14 SyncGroup sync_group 0..=5 flexible 4 [unserved]:
+        SyncGroupRequest<'a> => SyncGroupResponse<'r>;
+    /// State and members of groups.
+    15 DescribeGroups describe_groups 0..=6 flexible 5 [unserved]:
+        DescribeGroupsRequest<'a> => DescribeGroupsResponse<'r>;
+    /// The groups of a broker.
+    16 ListGroups list_groups 0..=5 flexible 3 [unserved]:
+        ListGroupsRequest<'a> => ListGroupsResponse<'r>;
     /// What a broker serves.
     18 ApiVersions api_versions 0..=4 flexible 3: ApiVersionsRequest<'a> => ApiVersionsResponse<'r>;
     /// New topics.
@@ -48,15 +74,36 @@ apis! {
     /// More partitions for a topic.
     37 CreatePartitions create_partitions 0..=3 flexible 2:
         CreatePartitionsRequest<'a> => CreatePartitionsResponse<'r>;
+    /// Groups to delete.
+    42 DeleteGroups delete_groups 0..=2 flexible 2 [unserved]:
+        DeleteGroupsRequest<'a> => DeleteGroupsResponse<'r>;
     /// Changes single settings of a resource.
     44 IncrementalAlterConfigs incremental_alter_configs 0..=1 flexible 1:
         IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>;
+    /// Offsets a group is to forget.
+    47 OffsetDelete offset_delete 0..=0 [unserved]:
+        OffsetDeleteRequest<'a> => OffsetDeleteResponse<'r>;
     /// The brokers of the cluster.
     60 DescribeCluster describe_cluster 0..=2 flexible 0:
         DescribeClusterRequest => DescribeClusterResponse<'r>;
     /// The producers a partition remembers.
     61 DescribeProducers describe_producers 0..=0 flexible 0:
         DescribeProducersRequest<'a> => DescribeProducersResponse<'r>;
+    /// A member of a group of the consumer protocol lives, joins, leaves and learns what is its.
+    68 ConsumerGroupHeartbeat consumer_group_heartbeat 0..=1 flexible 0 [unserved]:
+        ConsumerGroupHeartbeatRequest<'a> => ConsumerGroupHeartbeatResponse<'r>;
+    /// State and members of groups of the consumer protocol.
+    69 ConsumerGroupDescribe consumer_group_describe 0..=1 flexible 0 [unserved]:
+        ConsumerGroupDescribeRequest<'a> => ConsumerGroupDescribeResponse<'r>;
+    /// Which metrics a client is to send.
+    71 GetTelemetrySubscriptions get_telemetry_subscriptions 0..=0 flexible 0 [unserved]:
+        GetTelemetrySubscriptionsRequest => GetTelemetrySubscriptionsResponse<'r>;
+    /// Metrics of a client.
+    72 PushTelemetry push_telemetry 0..=0 flexible 0 [unserved]:
+        PushTelemetryRequest => PushTelemetryResponse;
+    /// What has settings.
+    74 ListConfigResources list_config_resources 0..=1 flexible 0 [unserved]:
+        ListConfigResourcesRequest => ListConfigResourcesResponse<'r>;
     /// Topics in pages.
     75 DescribeTopicPartitions describe_topic_partitions 0..=0 flexible 0:
         DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>;

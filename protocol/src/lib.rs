@@ -6,7 +6,9 @@
 pub mod wire;
 
 pub mod api;
+pub mod consumer_protocol;
 pub mod error_code;
+pub mod group_records;
 pub mod header;
 pub mod messages;
 pub mod records;

@@ -131,11 +131,12 @@ fn text_of(versions: &RangeInclusive<i16>) -> String {
 fn page() -> String {
     let mut page = HEAD.to_owned();
     let apis = KAFKA.iter().filter(|row| row.2.is_some()).count();
-    writeln!(page, "Served: {} of the {apis} APIs of Kafka 4.3.\n", ApiKey::ALL.len()).unwrap();
+    let served = ApiKey::ALL.iter().filter(|key| key.is_served()).count();
+    writeln!(page, "Served: {served} of the {apis} APIs of Kafka 4.3.\n").unwrap();
     page.push_str("| key | API | versions | flexible | Kafka 4.3 | note |\n");
     page.push_str("|---:|---|---|---|---|---|\n");
     for (key, name, kafka, note) in KAFKA {
-        let (versions, flexible) = match ApiKey::from_i16(*key) {
+        let (versions, flexible) = match ApiKey::from_i16(*key).filter(|key| key.is_served()) {
             None => ("-".to_owned(), String::new()),
             Some(api) => {
                 let flexible = api.versions().find(|version| api.is_flexible(*version));

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use cap::Cap;
 use sawlog_protocol::api::visit_messages;
 use sawlog_protocol::wire::{
-    Arbitrary as _, Decode as _, Encode as _, Family, Generator, Reader, Side, Visitor,
+    ApiFamily, Arbitrary as _, Decode as _, Encode as _, Family, FamilyVisitor, Generator, Reader,
+    Side, Visitor,
 };
-use sawlog_protocol::{ApiKey, Writer, decode_request_header};
+use sawlog_protocol::{ApiKey, Writer, consumer_protocol, decode_request_header, group_records};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -42,15 +43,14 @@ impl Attack {
     fn decode<F: Family>(&mut self, version: i16, bytes: &[u8]) {
         let frame = Bytes::copy_from_slice(bytes);
         let before = ALLOCATOR.total_allocated();
-        let mut reader = Reader::new(&frame, version, F::KEY.is_flexible(version));
+        let mut reader = Reader::new(&frame, version, F::is_flexible(version));
         let outcome = F::Message::decode(&mut reader).is_ok();
         let allocated = ALLOCATOR.total_allocated() - before;
         let limit = EXPANSION_MAX * bytes.len() + FIRST_ALLOCATIONS;
-        let api = F::KEY.name();
         assert!(
             allocated <= limit,
-            "{api} {:?} {version}: {} bytes allocated {allocated}: {bytes:02x?}",
-            F::SIDE,
+            "{} {version}: {} bytes allocated {allocated}: {bytes:02x?}",
+            F::NAME,
             bytes.len(),
         );
         self.seen.decodes += 1;
@@ -90,9 +90,17 @@ impl Attack {
 impl Visitor for Attack {
     type Output = Seen;
 
+    fn visit<F: ApiFamily>(self) -> Seen {
+        FamilyVisitor::visit::<F>(self)
+    }
+}
+
+impl FamilyVisitor for Attack {
+    type Output = Seen;
+
     fn visit<F: Family>(mut self) -> Seen {
-        for version in F::KEY.versions() {
-            let flexible = F::KEY.is_flexible(version);
+        for version in F::versions() {
+            let flexible = F::is_flexible(version);
             let mut g = Generator::new(1, version, flexible);
             // The largest of a few messages below 400 bytes: more nesting, more to lie about.
             let mut sample = Vec::new();
@@ -120,7 +128,7 @@ impl Attack {
     /// Large frames of as many elements as fit: each place of a list in `sample` claims many, and
     /// what follows is bytes that read as tiny elements.
     fn many_small_elements<F: Family>(&mut self, version: i16, sample: &[u8]) {
-        let flexible = F::KEY.is_flexible(version);
+        let flexible = F::is_flexible(version);
         for at in 0..sample.len().min(40) {
             for fill in [0u8, 1] {
                 for count in [4_000u32, 16_000] {
@@ -145,20 +153,30 @@ impl Attack {
 #[test]
 fn hostile_bytes_never_panic_and_memory_follows_what_was_sent() {
     let mut all = Seen::default();
+    let mut add = |seen: Seen| {
+        all.decodes += seen.decodes;
+        all.accepted += seen.accepted;
+        all.expansion = all.expansion.max(seen.expansion);
+        all.small = all.small.max(seen.small);
+    };
     for key in ApiKey::ALL {
         for side in [Side::Request, Side::Response] {
-            let seen = visit_messages(*key, side, Attack { seen: Seen::default() });
-            println!("{:<26} {side:?} {seen:?}", key.name());
-            all.decodes += seen.decodes;
-            all.accepted += seen.accepted;
-            all.expansion = all.expansion.max(seen.expansion);
-            all.small = all.small.max(seen.small);
+            add(visit_messages(*key, side, Attack { seen: Seen::default() }));
         }
+    }
+    for place in 0..consumer_protocol::STRUCTURES {
+        let attack = Attack { seen: Seen::default() };
+        add(consumer_protocol::visit_structure(place, attack).unwrap());
+    }
+    for place in 0..group_records::STRUCTURES {
+        let attack = Attack { seen: Seen::default() };
+        add(group_records::visit_structure(place, attack).unwrap());
     }
     println!("{all:?}");
     assert!(all.decodes > 100_000 && all.accepted > 1_000, "{all:?}");
 
     headers_allocate_nothing();
+    record_keys_allocate_nothing();
 }
 
 fn headers_allocate_nothing() {
@@ -178,4 +196,27 @@ fn headers_allocate_nothing() {
         let allocated = ALLOCATOR.total_allocated() - before;
         assert_eq!(allocated, 0, "{outcome} {frame:02x?}");
     }
+}
+
+fn record_keys_allocate_nothing() {
+    let mut g = Generator::new(4, 0, false);
+    let mut known = 0;
+    for _ in 0..50_000 {
+        let length = g.below(40);
+        let mut bytes: Vec<u8> = (0..length).map(|_| g.bits().to_be_bytes()[0] & 0x7f).collect();
+        // Mostly known types, and strings short enough to be there.
+        for (at, byte) in [(0, 0), (1, g.below(20)), (2, 0), (3, g.below(8)), (4 + g.below(8), 0)] {
+            if let Some(place) = bytes.get_mut(at) {
+                *place = u8::try_from(byte).unwrap();
+            }
+        }
+        let bytes = Bytes::from(bytes);
+        let before = ALLOCATOR.total_allocated();
+        let key = group_records::Key::from_bytes(&bytes);
+        let allocated = ALLOCATOR.total_allocated() - before;
+        assert_eq!(allocated, 0, "{key:?} {bytes:02x?}");
+        known +=
+            usize::from(matches!(key, Ok(key) if key != group_records::Key::Unknown(key.kind())));
+    }
+    assert!(known > 20, "{known}");
 }

@@ -25,7 +25,7 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) 
             ..Default::default()
         });
     }
-    let api_keys = ApiKey::ALL.iter().copied().map(range).collect();
+    let api_keys = ApiKey::ALL.iter().copied().filter(|key| key.is_served()).map(range).collect();
     ctx.reply(&ApiVersionsResponse { api_keys, ..Default::default() })
 }
 

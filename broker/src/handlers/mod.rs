@@ -303,7 +303,7 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         Ok(parsed) => parsed,
         Err(error) => return Reply::Close(CloseReason::Header(error)),
     };
-    let Some(key) = ApiKey::from_i16(header.api_key) else {
+    let Some(key) = ApiKey::from_i16(header.api_key).filter(|key| key.is_served()) else {
         return Reply::Close(CloseReason::UnknownApi(header.api_key));
     };
     let version = header.api_version;
@@ -336,5 +336,21 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::DescribeCluster => answer_later!(call, describe_cluster),
         ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
         ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
+        // Known to the table, not served: refused above.
+        ApiKey::OffsetCommit
+        | ApiKey::OffsetFetch
+        | ApiKey::JoinGroup
+        | ApiKey::Heartbeat
+        | ApiKey::LeaveGroup
+        | ApiKey::SyncGroup
+        | ApiKey::DescribeGroups
+        | ApiKey::ListGroups
+        | ApiKey::DeleteGroups
+        | ApiKey::OffsetDelete
+        | ApiKey::ConsumerGroupHeartbeat
+        | ApiKey::ConsumerGroupDescribe
+        | ApiKey::GetTelemetrySubscriptions
+        | ApiKey::PushTelemetry
+        | ApiKey::ListConfigResources => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
     }
 }

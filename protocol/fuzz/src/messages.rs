@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use sawlog_protocol::api::visit_messages;
 use sawlog_protocol::wire::{
-    Arbitrary as _, Decode as _, DecodeError, Encode as _, Family, Generator, Reader, Side,
+    ApiFamily, Arbitrary as _, Decode as _, DecodeError, Encode as _, Generator, Reader, Side,
     Visitor, Writer,
 };
 use sawlog_protocol::{ApiKey, decode_request_header};
@@ -29,7 +29,7 @@ struct Check<'a> {
 impl Visitor for Check<'_> {
     type Output = ();
 
-    fn visit<F: Family>(self) {
+    fn visit<F: ApiFamily>(self) {
         let versions: Vec<i16> = F::KEY.versions().collect();
         let version = versions[usize::from(self.version_choice) % versions.len()];
         let flexible = F::KEY.is_flexible(version);
@@ -78,7 +78,7 @@ struct Seeds {
 impl Visitor for Seeds {
     type Output = Vec<(String, Vec<u8>)>;
 
-    fn visit<F: Family>(self) -> Self::Output {
+    fn visit<F: ApiFamily>(self) -> Self::Output {
         let versions = (0u8..).zip(F::KEY.versions());
         let all = versions.flat_map(|choice| (0..SEEDS).map(move |seed| (choice, seed)));
         all.map(|((choice, version), seed)| {

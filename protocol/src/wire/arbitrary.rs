@@ -1,6 +1,7 @@
 //! Random messages from a seed, for tests: every field that exists in the version gets a value.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 
@@ -20,14 +21,34 @@ pub enum Side {
     Response,
 }
 
-/// A message type without its lifetime.
+/// A message or structure type without its lifetime.
 pub trait Family {
+    /// What it is called.
+    const NAME: &'static str;
+    /// The message, borrowing from its frame.
+    type Message<'a>: Decode<'a> + Encode + Arbitrary + Clone + PartialEq + fmt::Debug;
+
+    /// The versions it has.
+    fn versions() -> RangeInclusive<i16>;
+
+    /// Whether `version` has compact lengths and tagged fields.
+    fn is_flexible(version: i16) -> bool;
+}
+
+/// One of the two messages of an API.
+pub trait ApiFamily: Family {
     /// The API it belongs to.
     const KEY: ApiKey;
     /// Which of its messages it is.
     const SIDE: Side;
-    /// The message, borrowing from its frame.
-    type Message<'a>: Decode<'a> + Encode + Arbitrary + Clone + PartialEq + fmt::Debug;
+}
+
+/// What a test does with a type, whatever it is.
+pub trait FamilyVisitor {
+    /// What comes of it.
+    type Output;
+    /// Does it.
+    fn visit<F: Family>(self) -> Self::Output;
 }
 
 /// What a test does with a message type.
@@ -35,7 +56,7 @@ pub trait Visitor {
     /// What comes of it.
     type Output;
     /// Does it.
-    fn visit<F: Family>(self) -> Self::Output;
+    fn visit<F: ApiFamily>(self) -> Self::Output;
 }
 
 /// What random values can be made of.

@@ -187,12 +187,15 @@ macro_rules! wire {
 }
 
 /// The table of APIs: key, name, versions, first flexible version, messages. Everything that must
-/// agree about them is made from it.
+/// agree about them is made from it. `[unserved]` marks those the code can encode and decode, for
+/// clients of other brokers, but the broker does not answer yet.
 macro_rules! apis {
+    (@served) => { true };
+    (@served unserved) => { false };
     ($(
         $(#[$meta:meta])*
         $key:literal $name:ident $module:ident $first:literal ..= $last:literal
-        $(advertised $advertised:literal)? $(flexible $flexible:literal)?
+        $(advertised $advertised:literal)? $(flexible $flexible:literal)? $([$unserved:ident])?
         : $request:ident $(<$request_life:lifetime>)? => $response:ident $(<$response_life:lifetime>)?;
     )*) => {
         /// An API of the protocol.
@@ -228,7 +231,14 @@ macro_rules! apis {
                 match self { $( Self::$name => $first..=$last, )* }
             }
 
-            /// The versions ApiVersions tells clients.
+            /// Whether the broker answers it. One it does not answer is not advertised, and its
+            /// requests are refused like those of unknown keys.
+            #[must_use]
+            pub const fn is_served(self) -> bool {
+                match self { $( Self::$name => apis!(@served $($unserved)?), )* }
+            }
+
+            /// The versions ApiVersions tells clients, if it is served.
             #[must_use]
             pub const fn advertised(self) -> std::ops::RangeInclusive<i16> {
                 match self { $( Self::$name => {
@@ -260,16 +270,28 @@ macro_rules! apis {
         #[cfg(any(test, feature = "arbitrary"))]
         pub mod families {
             use super::{$($module,)*};
-            use crate::wire::{Family, Side};
+            use crate::wire::{ApiFamily, Family, Side};
             $(
                 #[doc = concat!("The requests of ", stringify!($name), ".")]
                 #[derive(Debug)]
                 pub struct $request;
 
                 impl Family for $request {
+                    const NAME: &'static str = stringify!($request);
+                    type Message<'a> = $module::$request $(<$request_life>)?;
+
+                    fn versions() -> std::ops::RangeInclusive<i16> {
+                        super::ApiKey::$name.versions()
+                    }
+
+                    fn is_flexible(version: i16) -> bool {
+                        super::ApiKey::$name.is_flexible(version)
+                    }
+                }
+
+                impl ApiFamily for $request {
                     const KEY: super::ApiKey = super::ApiKey::$name;
                     const SIDE: Side = Side::Request;
-                    type Message<'a> = $module::$request $(<$request_life>)?;
                 }
 
                 #[doc = concat!("The responses of ", stringify!($name), ".")]
@@ -277,9 +299,21 @@ macro_rules! apis {
                 pub struct $response;
 
                 impl Family for $response {
+                    const NAME: &'static str = stringify!($response);
+                    type Message<'r> = $module::$response $(<$response_life>)?;
+
+                    fn versions() -> std::ops::RangeInclusive<i16> {
+                        super::ApiKey::$name.versions()
+                    }
+
+                    fn is_flexible(version: i16) -> bool {
+                        super::ApiKey::$name.is_flexible(version)
+                    }
+                }
+
+                impl ApiFamily for $response {
                     const KEY: super::ApiKey = super::ApiKey::$name;
                     const SIDE: Side = Side::Response;
-                    type Message<'r> = $module::$response $(<$response_life>)?;
                 }
             )*
         }
@@ -301,6 +335,69 @@ macro_rules! apis {
                     }
                 )*
             }
+        }
+    };
+}
+
+/// The structures of a module that have versions of their own: versions, first flexible one. Tests go
+/// over the table.
+macro_rules! versioned {
+    ($( $structure:ident $(<$life:lifetime>)? $first:literal ..= $last:literal
+        $(flexible $flexible:literal)?; )*) => {
+        $(
+            impl<'a> $crate::wire::Versioned<'a> for $structure $(<$life>)? {
+                const VERSIONS: std::ops::RangeInclusive<i16> = $first..=$last;
+                const FLEXIBLE: i16 = {
+                    let flexible = i16::MAX;
+                    $( let flexible = { let _ = flexible; $flexible }; )?
+                    flexible
+                };
+            }
+        )*
+
+        /// Types that stand for the structures without their lifetimes, for tests that go over all.
+        #[cfg(any(test, feature = "arbitrary"))]
+        pub mod families {
+            use crate::wire::{Family, Versioned as _};
+            $(
+                #[doc = concat!("Stands for ", stringify!($structure), ".")]
+                #[derive(Debug)]
+                pub struct $structure;
+
+                impl Family for $structure {
+                    const NAME: &'static str = stringify!($structure);
+                    type Message<'a> = super::$structure $(<$life>)?;
+
+                    fn versions() -> std::ops::RangeInclusive<i16> {
+                        super::$structure::VERSIONS
+                    }
+
+                    fn is_flexible(version: i16) -> bool {
+                        version >= super::$structure::FLEXIBLE
+                    }
+                }
+            )*
+        }
+
+        /// How many structures there are.
+        #[cfg(any(test, feature = "arbitrary"))]
+        pub const STRUCTURES: usize = [$( stringify!($structure), )*].len();
+
+        /// Shows `visitor` the structure with this place in the table; `None` beyond its end.
+        #[cfg(any(test, feature = "arbitrary"))]
+        pub fn visit_structure<V: $crate::wire::FamilyVisitor>(
+            place: usize,
+            visitor: V,
+        ) -> Option<V::Output> {
+            let mut next = 0;
+            $(
+                if place == next {
+                    return Some(visitor.visit::<families::$structure>());
+                }
+                next += 1;
+            )*
+            let _ = next;
+            None
         }
     };
 }

@@ -6,15 +6,19 @@ mod macros;
 mod arbitrary;
 mod reader;
 mod tagged;
+mod versioned;
 mod writer;
 
 use bytes::Bytes;
 
 #[cfg(any(test, feature = "arbitrary"))]
-pub use arbitrary::{Arbitrary, Family, Generator, Side, Visitor};
+pub use arbitrary::{ApiFamily, Arbitrary, Family, FamilyVisitor, Generator, Side, Visitor};
 pub use reader::{DecodeError, Reader};
 pub(crate) use tagged::KeptFields;
 pub use tagged::TaggedFields;
+pub use versioned::{
+    Versioned, VersionedError, decode_extensible, decode_versioned, encode_versioned,
+};
 pub(crate) use writer::RopeSink;
 pub use writer::{Counter, Rope, Sink, Writer};
 

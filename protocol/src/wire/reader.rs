@@ -72,6 +72,11 @@ impl<'a> Reader<'a> {
         Self { flexible, ..self }
     }
 
+    /// Goes on with the same bytes, which are of a version just read.
+    pub(crate) fn with_version(self, version: i16, flexible: bool) -> Self {
+        Self { version, flexible, ..self }
+    }
+
     /// The version the message is read as.
     #[must_use]
     pub fn version(&self) -> i16 {

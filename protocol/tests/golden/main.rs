@@ -59,6 +59,9 @@ macro_rules! golden {
     };
 }
 
+mod groups;
+mod structures;
+
 #[test]
 fn produce() {
     use produce::*;

@@ -1,14 +1,16 @@
-//! The log: append by batch size, and reads at the tail and by index.
+//! The log: append by batch size, reads at the tail and by index, compaction.
 
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark that cannot go on fails")]
 
 use std::hint::black_box;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use sawlog_broker::base::disk_real::RealDisk;
-use sawlog_broker::base::{LeaderEpoch, Offset, Timestamp};
-use sawlog_broker::storage::{Log, LogOptions};
+use sawlog_broker::base::{LeaderEpoch, Offset, SystemClock, Timestamp};
+use sawlog_broker::storage::{
+    CompactionLimits, CompactionOptions, CompactionRules, KeyHasher, Log, LogOptions, Throttle,
+};
 use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression};
 
 fn batch(bytes: usize) -> Vec<u8> {
@@ -67,5 +69,82 @@ fn read(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, append, read);
+/// A log of 64 MiB, every key written eight times.
+fn dirty_log(directory: &std::path::Path, codec: Compression) -> Log {
+    let disk = Arc::new(RealDisk::new());
+    let options = LogOptions { segment_bytes: 16 << 20, ..LogOptions::default() };
+    let mut log = Log::open(disk, directory.join("t-0.id"), options, Timestamp(0)).unwrap().log;
+    let value = vec![7; 1000];
+    for n in 0_u32..4096 {
+        let mut builder = BatchBuilder::new(codec);
+        for record in 0..16_u32 {
+            let key = ((n * 16 + record) % 8192).to_be_bytes();
+            builder.append(1, Some(&key), Some(&value), &[]).unwrap();
+        }
+        let batch = builder.build();
+        let header = BatchHeader::parse(&batch).unwrap();
+        let end = log.log_end();
+        if log.append(&batch, &header, end, LeaderEpoch(0)).unwrap().rolled {
+            log.save_producers(&Default::default(), end);
+        }
+    }
+    log.roll();
+    let ticket = log.begin_flush(&Default::default()).unwrap();
+    let synced = ticket.sync();
+    log.end_flush(synced).unwrap();
+    log
+}
+
+fn compact_once(log: &mut Log) {
+    let end = log.durable_end();
+    let limits = CompactionLimits { stable: end, committed: end };
+    let rules = CompactionRules {
+        delete_retention_ms: 0,
+        min_lag_ms: 0,
+        max_lag_ms: i64::MAX,
+        min_dirty_ratio: 0.5,
+        segment_bytes: 16 << 20,
+        index_interval_bytes: 4096,
+    };
+    let options = CompactionOptions {
+        rules,
+        key_map_bytes: 128 << 20,
+        hasher: KeyHasher::new([1, 2]),
+        now: Timestamp(0),
+    };
+    let scope = log.compaction_scope(limits, Timestamp(0), &rules, &Default::default());
+    let mut throttle = Throttle::new(Arc::new(SystemClock::new()), Default::default(), None);
+    let mut pass = scope.begin(options, &mut throttle).unwrap();
+    while let Some(replacement) = pass.next_replacement(&mut throttle).unwrap() {
+        let swapped = log.begin_swap(replacement).unwrap().run();
+        log.end_swap(swapped).unwrap();
+    }
+    pass.finish().unwrap();
+}
+
+fn compact(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compact");
+    group.sample_size(10);
+    for codec in [Compression::None, Compression::Lz4, Compression::Zstd] {
+        let scratch = tempfile::tempdir().unwrap();
+        let bytes = dirty_log(scratch.path(), codec).size_bytes();
+        group.throughput(Throughput::Bytes(bytes));
+        group.bench_function(format!("{codec}, 1 of 8 records stays"), |bencher| {
+            bencher.iter_batched(
+                || {
+                    let scratch = tempfile::tempdir().unwrap();
+                    let log = dirty_log(scratch.path(), codec);
+                    (scratch, log)
+                },
+                |(scratch, mut log)| {
+                    compact_once(&mut log);
+                    (scratch, log)
+                },
+                BatchSize::PerIteration,
+            );
+        });
+    }
+}
+
+criterion_group!(benches, append, read, compact);
 criterion_main!(benches);

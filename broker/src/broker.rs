@@ -24,7 +24,7 @@ use crate::controller::{Controller, ControllerOptions, Registration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
 use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directory};
-use crate::replication::{Partitions, RecoveryProgress};
+use crate::replication::{Cleaner, CompactionStats, Partitions, RecoveryProgress};
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
 use crate::server::listener::{self, ListenerOptions};
@@ -107,6 +107,7 @@ pub struct Broker {
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     housekeeper: Housekeeper,
+    cleaner: Cleaner,
     /// Held to the last: another process may open the directory once it is gone.
     _lock: Box<dyn DirLock>,
 }
@@ -171,6 +172,8 @@ impl Broker {
         });
         let (stop, stopped) = watch::channel(false);
         listen(&runtime, listeners, &node, &stopped)?;
+        let cleaner = Cleaner::start(partitions.clone(), clock.clone(), &config);
+        let cleaner = cleaner.map_err(cannot_start_threads)?;
         let housekeeper = Housekeeper::start(partitions, clock, &config)?;
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
@@ -199,6 +202,7 @@ impl Broker {
             stop,
             runtime: Some(runtime),
             housekeeper,
+            cleaner,
             _lock: lock,
         })
     }
@@ -226,10 +230,17 @@ impl Broker {
         )
     }
 
+    /// How log compaction goes.
+    #[must_use]
+    pub fn compaction(&self) -> CompactionStats {
+        self.cleaner.stats()
+    }
+
     /// Stops cleanly: connections end, everything appended is synced, logs are marked clean.
     pub fn stop(mut self) {
         self.stop.send_replace(true);
         self.housekeeper.stop();
+        self.cleaner.stop();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(STOP_DEADLINE);
         }

@@ -28,59 +28,91 @@ mod switch {
     use std::cell::Cell;
 
     macro_rules! bugs {
-        ($($(#[$doc:meta])* $name:ident,)*) => {
+        ($($(#[$list_doc:meta])* $list:ident { $($(#[$doc:meta])* $name:ident,)* })*) => {
             /// A bug that can be switched on.
             #[derive(Clone, Copy, Debug, PartialEq, Eq)]
             pub enum Bug {
-                $($(#[$doc])* $name,)*
+                $($($(#[$doc])* $name,)*)*
             }
 
             impl Bug {
-                /// All of them.
-                pub const ALL: &[Self] = &[$(Self::$name),*];
+                $($(#[$list_doc])* pub const $list: &[Self] = &[$(Self::$name),*];)*
             }
         };
     }
 
     bugs! {
-        /// A flush says it is done without having synced the segment.
-        AcknowledgeBeforeSync,
-        /// A sync that failed is repeated, and believed.
-        RetryFailedSync,
-        /// A write that failed is forgotten: the log goes on behind it.
-        RetryFailedWrite,
-        /// Index files are used without their checksums: a zeroed tail reads as entries.
-        TrustZeroIndexTail,
-        /// What is damaged below the checkpoint is cut like a torn write.
-        CutBelowCheckpoint,
-        /// The entries of a directory are never synced.
-        ForgetDirectorySync,
-        /// A start takes batches without looking at their checksums.
-        SkipChecksumInScan,
-        /// A start takes batches whatever their offsets: one written elsewhere, or long ago.
-        SkipOffsetsInScan,
-        /// The checkpoint is written before what it vouches for is synced.
-        CheckpointAheadOfSync,
-        /// Of the two checkpoints the older is taken.
-        OlderCheckpoint,
-        /// Producer state says it is as of an end it does not know.
-        StaleProducerSnapshot,
-        /// Segments are removed before the log start that allows it is written down.
-        RemoveBeforeLogStart,
-        /// A segment is sealed, and so never read again, without having been synced.
-        SealBeforeSync,
-        /// Leader epochs found by a start are not noted.
-        ForgetEpochs,
-        /// Reads take no notice of the quarantine.
-        ServeQuarantined,
-        /// The quarantine is not written down.
-        ForgetQuarantine,
-        /// Damage takes all that follows it in its segment along.
-        QuarantineTooMuch,
-        /// A segment that has to be read again is trusted beyond the checkpoint.
-        TrustBeyondCheckpoint,
-        /// The scrubber reads and does not look at the checksums.
-        ScrubBlindly,
+        /// Those of the log.
+        ALL {
+            /// A flush says it is done without having synced the segment.
+            AcknowledgeBeforeSync,
+            /// A sync that failed is repeated, and believed.
+            RetryFailedSync,
+            /// A write that failed is forgotten: the log goes on behind it.
+            RetryFailedWrite,
+            /// Index files are used without their checksums: a zeroed tail reads as entries.
+            TrustZeroIndexTail,
+            /// What is damaged below the checkpoint is cut like a torn write.
+            CutBelowCheckpoint,
+            /// The entries of a directory are never synced.
+            ForgetDirectorySync,
+            /// A start takes batches without looking at their checksums.
+            SkipChecksumInScan,
+            /// A start takes batches whatever their offsets: one written elsewhere, or long ago.
+            SkipOffsetsInScan,
+            /// The checkpoint is written before what it vouches for is synced.
+            CheckpointAheadOfSync,
+            /// Of the two checkpoints the older is taken.
+            OlderCheckpoint,
+            /// Producer state says it is as of an end it does not know.
+            StaleProducerSnapshot,
+            /// Segments are removed before the log start that allows it is written down.
+            RemoveBeforeLogStart,
+            /// A segment is sealed, and so never read again, without having been synced.
+            SealBeforeSync,
+            /// Leader epochs found by a start are not noted.
+            ForgetEpochs,
+            /// Reads take no notice of the quarantine.
+            ServeQuarantined,
+            /// The quarantine is not written down.
+            ForgetQuarantine,
+            /// Damage takes all that follows it in its segment along.
+            QuarantineTooMuch,
+            /// A segment that has to be read again is trusted beyond the checkpoint.
+            TrustBeyondCheckpoint,
+            /// The scrubber reads and does not look at the checksums.
+            ScrubBlindly,
+        }
+        /// Those of its compaction.
+        COMPACTION {
+            /// A marker is taken for one without data.
+            DropMarkerWithData,
+            /// What a transaction has written is forgotten where a segment ends (KAFKA-8351).
+            ForgetDataBetweenSegments,
+            /// A marker is judged by its key, like a record (KAFKA-14055).
+            JudgeMarkersByKey,
+            /// Tombstones go with the first pass (KAFKA-4529).
+            DropTombstonesEarly,
+            /// Tombstones of records the pass has not seen get their horizon.
+            DateUnseenTombstones,
+            /// Aborted records take the place of others.
+            IgnoreAborts,
+            /// Transactions without a marker count as committed.
+            CompactUndecided,
+            /// The last batch of a producer goes like any other.
+            ForgetLastBatches,
+            /// The last batch of a segment goes like any other.
+            ForgetSegmentEnds,
+            /// A replacement is put in its place without having been synced.
+            SwapBeforeSync,
+            /// The removal of replaced segments is not synced before their replacement has its
+            /// name.
+            ReplaceBeforeRemovalSync,
+            /// Gaps are not written down before there can be some.
+            ForgetGaps,
+            /// A start does not finish what a crash has interrupted.
+            ForgetSwap,
+        }
     }
 
     thread_local! {

@@ -55,6 +55,19 @@ properties! {
     "listeners" => listeners: Vec<Endpoint>, List None, default "127.0.0.1:9092",
         Valid::Check(check_endpoint), Static, broker [],
         "Addresses to listen on, as host:port; port 0 lets the operating system choose.";
+    "log.cleaner.backoff.ms" => log_cleaner_backoff_ms: u64, Long Milliseconds, default "15000",
+        Valid::Range(0, i64::MAX), Static, broker [],
+        "How long a thread that compacts rests when no log is due.";
+    "log.cleaner.dedupe.buffer.size" => log_cleaner_dedupe_buffer_size: usize, Long Bytes, default "134217728",
+        Valid::Range(1_048_576, i64::MAX), Static, broker [],
+        "Most memory for the keys of logs being compacted, over all threads: 24 bytes for each. Where the keys of a log do not fit, it is compacted in several passes.";
+    "log.cleaner.enable" => log_cleaner_enable: bool, Boolean None, default "true", Valid::Any, Static, broker [],
+        "Whether topics with `cleanup.policy=compact` are compacted.";
+    "log.cleaner.io.max.bytes.per.second" => log_cleaner_io_max_bytes_per_second: u64, Long Bytes,
+        default "9223372036854775807", Valid::Range(1, i64::MAX), Static, broker [],
+        "Most bytes compaction reads and writes in a second, over all threads.";
+    "log.cleaner.threads" => log_cleaner_threads: u32, Int None, default "1", Valid::Range(1, 64), Static, broker [],
+        "Threads that compact logs.";
     "log.dirs" => log_dirs: Vec<String>, List None, default "sawlog-data", Valid::Any, Static, broker [],
         "The data directory. One for now.";
     "log.retention.check.interval.ms" => log_retention_check_interval_ms: u64, Long Milliseconds, default "300000",
@@ -107,7 +120,14 @@ const NOT_YET: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "consumer groups are not built yet"),
     ("inter.broker.listener.name", "a cluster of several brokers is not built yet"),
     ("listener.security.protocol.map", "TLS and SASL are not built yet"),
-    ("log.cleaner.enable", "log compaction is not built yet"),
+    (
+        "log.cleaner.io.buffer.load.factor",
+        "the memory for keys is filled to nine tenths; remove it",
+    ),
+    (
+        "log.cleaner.io.buffer.size",
+        "compaction reads and writes half a mebibyte at a time; remove it",
+    ),
     ("log.dir", "use log.dirs"),
     (
         "log.flush.interval.messages",

@@ -18,6 +18,8 @@ pub enum Kind {
     Int,
     /// A 64-bit integer.
     Long,
+    /// A 64-bit floating-point number.
+    Double,
     /// Comma-separated texts.
     List,
 }
@@ -31,6 +33,7 @@ impl Kind {
             Self::String => 2,
             Self::Int => 3,
             Self::Long => 5,
+            Self::Double => 6,
             Self::List => 7,
         }
     }
@@ -43,6 +46,7 @@ impl Kind {
             Self::String => "string",
             Self::Int => "int",
             Self::Long => "long",
+            Self::Double => "double",
             Self::List => "list",
         }
     }
@@ -123,6 +127,7 @@ impl Property {
                 .and_then(|value| self.check_word(if value { "true" } else { "false" })),
             Kind::String => self.check_word(text),
             Kind::Int | Kind::Long => self.check_number(text),
+            Kind::Double => self.check_double(text),
             Kind::List => {
                 let mut items: Vec<String> = Vec::new();
                 for item in list_items(text) {
@@ -154,6 +159,21 @@ impl Property {
         Ok(number)
     }
 
+    fn check_double(&self, text: &str) -> Result<String, String> {
+        let (least, most) = match self.valid {
+            Valid::Range(least, most) => (least, most),
+            Valid::Any | Valid::OneOf(_) | Valid::OneOfSoFar(..) | Valid::Check(_) => {
+                (i64::MIN, i64::MAX)
+            }
+        };
+        // Bounds of doubles are small whole numbers.
+        let bound = |bound| i32::try_from(bound).map_or(f64::INFINITY, f64::from);
+        match text.parse::<f64>() {
+            Ok(number) if number >= bound(least) && number <= bound(most) => Ok(number.to_string()),
+            Ok(_) | Err(_) => Err(format!("expected a number from {least} to {most}")),
+        }
+    }
+
     /// The smallest and largest number allowed.
     #[must_use]
     pub fn bounds(&self) -> (i64, i64) {
@@ -165,7 +185,7 @@ impl Property {
         };
         match self.kind {
             Kind::Int => (least.max(i32::MIN.into()), most.min(i32::MAX.into())),
-            Kind::Boolean | Kind::String | Kind::Long | Kind::List => (least, most),
+            Kind::Boolean | Kind::String | Kind::Long | Kind::Double | Kind::List => (least, most),
         }
     }
 
@@ -203,7 +223,7 @@ impl Property {
             Valid::Check(_) => String::new(),
             Valid::Any => match self.kind {
                 Kind::Boolean => "true, false".to_owned(),
-                Kind::String | Kind::Int | Kind::Long | Kind::List => String::new(),
+                Kind::String | Kind::Int | Kind::Long | Kind::Double | Kind::List => String::new(),
             },
             Valid::Range(..) => {
                 let (least, most) = self.bounds();

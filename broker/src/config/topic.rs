@@ -43,6 +43,30 @@ pub enum CompressionType {
 pub enum CleanupPolicy {
     /// They are deleted by age and size.
     Delete,
+    /// They are compacted: of every key the last record is kept, however old.
+    Compact,
+    /// They are compacted, and deleted by age and size.
+    CompactDelete,
+}
+
+impl CleanupPolicy {
+    /// Whether segments are deleted by age and size.
+    #[must_use]
+    pub fn deletes(self) -> bool {
+        match self {
+            Self::Delete | Self::CompactDelete => true,
+            Self::Compact => false,
+        }
+    }
+
+    /// Whether of every key only the last record is kept.
+    #[must_use]
+    pub fn compacts(self) -> bool {
+        match self {
+            Self::Compact | Self::CompactDelete => true,
+            Self::Delete => false,
+        }
+    }
 }
 
 macro_rules! words {
@@ -60,7 +84,10 @@ macro_rules! words {
 words! {
     FlushMode { "group" => Group, "os" => Os }
     MessageTimestampType { "CreateTime" => CreateTime, "LogAppendTime" => LogAppendTime }
-    CleanupPolicy { "delete" => Delete }
+    CleanupPolicy {
+        "delete" => Delete, "compact" => Compact,
+        "compact,delete" => CompactDelete, "delete,compact" => CompactDelete
+    }
 }
 
 impl FromText for CompressionType {
@@ -91,9 +118,8 @@ properties! {
     static TOPIC_PROPERTIES;
 
     "cleanup.policy" => cleanup_policy: CleanupPolicy, List None, default "delete",
-        Valid::OneOfSoFar(&["delete"], &[("compact", "log compaction is not built yet")]),
-        Dynamic, broker ["log.cleanup.policy"],
-        "What happens to old segments: `delete` removes them by age and size.";
+        Valid::OneOf(&["delete", "compact"]), Dynamic, broker ["log.cleanup.policy"],
+        "What happens to old segments: `delete` removes them by age and size, `compact` keeps the last record of every key, `compact,delete` does both.";
     "compression.gzip.level" => compression_gzip_level: i32, Int None, default "-1",
         Valid::Check(check_gzip_level), Dynamic, broker ["compression.gzip.level"],
         "Level used where `compression.type=gzip` recompresses a batch: 1 (fast) to 9 (small), -1 for gzip's default of 6.";
@@ -107,12 +133,18 @@ properties! {
     "compression.zstd.level" => compression_zstd_level: i32, Int None, default "3",
         Valid::Range(-131_072, 22), Dynamic, broker ["compression.zstd.level"],
         "Level used where `compression.type=zstd` recompresses a batch: the higher the smaller, below 0 the faster.";
+    "delete.retention.ms" => delete_retention_ms: u64, Long Milliseconds, default "86400000",
+        Valid::Range(0, i64::MAX), Dynamic, broker ["log.cleaner.delete.retention.ms"],
+        "How long a tombstone of a compacted topic is kept after it was first cleaned: a reader that begins at the start has this long to see it.";
     "flush.mode" => flush_mode: FlushMode, String None, default "group",
         Valid::OneOf(&["group", "os"]), Dynamic, broker ["log.flush.mode"],
         "When an acks=all write is acknowledged: `group` after an fsync shared by concurrent writes, `os` after the write to the page cache (a power cut can lose it). An extension of Sawlog.";
     "index.interval.bytes" => index_interval_bytes: u32, Int Bytes, default "4096",
         Valid::Range(512, 1_073_741_824), Dynamic, broker ["log.index.interval.bytes"],
         "Bytes of log between two entries of the offset index.";
+    "max.compaction.lag.ms" => max_compaction_lag_ms: u64, Long Milliseconds, default "9223372036854775807",
+        Valid::Range(1, i64::MAX), Dynamic, broker ["log.cleaner.max.compaction.lag.ms"],
+        "How long a record of a compacted topic may wait to be cleaned, however little is dirty; segments are begun at least this often.";
     "max.message.bytes" => max_message_bytes: u32, Int Bytes, default "1048588",
         Valid::Range(0, 1_073_741_824), Dynamic, broker ["message.max.bytes"],
         "Largest record batch accepted, as stored (after compression).";
@@ -125,6 +157,12 @@ properties! {
     "message.timestamp.type" => message_timestamp_type: MessageTimestampType, String None, default "CreateTime",
         Valid::OneOf(&["CreateTime", "LogAppendTime"]), Dynamic, broker ["log.message.timestamp.type"],
         "Whether records keep the producer's timestamp or get the broker's at append.";
+    "min.cleanable.dirty.ratio" => min_cleanable_dirty_ratio: f64, Double None, default "0.5",
+        Valid::Range(0, 1), Dynamic, broker ["log.cleaner.min.cleanable.ratio"],
+        "Share of a compacted log that must be dirty for it to be cleaned.";
+    "min.compaction.lag.ms" => min_compaction_lag_ms: u64, Long Milliseconds, default "0",
+        Valid::Range(0, i64::MAX), Dynamic, broker ["log.cleaner.min.compaction.lag.ms"],
+        "How long a record of a compacted topic is not cleaned.";
     "min.insync.replicas" => min_insync_replicas: u32, Int None, default "1",
         Valid::Range(1, 32_767), Dynamic, broker ["min.insync.replicas"],
         "In-sync replicas an acks=all write needs; fewer refuse it.";
@@ -150,7 +188,6 @@ properties! {
 /// Kafka's topic settings that are not honoured here yet. Refused rather than ignored: a setting
 /// that is accepted is a promise.
 const NOT_YET: &[(&str, &str)] = &[
-    ("delete.retention.ms", "log compaction is not built yet"),
     ("file.delete.delay.ms", "files are removed at once; whoever reads them still can"),
     ("flush.messages", "use flush.mode=group, which fsyncs before every acks=all reply"),
     ("flush.ms", "use flush.mode=group, which fsyncs before every acks=all reply"),
@@ -158,15 +195,12 @@ const NOT_YET: &[(&str, &str)] = &[
     ("leader.replication.throttled.replicas", "replication is not built yet"),
     ("local.retention.bytes", "tiered storage is not built yet"),
     ("local.retention.ms", "tiered storage is not built yet"),
-    ("max.compaction.lag.ms", "log compaction is not built yet"),
     ("message.downconversion.enable", "old message formats are not served"),
     ("message.format.version", "only the current record format is stored"),
     (
         "message.timestamp.difference.max.ms",
         "use message.timestamp.before.max.ms and message.timestamp.after.max.ms",
     ),
-    ("min.cleanable.dirty.ratio", "log compaction is not built yet"),
-    ("min.compaction.lag.ms", "log compaction is not built yet"),
     ("preallocate", "segments are always preallocated in steps"),
     ("remote.log.copy.disable", "tiered storage is not built yet"),
     ("remote.log.delete.on.disable", "tiered storage is not built yet"),
@@ -234,6 +268,21 @@ impl TopicConfig {
             Compression::None | Compression::Snappy | Compression::Lz4 => None,
         };
         (compression != sent).then_some(Codec { compression, level })
+    }
+
+    /// Checks that the settings of a topic hold together.
+    ///
+    /// # Errors
+    /// Which do not.
+    pub fn check_together(overrides: &Overrides, broker: &BrokerConfig) -> Result<(), ConfigError> {
+        let config = Self::resolve(overrides, broker);
+        let (min, max) = (config.min_compaction_lag_ms, config.max_compaction_lag_ms);
+        if min > max {
+            return Err(ConfigError::Conflict(format!(
+                "min.compaction.lag.ms ({min}) is larger than max.compaction.lag.ms ({max})"
+            )));
+        }
+        Ok(())
     }
 
     /// Checks one setting for a topic and returns its canonical text.
@@ -307,8 +356,6 @@ mod tests {
     #[test]
     fn what_is_not_built_is_refused_with_the_reason() {
         for (name, value, expected) in [
-            ("cleanup.policy", "compact", "log compaction is not built yet"),
-            ("cleanup.policy", "compact,delete", "log compaction is not built yet"),
             ("unclean.leader.election.enable", "true", "never done automatically"),
             ("remote.storage.enable", "true", "not supported yet: tiered storage"),
         ] {
@@ -338,6 +385,13 @@ mod tests {
             ("compression.lz4.level", "12"),
             ("compression.zstd.level", "23"),
             ("compression.type", "none"),
+            ("cleanup.policy", ""),
+            ("cleanup.policy", "compact,forget"),
+            ("min.cleanable.dirty.ratio", "1.1"),
+            ("min.cleanable.dirty.ratio", "-0.1"),
+            ("min.cleanable.dirty.ratio", "NaN"),
+            ("min.cleanable.dirty.ratio", "half"),
+            ("max.compaction.lag.ms", "0"),
         ] {
             assert!(TopicConfig::check(name, value).is_err(), "{name}={value}");
         }
@@ -371,9 +425,45 @@ mod tests {
     }
 
     #[test]
+    fn both_cleanup_policies_can_be_had_at_once() {
+        for (text, policy) in [
+            ("delete", CleanupPolicy::Delete),
+            ("Compact", CleanupPolicy::Compact),
+            ("compact, delete", CleanupPolicy::CompactDelete),
+            ("delete,compact,delete", CleanupPolicy::CompactDelete),
+        ] {
+            let canonical = TopicConfig::check("cleanup.policy", text).unwrap();
+            assert_eq!(CleanupPolicy::from_text(&canonical), Some(policy), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ratio_is_kept_as_it_is() {
+        let ratio = |text| TopicConfig::check("min.cleanable.dirty.ratio", text);
+        assert_eq!(ratio(" 0.25 ").as_deref(), Ok("0.25"));
+        assert_eq!(ratio("1").as_deref(), Ok("1"));
+        let config = TopicConfig::inherited(&BrokerConfig::default());
+        assert_eq!(config.min_cleanable_dirty_ratio, 0.5);
+    }
+
+    #[test]
+    fn compaction_lags_that_exclude_each_other_are_refused() {
+        let broker = BrokerConfig::default();
+        let own = |min: &str, max: &str| {
+            Overrides::from([
+                ("min.compaction.lag.ms".to_owned(), min.to_owned()),
+                ("max.compaction.lag.ms".to_owned(), max.to_owned()),
+            ])
+        };
+        assert!(TopicConfig::check_together(&own("5", "5"), &broker).is_ok());
+        let error = TopicConfig::check_together(&own("6", "5"), &broker).unwrap_err();
+        assert!(error.to_string().contains("min.compaction.lag.ms (6)"), "{error}");
+    }
+
+    #[test]
     fn a_value_of_another_version_is_passed_over() {
         let own = Overrides::from([
-            ("cleanup.policy".to_owned(), "compact".to_owned()),
+            ("cleanup.policy".to_owned(), "burn".to_owned()),
             ("no.such.thing".to_owned(), "1".to_owned()),
             ("retention.ms".to_owned(), "5".to_owned()),
         ]);

@@ -19,7 +19,7 @@ macro_rules! from_text_by_parse {
         }
     )* };
 }
-from_text_by_parse!(bool, i16, i32, i64, u32, u64, usize, String);
+from_text_by_parse!(bool, f64, i16, i32, i64, u32, u64, usize, String);
 
 /// A limit: -1 means there is none.
 impl FromText for Option<u64> {

@@ -1,8 +1,8 @@
 //! Changing settings of topics, of one broker, of all brokers.
 
 use crate::config::{
-    BrokerConfig, ConfigError, Kind, Mode, Origin, Overrides, Property, broker_property,
-    topic_property,
+    BrokerConfig, ConfigError, Kind, Mode, Origin, Overrides, Property, TopicConfig,
+    broker_property, topic_property,
 };
 use crate::metadata::{ConfigResource, Record};
 
@@ -56,6 +56,9 @@ fn plan(scratch: &Scratch<'_>, request: &AlterConfigs) -> Result<Vec<Record>, Ad
             incremental(resource, current, image.config(), changes)?
         }
     };
+    if let ConfigResource::Topic(_) = resource {
+        TopicConfig::check_together(&wanted, image.config())?;
+    }
     Ok(difference(resource, current, &wanted))
 }
 

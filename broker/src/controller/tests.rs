@@ -262,9 +262,8 @@ fn settings_are_checked_stored_canonical_and_resolved() {
             .refusal(with(&[("retention.sm", Some("1"))]))
             .contains("did you mean \"retention.ms\"?")
     );
-    assert!(
-        cluster.refusal(with(&[("cleanup.policy", Some("compact"))])).contains("not built yet")
-    );
+    let lags = [("min.compaction.lag.ms", Some("9")), ("max.compaction.lag.ms", Some("8"))];
+    assert!(cluster.refusal(with(&lags)).contains("is larger than"));
     assert!(cluster.refusal(with(&[("retention.ms", None)])).contains("has no value"));
     let created = cluster.create_one(with(&[("retention.ms", Some("2h"))])).unwrap();
     assert_eq!(created.configs["retention.ms"], "7200000");
@@ -411,7 +410,7 @@ fn changes_that_cannot_be_are_refused_whole() {
         (
             topic(),
             change("cleanup.policy", ConfigOperation::Subtract, Some("delete")),
-            "expected delete",
+            "expected delete or compact",
         ),
         (topic(), change("retention.ms", operation, None), "has no value"),
         (topic(), change("retention.ms", operation, Some("x")), "milliseconds"),

@@ -90,6 +90,7 @@ fn plan(scratch: &mut Scratch<'_>, topic: &CreateTopic) -> Result<Plan, AdminErr
         })?;
         configs.insert(name.clone(), TopicConfig::check(name, value)?);
     }
+    TopicConfig::check_together(&configs, scratch.image.config())?;
     let factor = replicas.first().map_or(0, Vec::len);
     Ok(Plan {
         created: CreatedTopic {

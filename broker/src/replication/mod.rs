@@ -3,6 +3,7 @@
 //! [`core`] is pure; the rest is its shell. Followers and in-sync sets of more than one join
 //! here.
 
+mod cleaner;
 mod core;
 mod directory;
 mod flusher;
@@ -15,6 +16,8 @@ mod waiters;
 pub use self::core::{
     AckState, Acks, AppendRefusal, Decision, EpochMismatch, LogView, PartitionCore,
 };
+pub(crate) use cleaner::Cleaner;
+pub use cleaner::CompactionStats;
 pub(crate) use directory::LogDirectory;
 pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
 pub use partitions::RecoveryProgress;

@@ -4,6 +4,8 @@
 //! or a sync. Readers take no lock: they see the numbers published after each change, and the
 //! numbers change before those who wait for them are woken.
 
+mod compaction;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
@@ -339,7 +341,11 @@ impl Partition {
     /// The new log start cannot be written down.
     pub(crate) fn apply_retention(self: &Arc<Self>, now: Timestamp) -> Result<(), StorageError> {
         let config = self.config.load();
-        let retention_ms = config.retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        // A log that is only compacted keeps the last record of a key however old it is.
+        let deletes = config.cleanup_policy.deletes();
+        let retention_ms = config.retention_ms.filter(|_| deletes);
+        let retention_ms = retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
+        let retention_bytes = config.retention_bytes.filter(|_| deletes);
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut() else { return Ok(()) };
@@ -349,7 +355,7 @@ impl Partition {
             log.save_producers(core.producers(), core.log().end);
         }
         let upto = core.high_watermark();
-        let expired = log.expired_by_retention(now, retention_ms, config.retention_bytes, upto);
+        let expired = log.expired_by_retention(now, retention_ms, retention_bytes, upto);
         if let Some(start) = expired.filter(|start| *start > core.log().start) {
             if let Err(error) = log.advance_start(start, core.epochs()) {
                 if error.is_fatal() {
@@ -502,9 +508,15 @@ impl Partition {
 
 /// The part of a topic's settings its logs go by.
 pub(crate) fn log_options(config: &TopicConfig) -> LogOptions {
+    // What is active is not compacted: it ends before a record has waited too long.
+    let segment_ms = if config.cleanup_policy.compacts() {
+        config.segment_ms.min(config.max_compaction_lag_ms)
+    } else {
+        config.segment_ms
+    };
     LogOptions {
         segment_bytes: u64::from(config.segment_bytes),
-        segment_ms: i64::try_from(config.segment_ms).unwrap_or(i64::MAX),
+        segment_ms: i64::try_from(segment_ms).unwrap_or(i64::MAX),
         index_interval_bytes: config.index_interval_bytes,
     }
 }

@@ -29,8 +29,8 @@ mod segment;
 mod tests;
 
 pub use compact::{
-    Compaction, CompactionError, CompactionOptions, CompactionReport, CompactionRules, Dirtiness,
-    KeyHasher, Replacement, StopSignal, SwapTicket, Throttle,
+    Compaction, CompactionError, CompactionLimits, CompactionOptions, CompactionReport,
+    CompactionRules, Dirtiness, KeyHasher, Replacement, StopSignal, SwapTicket, Throttle,
 };
 pub use epochs::EpochCache;
 pub use error::{ReadError, StorageError};

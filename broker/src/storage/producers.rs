@@ -196,7 +196,8 @@ impl ProducerTable {
     }
 
     /// The last offset of the last batch of each producer, by id.
-    pub(super) fn last_offsets(&self) -> BTreeMap<i64, Offset> {
+    #[cfg(test)]
+    pub(in crate::storage) fn last_offsets(&self) -> BTreeMap<i64, Offset> {
         let last = |producer: &Producer| producer.batches.back().map(|span| span.last_offset);
         self.producers.iter().filter_map(|(id, producer)| Some((*id, last(producer)?))).collect()
     }

@@ -241,6 +241,10 @@ fn first_record(
 ) -> Result<Option<TimedOffset>, StorageError> {
     let header = &located.header;
     let epoch = LeaderEpoch(header.partition_leader_epoch);
+    if header.records_count == 0 {
+        // Emptied by compaction.
+        return Ok(None);
+    }
     if header.timestamp_type() == TimestampType::LogAppendTime {
         // All records of such a batch have the batch's time.
         let first = Offset(header.base_offset).max(start);

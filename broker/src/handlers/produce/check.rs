@@ -20,7 +20,7 @@ use sawlog_protocol::records::{
 use super::Rejected;
 use crate::base::Timestamp;
 use crate::base::limits::{BATCH_INFLATED_BYTES_MAX, RECORD_ERRORS_MAX};
-use crate::config::{CleanupPolicy, MessageTimestampType, TopicConfig};
+use crate::config::{MessageTimestampType, TopicConfig};
 
 /// First version that takes zstd (KIP-110).
 const ZSTD_VERSION_MIN: i16 = 7;
@@ -241,6 +241,9 @@ fn check_attributes(header: &BatchHeader, version: i16) -> Result<Compression, R
     if header.is_control() {
         return Err(invalid("clients may not write control batches"));
     }
+    if header.has_delete_horizon() {
+        return Err(invalid("a delete horizon is the broker's to set"));
+    }
     if header.is_transactional() {
         return Err(Rejected::new(
             ErrorCode::INVALID_TXN_STATE,
@@ -266,13 +269,6 @@ fn check_attributes(header: &BatchHeader, version: i16) -> Result<Compression, R
     Ok(compression)
 }
 
-/// Whether a log that keeps the last record of each key could not take a record without one.
-fn needs_keys(config: &TopicConfig) -> bool {
-    match config.cleanup_policy {
-        CleanupPolicy::Delete => false,
-    }
-}
-
 /// Keys and timestamps as the topic wants them. What the walk over the records found clears the
 /// usual case; only the records of a batch that fails are looked at one by one.
 fn check_records(
@@ -287,7 +283,8 @@ fn check_records(
     let earliest = now.saturating_sub_unsigned(config.message_timestamp_before_max_ms);
     let times_count = config.message_timestamp_type == MessageTimestampType::CreateTime;
     let in_time = inspection.max_timestamp <= latest && inspection.min_timestamp >= earliest;
-    let needs_keys = needs_keys(config);
+    // A log that keeps the last record of each key could not take one without.
+    let needs_keys = config.cleanup_policy.compacts();
     if (in_time || !times_count) && !(needs_keys && inspection.has_null_key) {
         return Ok(());
     }

@@ -31,13 +31,13 @@ pub(super) struct Keys {
     pub(super) end: Offset,
 }
 
-/// The last batches of producers that are still remembered, by producer id.
+/// The last batches, in the part that may be compacted, of producers that are still remembered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::storage) struct LastBatches {
+pub(super) struct LastBatches {
     /// Last offset of the last batch of records.
-    pub(in crate::storage) data: BTreeMap<i64, Offset>,
+    pub(super) data: BTreeMap<i64, Offset>,
     /// Offset of the last marker.
-    pub(in crate::storage) markers: BTreeMap<i64, Offset>,
+    pub(super) markers: BTreeMap<i64, Offset>,
 }
 
 /// What becomes of a batch.
@@ -71,9 +71,10 @@ impl Decider {
         let producer = header.producer_id;
         match control {
             Some(ControlType::Other(_)) => Fate::Keep,
+            Some(_) if planted!(JudgeMarkersByKey) => Fate::Sift,
             Some(ControlType::Abort | ControlType::Commit) => {
                 let has_data = self.unended.remove(&producer);
-                if has_data {
+                if has_data && !planted!(DropMarkerWithData) {
                     Fate::Keep
                 } else if !header.has_delete_horizon() {
                     Fate::Date(self.horizon())
@@ -108,7 +109,8 @@ impl Decider {
     /// The delete horizon for a batch in which a tombstone stays. None for one that reaches beyond
     /// the keys: what its tombstones delete may still be in the log, and their time has not begun.
     pub(super) fn horizon_for(&self, header: &BatchHeader) -> Option<Timestamp> {
-        (Offset(header.last_offset()) < self.keys.end).then(|| self.horizon())
+        let seen = Offset(header.last_offset()) < self.keys.end || planted!(DateUnseenTombstones);
+        seen.then(|| self.horizon())
     }
 
     /// Whether the batch holds the last sequence, or the last epoch, of a producer that is
@@ -116,6 +118,7 @@ impl Decider {
     pub(super) fn is_last_of_producer(&self, header: &BatchHeader) -> bool {
         let known = if header.is_control() { &self.last.markers } else { &self.last.data };
         known.get(&header.producer_id) == Some(&Offset(header.last_offset()))
+            && !planted!(ForgetLastBatches)
     }
 
     fn horizon(&self) -> Timestamp {
@@ -123,7 +126,8 @@ impl Decider {
     }
 
     fn horizon_passed(&self, header: &BatchHeader) -> bool {
-        header.has_delete_horizon() && self.now.0 >= header.base_timestamp
+        (header.has_delete_horizon() && self.now.0 >= header.base_timestamp)
+            || planted!(DropTombstonesEarly)
     }
 }
 

@@ -25,11 +25,10 @@ mod transactions;
 
 pub use hash::KeyHasher;
 pub use pass::{Compaction, CompactionOptions, CompactionReport};
-pub use plan::{CompactionRules, Dirtiness};
+pub use plan::{CompactionLimits, CompactionRules, Dirtiness};
 pub use swap::{Replacement, SwapTicket};
 pub use throttle::{CompactionError, StopSignal, Throttle};
 
-pub(super) use decide::LastBatches;
 pub(super) use output::Written;
 pub(super) use pass::Scope;
 pub(super) use plan::{SegmentFacts, assess};

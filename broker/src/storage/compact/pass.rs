@@ -15,7 +15,7 @@ use sawlog_protocol::records::{BatchHeader, StoredBatch, control_type_of, emptie
 use super::super::error::StorageError;
 use super::super::flush::Side;
 use super::super::segment::Segment;
-use super::decide::{Decider, Fate, Keys, LastBatches};
+use super::decide::{Decider, Fate, Keys};
 use super::hash::KeyHasher;
 use super::input::Input;
 use super::key_map::KeyMap;
@@ -33,8 +33,6 @@ use crate::base::{Offset, Timestamp};
 pub struct CompactionOptions {
     /// The topic's settings.
     pub rules: CompactionRules,
-    /// Bytes of log between two index entries.
-    pub index_interval_bytes: u32,
     /// Memory for the last offsets of keys.
     pub key_map_bytes: usize,
     /// The hash function of this pass.
@@ -62,7 +60,7 @@ pub struct CompactionReport {
     pub segments_after: usize,
     /// Everything below is clean now.
     pub clean_upto: Offset,
-    /// All that was due is done: the keys fitted the memory.
+    /// The keys fitted the memory: another pass would find nothing to do.
     pub complete: bool,
 }
 
@@ -77,8 +75,9 @@ pub(in crate::storage) struct Scope {
     /// Segments behind, where markers of transactions may be found.
     pub(in crate::storage) following: Vec<Arc<Segment>>,
     /// Nothing at or beyond is looked at.
-    pub(in crate::storage) limit: Offset,
-    pub(in crate::storage) last: LastBatches,
+    pub(in crate::storage) committed: Offset,
+    /// Producers that are remembered.
+    pub(in crate::storage) producers: BTreeSet<i64>,
 }
 
 /// A pass under way.
@@ -101,12 +100,15 @@ impl Compaction {
         options: CompactionOptions,
         throttle: &mut Throttle,
     ) -> Result<Self, CompactionError> {
-        let Survey { transactions, markers, decided, dirty_records } = survey(&scope, throttle)?;
-        scope.last.markers = markers;
-        let complete = decided == scope.segments.len();
+        let Survey { transactions, last, decided, dirty_records } = survey(&scope, throttle)?;
+        let cut = decided < scope.segments.len();
         scope.segments.truncate(decided);
         let first_dirty = scope.side.progress.content().clean_upto;
         let end = scope.segments.last().map_or(first_dirty, |last| last.next_offset());
+        if cut && end <= first_dirty {
+            // All that is dirty waits for the end of a transaction: nothing to do.
+            scope.segments.clear();
+        }
         let keys_max = usize::try_from(dirty_records).unwrap_or(usize::MAX);
         let mut decider = Decider {
             keys: Keys {
@@ -115,7 +117,7 @@ impl Compaction {
                 end: end.max(first_dirty),
             },
             transactions,
-            last: std::mem::take(&mut scope.last),
+            last,
             now: options.now,
             delete_retention_ms: options.rules.delete_retention_ms,
             unended: BTreeSet::new(),
@@ -130,11 +132,17 @@ impl Compaction {
         let report = CompactionReport {
             keys: decider.keys.map.len(),
             clean_upto: keys_end,
-            complete: complete && keys_end >= end,
+            complete: keys_end >= end,
             ..CompactionReport::default()
         };
         let groups = groups(&facts, options.rules.segment_bytes).into_iter();
         Ok(Self { scope, options, decider, groups, report })
+    }
+
+    /// Keys are known below.
+    #[cfg(test)]
+    pub(super) fn keys_end(&self) -> Offset {
+        self.decider.keys.end
     }
 
     /// Writes what stays of the next segments in which something changes; none at the end.
@@ -152,7 +160,9 @@ impl Compaction {
             let place = Place { base: first.base, end: last.next_offset() };
             // Durable before the first gap can be: a start would take it for damage.
             self.scope.side.progress.update(|progress| {
-                progress.gaps_upto = progress.gaps_upto.max(place.end);
+                if !planted!(ForgetGaps) {
+                    progress.gaps_upto = progress.gaps_upto.max(place.end);
+                }
             })?;
             let written = self.write(place, &sources, throttle)?;
             let Some(segment) = written.map(Arc::new) else { continue };
@@ -173,7 +183,7 @@ impl Compaction {
         sources: &[Arc<Segment>],
         throttle: &mut Throttle,
     ) -> Result<Option<Segment>, CompactionError> {
-        let interval = self.options.index_interval_bytes;
+        let interval = self.options.rules.index_interval_bytes;
         let mut output = Output::create(&self.scope.disk, &self.scope.directory, place, interval)?;
         let mut group = Group {
             decider: &mut self.decider,
@@ -258,10 +268,14 @@ struct Group<'a> {
 impl Group<'_> {
     /// Writes what stays of `source`, which may be the `last` of its group.
     fn sift(&mut self, source: &Arc<Segment>, last: bool) -> Result<(), CompactionError> {
+        if planted!(ForgetDataBetweenSegments) {
+            self.decider.unended.clear();
+        }
         let mut input = Input::new(source.clone());
         while let Some((header, bytes)) = input.next(self.throttle)? {
-            // The header and the bytes borrow the input: whether it has more is asked before.
-            let closes = last && header.next_offset() == source.next_offset().0;
+            let closes = last
+                && header.next_offset() == source.next_offset().0
+                && !planted!(ForgetSegmentEnds);
             let control = header.is_control().then(|| control_type_of(bytes));
             let fate = self.decider.batch(&header, control);
             let stays = closes || self.decider.is_last_of_producer(&header);

@@ -21,6 +21,18 @@ pub struct CompactionRules {
     pub min_dirty_ratio: f64,
     /// `segment.bytes`.
     pub segment_bytes: u64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+}
+
+/// How far a log may be compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionLimits {
+    /// Nothing at or beyond is touched: the last stable offset.
+    pub stable: Offset,
+    /// Nothing at or beyond is looked at, not even for the markers of transactions: the high
+    /// watermark.
+    pub committed: Offset,
 }
 
 /// What planning asks of a segment.
@@ -136,6 +148,7 @@ mod tests {
         max_lag_ms: i64::MAX,
         min_dirty_ratio: 0.5,
         segment_bytes: 1000,
+        index_interval_bytes: 4096,
     };
 
     /// Ten offsets, 100 bytes and ten milliseconds each.

@@ -1,11 +1,10 @@
 //! A look at all batch headers of a log before it is compacted: transactions and their ends.
 
-use std::collections::BTreeMap;
-
 use sawlog_protocol::records::{ControlType, control_type_of};
 
 use super::super::error::StorageError;
 use super::super::segment::{Located, Segment};
+use super::decide::LastBatches;
 use super::pass::Scope;
 use super::throttle::{CompactionError, Throttle};
 use super::transactions::Transactions;
@@ -21,8 +20,9 @@ const CONTROL_BYTES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) transactions: Transactions,
-    /// The last marker of each producer that is remembered.
-    pub(super) markers: BTreeMap<i64, Offset>,
+    /// The last batches, in the segments of the scope, of each producer that is remembered. Later
+    /// ones may be lost by a crash.
+    pub(super) last: LastBatches,
     /// Segments, from the first on, without a batch whose transaction has no marker.
     pub(super) decided: usize,
     /// Records of the part that is dirty: as many keys at most.
@@ -45,8 +45,10 @@ pub(super) fn survey(scope: &Scope, throttle: &mut Throttle) -> Result<Survey, C
         look(segment, throttle, |located, control| {
             let header = &located.header;
             seen.transactions.observe(header, control);
-            if control.is_some() && scope.last.data.contains_key(&header.producer_id) {
-                seen.markers.insert(header.producer_id, Offset(header.last_offset()));
+            if scope.producers.contains(&header.producer_id) {
+                let last = &mut seen.last;
+                let known = if control.is_some() { &mut last.markers } else { &mut last.data };
+                known.insert(header.producer_id, Offset(header.last_offset()));
             }
             if header.last_offset() >= first_dirty.0 {
                 seen.dirty_records += u64::try_from(header.records_count).unwrap_or(0);
@@ -60,7 +62,7 @@ pub(super) fn survey(scope: &Scope, throttle: &mut Throttle) -> Result<Survey, C
             break;
         }
         look(segment, throttle, |located, control| {
-            if located.header.last_offset() >= scope.limit.0 {
+            if located.header.last_offset() >= scope.committed.0 {
                 return true;
             }
             // Only ends count here: what begins here is decided in its own time.

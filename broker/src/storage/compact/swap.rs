@@ -131,7 +131,9 @@ impl SwapTicket {
 
 /// Step 4, and the sync before it.
 fn finish(disk: &dyn Disk, directory: &Path, place: Place) -> Result<(), StorageError> {
-    sync(disk, directory)?;
+    if !planted!(ReplaceBeforeRemovalSync) {
+        sync(disk, directory)?;
+    }
     let log = directory.join(file_name(place.base, LOG_SUFFIX));
     rename(disk, &directory.join(place.swap()), &log)?;
     sync(disk, directory)
@@ -159,7 +161,9 @@ pub(in crate::storage) fn recover(
         if name.ends_with(&format!(".{CLEANED_SUFFIX}")) {
             remove_if_there(&**disk, &directory.join(name))?;
             changed = true;
-        } else if let Some(place) = Place::parse(name, SWAP_SUFFIX) {
+        } else if let Some(place) = Place::parse(name, SWAP_SUFFIX)
+            && !planted!(ForgetSwap)
+        {
             check(disk, &directory.join(name), place)?;
             remove_replaced(&**disk, directory, &names, place)?;
             finish(&**disk, directory, place)?;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::Log;
-use crate::base::{Offset, Timestamp};
+#[cfg(test)]
+use crate::base::Offset;
+use crate::base::Timestamp;
 use crate::storage::compact::{
-    Compaction, CompactionError, CompactionOptions, CompactionRules, Dirtiness, LastBatches,
+    Compaction, CompactionError, CompactionLimits, CompactionOptions, CompactionRules, Dirtiness,
     Replacement, Scope, SegmentFacts, SwapTicket, Throttle, assess,
 };
 use crate::storage::error::StorageError;
@@ -32,12 +34,17 @@ impl CompactionScope {
 }
 
 impl Log {
-    /// How dirty the log is, as far as it may be compacted: below `limit`, which is committed.
+    /// How dirty the log is, as far as it may be compacted.
     #[must_use]
-    pub fn dirtiness(&self, limit: Offset, now: Timestamp, rules: &CompactionRules) -> Dirtiness {
+    pub fn dirtiness(
+        &self,
+        limits: CompactionLimits,
+        now: Timestamp,
+        rules: &CompactionRules,
+    ) -> Dirtiness {
         let facts: Vec<SegmentFacts> =
             self.compactable().iter().map(|segment| segment.facts()).collect();
-        let limit = limit.min(self.durable_end);
+        let limit = limits.stable.min(self.durable_end);
         assess(&facts, self.side.progress.content().clean_upto, limit, now, rules)
     }
 
@@ -45,13 +52,13 @@ impl Log {
     #[must_use]
     pub fn compaction_scope(
         &self,
-        limit: Offset,
+        limits: CompactionLimits,
         now: Timestamp,
         rules: &CompactionRules,
         producers: &ProducerTable,
     ) -> CompactionScope {
         let mut segments = self.compactable();
-        segments.truncate(self.dirtiness(limit, now, rules).segments);
+        segments.truncate(self.dirtiness(limits, now, rules).segments);
         let following = self.segments.load().iter().skip(segments.len()).cloned().collect();
         CompactionScope(Scope {
             disk: self.disk.clone(),
@@ -59,8 +66,8 @@ impl Log {
             side: self.side.clone(),
             segments,
             following,
-            limit: limit.min(self.durable_end),
-            last: LastBatches { data: producers.last_offsets(), ..LastBatches::default() },
+            committed: limits.committed.min(self.durable_end),
+            producers: producers.iter().map(|info| info.producer_id).collect(),
         })
     }
 

@@ -1,6 +1,11 @@
 //! Compaction of whole logs, against the full history of what was written.
 
+mod crashes;
+mod history;
+#[cfg(feature = "planted-bugs")]
+mod planted;
 mod rules;
+mod simulation;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,8 +13,8 @@ use std::sync::Arc;
 use sawlog_protocol::records::{BatchHeader, Compression, Record};
 
 use super::super::{
-    CompactionError, CompactionOptions, CompactionReport, CompactionRules, EpochCache, KeyHasher,
-    Log, LogOptions, ProducerTable, Recovered, StorageError, Throttle,
+    CompactionError, CompactionLimits, CompactionOptions, CompactionReport, CompactionRules,
+    EpochCache, KeyHasher, Log, LogOptions, ProducerTable, Recovered, StorageError, Throttle,
 };
 use crate::base::disk::Disk;
 use crate::base::disk_sim::SimDisk;
@@ -25,6 +30,7 @@ const RULES: CompactionRules = CompactionRules {
     max_lag_ms: i64::MAX,
     min_dirty_ratio: 0.5,
     segment_bytes: 4096,
+    index_interval_bytes: OPTIONS.index_interval_bytes,
 };
 
 fn disk() -> SimDisk {
@@ -60,7 +66,6 @@ fn unthrottled() -> Throttle {
 fn options(now: i64, key_map_bytes: usize) -> CompactionOptions {
     CompactionOptions {
         rules: RULES,
-        index_interval_bytes: OPTIONS.index_interval_bytes,
         key_map_bytes,
         hasher: KeyHasher::new([3, 4]),
         now: Timestamp(now),
@@ -92,10 +97,14 @@ impl Opened {
         Ok(())
     }
 
+    fn limits(&self) -> CompactionLimits {
+        CompactionLimits { stable: self.log.durable_end(), committed: self.log.durable_end() }
+    }
+
     /// One pass over all that may be compacted.
     fn compact(&mut self, options: CompactionOptions) -> Result<CompactionReport, CompactionError> {
-        let limit = self.log.durable_end();
-        let scope = self.log.compaction_scope(limit, options.now, &options.rules, &self.producers);
+        let limits = self.limits();
+        let scope = self.log.compaction_scope(limits, options.now, &options.rules, &self.producers);
         let mut throttle = unthrottled();
         let mut pass = scope.begin(options, &mut throttle)?;
         while let Some(replacement) = pass.next_replacement(&mut throttle)? {

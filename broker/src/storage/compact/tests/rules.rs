@@ -35,6 +35,10 @@ fn marker(producer: i64, control: ControlType) -> Vec<u8> {
     marker.build().to_vec()
 }
 
+fn at(limit: i64) -> CompactionLimits {
+    CompactionLimits { stable: Offset(limit), committed: Offset(limit) }
+}
+
 fn keys(opened: &Opened) -> Vec<(i64, String)> {
     said(opened).into_iter().map(|(offset, key, _)| (offset, key)).collect()
 }
@@ -93,7 +97,7 @@ fn the_active_segment_and_what_is_not_committed_are_not_touched() {
     let disk = disk();
     let mut opened = log_of(&disk, &[batch(&[("a", Some("1"))]), batch(&[("a", Some("2"))])]);
     opened.append(&batch(&[("active", Some("2"))])).unwrap();
-    let scope = opened.log.compaction_scope(Offset(1), Timestamp(0), &RULES, &opened.producers);
+    let scope = opened.log.compaction_scope(at(1), Timestamp(0), &RULES, &opened.producers);
     let mut throttle = unthrottled();
     let mut pass = scope.begin(options(0, 1 << 20), &mut throttle).unwrap();
     assert!(pass.next_replacement(&mut throttle).unwrap().is_none(), "a=2 is not committed");
@@ -225,8 +229,10 @@ fn nothing_behind_an_open_transaction_is_touched() {
     ];
     let mut opened = log_of(&disk, &segments);
     let report = opened.compact(options(0, 1 << 20)).unwrap();
-    assert_eq!((report.clean_upto, report.complete), (Offset(1), false));
+    assert_eq!(report.clean_upto, Offset(1));
     assert_eq!(offsets(&opened), [0, 1, 2, 3, 4]);
+    let report = opened.compact(options(0, 1 << 20)).unwrap();
+    assert_eq!(report.records_before, 0, "nothing is done over and over");
     // The marker may lie in the active segment.
     opened.append(&marker(7, ControlType::Commit)).unwrap();
     opened.flush().unwrap();
@@ -308,8 +314,8 @@ fn a_segment_in_use_is_read_on_after_it_was_replaced() {
 fn retention_beside_a_pass_wins() {
     let disk = disk();
     let mut opened = log_of(&disk, &[batch(&[("a", Some("1"))]), batch(&[("a", Some("2"))])]);
-    let limit = opened.log.durable_end();
-    let scope = opened.log.compaction_scope(limit, Timestamp(0), &RULES, &opened.producers);
+    let limits = opened.limits();
+    let scope = opened.log.compaction_scope(limits, Timestamp(0), &RULES, &opened.producers);
     let mut throttle = unthrottled();
     let mut pass = scope.begin(options(0, 1 << 20), &mut throttle).unwrap();
     let replacement = pass.next_replacement(&mut throttle).unwrap().unwrap();
@@ -324,8 +330,8 @@ fn retention_beside_a_pass_wins() {
 fn what_retention_lets_go_during_a_swap_goes_behind_it() {
     let disk = disk();
     let mut opened = log_of(&disk, &[batch(&[("a", Some("1"))]), batch(&[("a", Some("2"))])]);
-    let limit = opened.log.durable_end();
-    let scope = opened.log.compaction_scope(limit, Timestamp(0), &RULES, &opened.producers);
+    let limits = opened.limits();
+    let scope = opened.log.compaction_scope(limits, Timestamp(0), &RULES, &opened.producers);
     let mut throttle = unthrottled();
     let mut pass = scope.begin(options(0, 1 << 20), &mut throttle).unwrap();
     let replacement = pass.next_replacement(&mut throttle).unwrap().unwrap();
@@ -355,7 +361,7 @@ fn gaps_are_damage_where_nothing_was_compacted() {
     let reopened = open(&disk);
     assert_eq!(reopened.log.quarantined().len(), 1);
     // What is damaged may hold anything: it is not compacted, nor what lies behind it.
-    let dirtiness = reopened.log.dirtiness(Offset(99), Timestamp(0), &RULES);
+    let dirtiness = reopened.log.dirtiness(at(99), Timestamp(0), &RULES);
     assert_eq!(dirtiness.dirty_bytes, 0);
 }
 

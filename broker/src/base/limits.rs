@@ -34,6 +34,12 @@ pub const BATCH_INFLATED_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Records of one refused batch that the reply names one by one: enough to find the mistake.
 pub const RECORD_ERRORS_MAX: usize = 100;
 
+/// Events a group's timeline keeps, about 150 bytes each: a day of a group that is well.
+pub const GROUP_TIMELINE_EVENTS_MAX: usize = 64;
+
+/// Clients of one group that were given a member id and have not joined with it yet.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
+
 const _: () = assert!(CONTROL_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_MEMORY_BYTES);
 const _: () = assert!(FETCH_SESSION_PARTITIONS_MAX <= FETCH_SESSION_PARTITIONS_TOTAL);

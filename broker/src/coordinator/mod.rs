@@ -7,17 +7,31 @@
 //!
 //! The types here are the coordinator's own. Handlers translate them from and to the wire, once.
 
+mod classic;
+mod core;
+mod group;
+mod offsets;
+mod options;
 mod record;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod timeline;
+mod timers;
+mod turn;
 mod types;
 
+pub use self::core::{Ask, GroupCore, Outgoing, Output, Reply, Request, RequestId};
+pub use options::GroupOptions;
 pub use record::{
     ClassicMemberRecord, ConsumerAssignmentRecord, ConsumerMemberRecord, GroupRecord, MemberState,
     OffsetRecord, Record, TopicPartitions,
 };
+pub use timeline::{Event, EventKind, Timeout};
 pub use types::{
     Client, Committed, DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, FetchedOffset,
-    Generation, GroupError, GroupId, GroupState, GroupType, Heartbeat, InstanceId, JoinGroup,
-    JoinRefused, Joined, JoinedMember, LeaveGroup, LeavingMember, LeftMember, ListGroups,
-    ListedGroup, MemberId, Now, OffsetCommit, OffsetDelete, OffsetFetch, OffsetToCommit, Protocol,
-    SyncGroup, Synced,
+    Generation, GroupError, GroupId, GroupState, GroupTimeline, GroupType, Heartbeat, InstanceId,
+    JoinGroup, JoinRefused, Joined, JoinedMember, LeaveGroup, LeavingMember, LeftMember,
+    ListGroups, ListedGroup, MemberId, Now, OffsetCommit, OffsetDelete, OffsetFetch,
+    OffsetToCommit, Protocol, SyncGroup, Synced, TopicsDeleted,
 };

@@ -500,3 +500,17 @@ pub struct ListedGroup {
     /// Its type.
     pub group_type: GroupType,
 }
+
+/// The latest events of one group, oldest first.
+#[derive(Clone, Debug)]
+pub struct GroupTimeline {
+    /// The group.
+    pub group: GroupId,
+}
+
+/// Topics are gone: offsets in them are forgotten.
+#[derive(Clone, Debug)]
+pub struct TopicsDeleted {
+    /// Their names.
+    pub topics: Vec<Arc<str>>,
+}

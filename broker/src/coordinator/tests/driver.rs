@@ -1,0 +1,239 @@
+//! A core with a log and a clock of its own: records are appended and committed at once, and the
+//! replies come out by request.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use crate::coordinator::*;
+
+/// 2026-11-21, or so.
+const START: Timestamp = Timestamp(1_795_000_000_000);
+
+#[derive(Debug)]
+pub(super) struct Driver {
+    pub(super) core: GroupCore,
+    pub(super) log: Vec<Record>,
+    pub(super) now: Now,
+    replies: BTreeMap<RequestId, Reply>,
+    next: u64,
+}
+
+impl Driver {
+    pub(super) fn new() -> Self {
+        Self::with(GroupOptions::default())
+    }
+
+    pub(super) fn with(options: GroupOptions) -> Self {
+        let mut driver = Self {
+            core: GroupCore::new(options),
+            log: Vec::new(),
+            now: Now { monotonic: Duration::from_secs(100), wall: START },
+            replies: BTreeMap::new(),
+            next: 0,
+        };
+        let output = driver.core.on_loaded(driver.now);
+        driver.take(output);
+        driver
+    }
+
+    fn take(&mut self, output: Output) {
+        let base = Offset(i64::try_from(self.log.len()).unwrap());
+        for reply in &output.replies {
+            assert!(reply.after.is_none_or(|after| after < base), "waits for what is not there");
+        }
+        self.log.extend(output.records.iter().cloned());
+        self.core.on_appended(output.records, base);
+        for reply in output.replies {
+            let twice = self.replies.insert(reply.request, reply.reply);
+            assert!(twice.is_none(), "{:?} answered twice", reply.request);
+        }
+    }
+
+    /// The coordinator is restarted: what was only in memory is gone.
+    pub(super) fn restart(&mut self, options: GroupOptions) {
+        self.core = GroupCore::new(options);
+        for (at, record) in (0..).zip(self.log.clone()) {
+            self.core.replay(record, Offset(at));
+        }
+        let output = self.core.on_loaded(self.now);
+        self.take(output);
+    }
+
+    /// Time passes, deadline by deadline.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now.monotonic + time;
+        while let Some(due) = self.core.next_deadline().filter(|due| *due <= end) {
+            self.jump(due);
+            let output = self.core.on_timers(self.now);
+            self.take(output);
+        }
+        self.jump(end);
+    }
+
+    fn jump(&mut self, to: Duration) {
+        let by = to.saturating_sub(self.now.monotonic);
+        self.now.monotonic += by;
+        self.now.wall.0 += i64::try_from(by.as_millis()).unwrap();
+    }
+
+    /// Sends a request whose reply may come later.
+    pub(super) fn send(&mut self, ask: impl Ask) -> RequestId {
+        let id = RequestId(self.next);
+        self.next += 1;
+        let output = self.core.on_request(self.now, id, ask.into_request());
+        self.take(output);
+        id
+    }
+
+    /// The reply that has come, if it has.
+    pub(super) fn reply<A: Ask>(&mut self, id: RequestId) -> Option<A::Answer> {
+        A::answer(self.replies.remove(&id)?)
+    }
+
+    /// Sends a request that is answered at once.
+    pub(super) fn ask<A: Ask>(&mut self, ask: A) -> A::Answer {
+        let id = self.send(ask);
+        self.reply::<A>(id).expect("answered at once")
+    }
+
+    pub(super) fn joined(&mut self, id: RequestId) -> Joined {
+        self.reply::<JoinGroup>(id).expect("answered").expect("joined")
+    }
+
+    pub(super) fn refused(&mut self, id: RequestId) -> GroupError {
+        self.reply::<JoinGroup>(id).expect("answered").expect_err("refused").error
+    }
+
+    pub(super) fn is_waiting(&self, id: RequestId) -> bool {
+        !self.replies.contains_key(&id)
+    }
+
+    pub(super) fn state(&mut self) -> GroupState {
+        let described = self.ask(DescribeGroup { group: group() }).unwrap();
+        described.map_or(GroupState::Dead, |described| described.state)
+    }
+
+    /// Lets `names` join an empty group as dynamic members, the first as its leader, and gives each
+    /// its own name as its assignment.
+    pub(super) fn stable(&mut self, names: &[&str]) -> Generation {
+        let joins: Vec<_> = names.iter().map(|name| self.send(join(name))).collect();
+        while self.is_waiting(joins[0]) {
+            self.pass(Duration::from_secs(1));
+        }
+        let joined: Vec<Joined> = joins.into_iter().map(|id| self.joined(id)).collect();
+        let leader = joined[0].leader.clone();
+        let assignments: Vec<(MemberId, Bytes)> = joined
+            .iter()
+            .map(|joined| (joined.member.clone(), joined.member.as_str().to_owned().into()))
+            .collect();
+        let generation = joined[0].generation;
+        for name in names {
+            let mut sync = sync(name, generation);
+            if leader.as_str() == *name {
+                sync.assignments = assignments.clone();
+            }
+            self.send(sync);
+        }
+        assert_eq!(self.state(), GroupState::Stable);
+        generation
+    }
+}
+
+pub(super) fn group() -> GroupId {
+    "group".into()
+}
+
+pub(super) fn protocols(names: &[&str]) -> Vec<Protocol> {
+    let metadata = Bytes::from_static(b"\0\0\0\0\0\x01\0\x06ordersxx");
+    names.iter().map(|name| Protocol { name: (*name).into(), metadata: metadata.clone() }).collect()
+}
+
+pub(super) fn client() -> Client {
+    Client { id: "client".into(), host: "/127.0.0.1".into() }
+}
+
+/// An old client: it is let in without MEMBER_ID_REQUIRED, under the id `name`.
+pub(super) fn join(name: &str) -> JoinGroup {
+    JoinGroup {
+        group: group(),
+        member: None,
+        instance: None,
+        fresh_member: name.into(),
+        client: client(),
+        protocol_type: "consumer".into(),
+        protocols: protocols(&["range", "roundrobin"]),
+        session_timeout: Duration::from_secs(10),
+        rebalance_timeout: Duration::from_secs(60),
+        reason: None,
+        knows_member_id_required: false,
+        knows_skip_assignment: true,
+    }
+}
+
+pub(super) fn rejoin(name: &str) -> JoinGroup {
+    JoinGroup { member: Some(name.into()), ..join(name) }
+}
+
+/// A static member `instance` whose process has just started and would be called `name`.
+pub(super) fn join_static(instance: &str, name: &str) -> JoinGroup {
+    JoinGroup { instance: Some(instance.into()), ..join(name) }
+}
+
+pub(super) fn sync(name: &str, generation: Generation) -> SyncGroup {
+    SyncGroup {
+        group: group(),
+        member: name.into(),
+        instance: None,
+        generation,
+        protocol_type: None,
+        protocol: None,
+        assignments: Vec::new(),
+    }
+}
+
+/// A leader's SyncGroup, with every member's name as its assignment.
+pub(super) fn assign(name: &str, generation: Generation, members: &[&str]) -> SyncGroup {
+    let assignments = members
+        .iter()
+        .map(|member| (MemberId::from(*member), Bytes::from((*member).to_owned())))
+        .collect();
+    SyncGroup { assignments, ..sync(name, generation) }
+}
+
+pub(super) fn heartbeat(name: &str, generation: Generation) -> Heartbeat {
+    Heartbeat { group: group(), member: name.into(), instance: None, generation }
+}
+
+pub(super) fn leave(name: &str) -> LeaveGroup {
+    let member = LeavingMember { member: Some(name.into()), instance: None, reason: None };
+    LeaveGroup { group: group(), members: vec![member] }
+}
+
+pub(super) fn at(topic: &str, partition: i32) -> TopicPartition {
+    TopicPartition { topic: topic.into(), partition }
+}
+
+/// A commit of `offset` in `orders-0` by `name`, or by nobody.
+pub(super) fn commit(name: Option<&str>, generation: Generation, offset: i64) -> OffsetCommit {
+    OffsetCommit {
+        group: group(),
+        member: name.map(MemberId::from),
+        instance: None,
+        generation,
+        retention: None,
+        knows_member_epochs: true,
+        offsets: vec![OffsetToCommit {
+            partition: at("orders", 0),
+            offset: Offset(offset),
+            leader_epoch: LeaderEpoch(3),
+            metadata: "note".into(),
+        }],
+    }
+}
+
+pub(super) fn fetch_all() -> OffsetFetch {
+    OffsetFetch { group: group(), member: None, member_epoch: -1, partitions: None }
+}

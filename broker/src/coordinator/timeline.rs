@@ -1,0 +1,140 @@
+//! What happened to a group lately: who came, who went, why, and which timeout was over.
+//!
+//! In memory only and bounded: the newest events of each group since this broker began to
+//! coordinate it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::types::{Generation, InstanceId, MemberId};
+use crate::base::Timestamp;
+use crate::base::limits::GROUP_TIMELINE_EVENTS_MAX;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// A limit of time that a member overran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timeout {
+    /// `session.timeout.ms`: no heartbeat.
+    Session,
+    /// The rebalance timeout (`max.poll.interval.ms`): it did not join again.
+    Rejoin,
+    /// The rebalance timeout: it joined and did not fetch its assignment.
+    Sync,
+    /// The session timeout: it was given a member id and did not join with it.
+    FirstJoin,
+}
+
+/// What can happen to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// The coordinator read the group from its log.
+    Loaded {
+        /// Members it had.
+        members: usize,
+    },
+    /// A member came.
+    Joined {
+        /// Who.
+        member: MemberId,
+        /// Its instance, if it is static.
+        instance: Option<InstanceId>,
+        /// Where from.
+        host: Arc<str>,
+        /// Why, in the client's words.
+        reason: Option<Arc<str>>,
+    },
+    /// A static member came back under a new member id.
+    Replaced {
+        /// Which.
+        instance: InstanceId,
+        /// The id that is fenced now.
+        old: MemberId,
+        /// The id that counts.
+        new: MemberId,
+    },
+    /// A member said goodbye.
+    Left {
+        /// Who.
+        member: MemberId,
+        /// Why, in the client's words.
+        reason: Option<Arc<str>>,
+    },
+    /// A member was removed because it was late.
+    TimedOut {
+        /// Who.
+        member: MemberId,
+        /// For what.
+        timeout: Timeout,
+    },
+    /// Members have to join again.
+    RebalanceStarted {
+        /// Why.
+        reason: Arc<str>,
+    },
+    /// All members that counted joined, and a generation began.
+    GenerationStarted {
+        /// Its number.
+        generation: Generation,
+        /// Its members.
+        members: usize,
+        /// The protocol chosen.
+        protocol: Option<Arc<str>>,
+    },
+    /// The generation's assignment is made.
+    Assigned {
+        /// Its number.
+        generation: Generation,
+    },
+    /// The last member has gone.
+    Emptied,
+    /// Offsets nobody needs any more were removed.
+    OffsetsExpired {
+        /// How many.
+        count: usize,
+    },
+}
+
+/// The newest events of one group.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Timeline {
+    events: VecDeque<Event>,
+}
+
+impl Timeline {
+    /// Notes `kind`.
+    pub(super) fn note(&mut self, at: Timestamp, kind: EventKind) {
+        if self.events.len() >= GROUP_TIMELINE_EVENTS_MAX {
+            self.events.pop_front();
+        }
+        self.events.push_back(Event { at, kind });
+    }
+
+    /// The events, oldest first.
+    pub(super) fn events(&self) -> Vec<Event> {
+        self.events.iter().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_newest_events_are_kept() {
+        let mut timeline = Timeline::default();
+        for count in 0..GROUP_TIMELINE_EVENTS_MAX + 3 {
+            timeline.note(Timestamp(0), EventKind::OffsetsExpired { count });
+        }
+        let events = timeline.events();
+        assert_eq!(events.len(), GROUP_TIMELINE_EVENTS_MAX);
+        assert_eq!(events[0].kind, EventKind::OffsetsExpired { count: 3 });
+    }
+}

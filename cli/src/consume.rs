@@ -1,24 +1,33 @@
 //! `sawlog consume`: records of topics to standard output.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use clap::Args;
-use sawlog_client::{Assignment, Consumer, Position};
+use clap_complete::engine::ArgValueCandidates;
+use regex::RegexSet;
+use sawlog_client::{Assignment, Client, Consumer, Position, TopicInfo};
 
 use crate::Global;
 use crate::failure::Failure;
 use crate::format::{Format, parse};
 use crate::position::{Span, parse_span};
+use crate::progress::Progress;
 
 /// Output gathered before it is written while more is at hand.
 const OUTPUT_BYTES: usize = 256 * 1024;
+
+/// Memory a regular expression may compile to.
+const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// Print records of topics.
 #[derive(Debug, Args)]
 pub(crate) struct Consume {
     /// The topics
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCandidates::new(crate::complete::topics))]
     topics: Vec<String>,
+    /// The topics are regular expressions: all topics that match one of them now
+    #[arg(short = 'r', long)]
+    regex: bool,
     /// Where to begin: start, end, N, -N (before the end), +N (after the start), @TIME; A:B for a
     /// range. A time is RFC 3339, milliseconds, or a span before now such as 2h
     #[arg(
@@ -40,52 +49,126 @@ pub(crate) struct Consume {
     #[arg(short = 'e', long)]
     exit: bool,
     /// How to print: json, value, or verbs: %t topic, %p partition, %o offset, %k key, %v value,
-    /// %K %S lengths, %T timestamp, %h headers
+    /// %K %S their lengths, %T timestamp, %h headers, %H their number, %i number of the record,
+    /// %k{hex} %v{base64} %d{strftime[%F %T]}
     #[arg(short = 'f', long, default_value = "value", value_parser = parse)]
     format: Format,
+    /// Leave out keys' and values' content: print JSON with their lengths
+    #[arg(long, conflicts_with = "format")]
+    meta_only: bool,
+}
+
+/// What to read and how to print it.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) assignments: Vec<Assignment>,
+    /// Stop after this many.
+    pub(crate) count_max: u64,
+    pub(crate) format: Format,
 }
 
 impl Consume {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = global.connect().await?;
-        let mut assignments = Vec::new();
-        for topic in &self.topics {
-            let info = crate::topic::known(&client, topic).await?;
-            let all = info.partitions.iter().map(|partition| partition.index);
-            let wanted: Vec<i32> =
-                if self.partition.is_empty() { all.collect() } else { self.partition.clone() };
-            for partition in wanted {
-                if !info.partitions.iter().any(|known| known.index == partition) {
-                    return Err(Failure::not_found(format!(
-                        "topic \"{topic}\" has no partition {partition}, it has {}",
-                        info.partitions.len()
-                    )));
-                }
-                let until = self.offset.until.or(self.exit.then_some(Position::End));
-                assignments.push(Assignment {
-                    topic: topic.clone(),
-                    partition,
-                    from: self.offset.from,
-                    until,
-                });
+        let topics = if self.regex {
+            matching(&client, &self.topics).await?
+        } else {
+            named(&client, &self.topics).await?
+        };
+        let until = self.offset.until.or(self.exit.then_some(Position::End));
+        let span = Span { from: self.offset.from, until };
+        let reading = Reading {
+            assignments: assign(&topics, &self.partition, span)?,
+            count_max: self.count.unwrap_or(u64::MAX),
+            format: if self.meta_only { Format::Meta } else { self.format },
+        };
+        reading.run(&client).await
+    }
+}
+
+async fn named(client: &Client, names: &[String]) -> Result<Vec<TopicInfo>, Failure> {
+    let mut topics = Vec::new();
+    for name in names {
+        topics.push(crate::topic::known(client, name).await?);
+    }
+    Ok(topics)
+}
+
+/// The topics that match one of the expressions; never those the cluster keeps for itself.
+async fn matching(client: &Client, expressions: &[String]) -> Result<Vec<TopicInfo>, Failure> {
+    let set = regex::RegexSetBuilder::new(expressions)
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+        .map_err(|error| Failure::usage(one_line(&error)))?;
+    let is_wanted =
+        |set: &RegexSet, topic: &TopicInfo| !topic.internal && set.is_match(&topic.name);
+    let mut topics = client.describe(None).await?.topics;
+    topics.retain(|topic| is_wanted(&set, topic));
+    if topics.is_empty() {
+        let wanted = expressions.join(" or ");
+        return Err(Failure::not_found(format!(
+            "no topic matches {wanted}; see `sawlog topic list`"
+        )));
+    }
+    Ok(topics)
+}
+
+/// The last line of a syntax error says what is wrong; those before it draw where.
+fn one_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let last = text.lines().last().unwrap_or_default();
+    format!("no regular expression: {}", last.trim_start_matches("error: "))
+}
+
+/// The partitions of the topics, or of them those that are wanted.
+pub(crate) fn assign(
+    topics: &[TopicInfo],
+    wanted: &[i32],
+    span: Span,
+) -> Result<Vec<Assignment>, Failure> {
+    let mut assignments = Vec::new();
+    for topic in topics {
+        let all = || topic.partitions.iter().map(|partition| partition.index).collect();
+        let partitions: Vec<i32> = if wanted.is_empty() { all() } else { wanted.to_vec() };
+        for partition in partitions {
+            if !topic.partitions.iter().any(|known| known.index == partition) {
+                return Err(Failure::not_found(format!(
+                    "topic \"{}\" has no partition {partition}, it has {}",
+                    topic.name,
+                    topic.partitions.len()
+                )));
             }
+            let topic = topic.name.clone();
+            assignments.push(Assignment { topic, partition, from: span.from, until: span.until });
         }
-        let mut consumer = Consumer::assign(&client, &assignments).await?;
-        let mut left = self.count.unwrap_or(u64::MAX);
+    }
+    Ok(assignments)
+}
+
+impl Reading {
+    /// Prints until the end, the count, or the reader of the output is gone.
+    pub(crate) async fn run(self, client: &Client) -> Result<(), Failure> {
+        let mut consumer = Consumer::assign(client, &self.assignments).await?;
+        // On a terminal the records themselves show that it goes on.
+        let shown = !std::io::stdout().is_terminal();
+        let bound = (self.count_max < u64::MAX).then_some(self.count_max);
+        let mut progress = Progress::new("records", bound, shown);
+        let mut printed = 0u64;
         let mut out = Vec::new();
-        while left > 0 {
+        while printed < self.count_max {
             let Some(records) = consumer.next().await? else { break };
             for record in &records {
-                if left == 0 {
+                if printed == self.count_max {
                     break;
                 }
-                left -= 1;
-                self.format.write(record, &mut out);
+                printed += 1;
+                self.format.write(record, printed, &mut out);
                 if out.len() >= OUTPUT_BYTES {
                     flush(&mut out)?;
                 }
             }
             flush(&mut out)?;
+            progress.update(printed);
         }
         Ok(())
     }

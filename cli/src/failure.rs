@@ -23,8 +23,8 @@ pub(crate) enum Kind {
     Precondition = 6,
     /// Some parts worked and some did not.
     Partial = 7,
-    /// A disk failed under the broker.
-    Disk = 8,
+    /// Something answers, but not as it should; or a disk failed under the broker.
+    Unhealthy = 8,
     /// Stopped by the user.
     Interrupted = 130,
 }
@@ -75,7 +75,7 @@ impl Failure {
             Kind::Unreachable => 5,
             Kind::Precondition => 6,
             Kind::Partial => 7,
-            Kind::Disk => 8,
+            Kind::Unhealthy => 8,
             Kind::Interrupted => 130,
         }
     }

@@ -1,8 +1,10 @@
 //! How consumed records are printed: `-f '%p %o %k=%v\n'`, `-f json`, `-f value`.
 //!
 //! The verbs are kcat's: `%t` topic, `%p` partition, `%o` offset, `%k` key, `%v` or `%s` value, `%K` and
-//! `%S` their lengths (-1 for null), `%T` timestamp in milliseconds, `%h` headers as `name=value`
-//! separated by commas, `%%` a percent sign; `\n \t \r \\ \0 \xHH` as usual.
+//! `%S` their lengths (-1 for null), `%R` the value's length as four bytes, `%T` timestamp in
+//! milliseconds, `%h` headers as `name=value` separated by commas, `%%` a percent sign;
+//! `\n \t \r \\ \0 \xHH` as usual. And rpk's: `%H` how many headers, `%i` number of the record,
+//! from 1, `%k{hex}`, `%v{base64}`, `%d{strftime[%F %T]}` in UTC.
 
 use sawlog_client::ConsumedRecord;
 
@@ -15,12 +17,27 @@ enum Piece {
     Topic,
     Partition,
     Offset,
-    Key,
-    Value,
+    Key(Encoding),
+    Value(Encoding),
     KeyLength,
     ValueLength,
+    /// The value's length in four bytes, most significant first.
+    ValueLengthBinary,
     Timestamp,
+    /// The timestamp as this strftime format has it, which was tried.
+    Time(String),
     Headers,
+    HeaderCount,
+    /// How many records were printed, with this one.
+    Number,
+}
+
+/// How a key or value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Encoding {
+    Raw,
+    Hex,
+    Base64,
 }
 
 /// How records are printed.
@@ -28,6 +45,8 @@ enum Piece {
 pub(crate) enum Format {
     /// One JSON object a line.
     Json,
+    /// The same without what is in keys, values and headers.
+    Meta,
     /// By verbs.
     Verbs(Vec<FormatPiece>),
 }
@@ -49,26 +68,9 @@ pub(crate) fn parse(text: &str) -> Result<Format, String> {
     while let Some(character) = rest.next() {
         match character {
             '%' => {
-                let piece = match rest.next() {
-                    Some('t') => Piece::Topic,
-                    Some('p') => Piece::Partition,
-                    Some('o') => Piece::Offset,
-                    Some('k') => Piece::Key,
-                    Some('v' | 's') => Piece::Value,
-                    Some('K') => Piece::KeyLength,
-                    Some('S' | 'V') => Piece::ValueLength,
-                    Some('T' | 'd') => Piece::Timestamp,
-                    Some('h') => Piece::Headers,
-                    Some('%') => {
-                        literal.push(b'%');
-                        continue;
-                    }
-                    other => {
-                        let verb = other.map_or(String::new(), String::from);
-                        return Err(format!(
-                            "\"%{verb}\" is no verb: expected %t %p %o %k %v %K %S %T %h or %%"
-                        ));
-                    }
+                let Some(piece) = verb(&mut rest)? else {
+                    literal.push(b'%');
+                    continue;
                 };
                 if !literal.is_empty() {
                     pieces.push(FormatPiece(Piece::Text(std::mem::take(&mut literal))));
@@ -83,6 +85,66 @@ pub(crate) fn parse(text: &str) -> Result<Format, String> {
         pieces.push(FormatPiece(Piece::Text(literal)));
     }
     Ok(Format::Verbs(pieces))
+}
+
+/// The verb behind a percent sign; `None` for another percent sign.
+fn verb(rest: &mut std::str::Chars<'_>) -> Result<Option<Piece>, String> {
+    let Some(name) = rest.next() else {
+        return Err("\"%\" at the end is no verb: a percent sign is %%".to_owned());
+    };
+    let argument = braces(rest)?;
+    let piece = match (name, argument.as_deref()) {
+        ('%', None) => return Ok(None),
+        ('t', None) => Piece::Topic,
+        ('p', None) => Piece::Partition,
+        ('o', None) => Piece::Offset,
+        ('k', encoding) => Piece::Key(parse_encoding(encoding)?),
+        ('v' | 's', encoding) => Piece::Value(parse_encoding(encoding)?),
+        ('K', None) => Piece::KeyLength,
+        ('S' | 'V', None) => Piece::ValueLength,
+        ('R', None) => Piece::ValueLengthBinary,
+        ('T' | 'd', None) => Piece::Timestamp,
+        ('d', Some(format)) => Piece::Time(parse_time_format(format)?),
+        ('h', None) => Piece::Headers,
+        ('H', None) => Piece::HeaderCount,
+        ('i', None) => Piece::Number,
+        (name, argument) => {
+            let argument = argument.map_or(String::new(), |text| format!("{{{text}}}"));
+            return Err(format!(
+                "\"%{name}{argument}\" is no verb: expected %t %p %o %k %v %K %S %R %T %d %h %H %i or %%"
+            ));
+        }
+    };
+    Ok(Some(piece))
+}
+
+/// What stands in braces behind a verb, if there are any.
+fn braces(rest: &mut std::str::Chars<'_>) -> Result<Option<String>, String> {
+    let Some(inner) = rest.as_str().strip_prefix('{') else { return Ok(None) };
+    let (argument, after) = inner.split_once('}').ok_or("a { behind a verb needs its }")?;
+    let argument = argument.to_owned();
+    *rest = after.chars();
+    Ok(Some(argument))
+}
+
+fn parse_encoding(text: Option<&str>) -> Result<Encoding, String> {
+    match text {
+        None => Ok(Encoding::Raw),
+        Some("hex") => Ok(Encoding::Hex),
+        Some("base64") => Ok(Encoding::Base64),
+        Some(other) => {
+            Err(format!("\"{{{other}}}\" is no encoding: expected {{hex}} or {{base64}}"))
+        }
+    }
+}
+
+fn parse_time_format(text: &str) -> Result<String, String> {
+    let format = text.strip_prefix("strftime[").and_then(|rest| rest.strip_suffix(']'));
+    let format = format.ok_or("expected %d{strftime[%F %T]}")?;
+    match jiff::fmt::strtime::format(format, jiff::Timestamp::UNIX_EPOCH) {
+        Ok(_) => Ok(format.to_owned()),
+        Err(error) => Err(format!("\"{format}\": {error}")),
+    }
 }
 
 fn escape(rest: &mut std::str::Chars<'_>) -> Result<Vec<u8>, String> {
@@ -127,11 +189,16 @@ pub(crate) fn delimiter(text: &str) -> Result<Delimiter, String> {
 }
 
 impl Format {
-    /// Appends one record to `out`.
-    pub(crate) fn write(&self, record: &ConsumedRecord, out: &mut Vec<u8>) {
+    /// Appends the record, the `number`th printed, to `out`.
+    pub(crate) fn write(&self, record: &ConsumedRecord, number: u64, out: &mut Vec<u8>) {
         let pieces = match self {
             Self::Json => {
                 out.extend(jsonl::encode(record).to_string().as_bytes());
+                out.push(b'\n');
+                return;
+            }
+            Self::Meta => {
+                out.extend(jsonl::encode_meta(record).to_string().as_bytes());
                 out.push(b'\n');
                 return;
             }
@@ -143,10 +210,17 @@ impl Format {
                 Piece::Topic => out.extend(record.topic.as_bytes()),
                 Piece::Partition => out.extend(record.partition.to_string().as_bytes()),
                 Piece::Offset => out.extend(record.offset.to_string().as_bytes()),
-                Piece::Key => out.extend(record.key.as_deref().unwrap_or_default()),
-                Piece::Value => out.extend(record.value.as_deref().unwrap_or_default()),
+                Piece::Key(encoding) => encode(record.key.as_deref(), *encoding, out),
+                Piece::Value(encoding) => encode(record.value.as_deref(), *encoding, out),
                 Piece::KeyLength => out.extend(length(record.key.as_deref()).as_bytes()),
                 Piece::ValueLength => out.extend(length(record.value.as_deref()).as_bytes()),
+                Piece::ValueLengthBinary => {
+                    let length = record.value.as_ref().map(|value| i32::try_from(value.len()));
+                    out.extend(length.map_or(-1, |n| n.unwrap_or(i32::MAX)).to_be_bytes());
+                }
+                Piece::Time(format) => out.extend(time(record.timestamp, format).as_bytes()),
+                Piece::HeaderCount => out.extend(record.headers.len().to_string().as_bytes()),
+                Piece::Number => out.extend(number.to_string().as_bytes()),
                 Piece::Timestamp => out.extend(record.timestamp.to_string().as_bytes()),
                 Piece::Headers => {
                     for (at, (name, value)) in record.headers.iter().enumerate() {
@@ -161,6 +235,23 @@ impl Format {
             }
         }
     }
+}
+
+fn encode(bytes: Option<&[u8]>, encoding: Encoding, out: &mut Vec<u8>) {
+    let bytes = bytes.unwrap_or_default();
+    match encoding {
+        Encoding::Raw => out.extend(bytes),
+        Encoding::Hex => {
+            out.extend(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()));
+        }
+        Encoding::Base64 => out.extend(jsonl::to_base64(bytes).as_bytes()),
+    }
+}
+
+/// Empty for a timestamp that is none (-1, or beyond the calendar).
+fn time(timestamp_ms: i64, format: &str) -> String {
+    let time = jiff::Timestamp::from_millisecond(timestamp_ms).ok().filter(|_| timestamp_ms >= 0);
+    time.and_then(|time| jiff::fmt::strtime::format(format, time).ok()).unwrap_or_default()
 }
 
 fn length(bytes: Option<&[u8]>) -> String {
@@ -187,7 +278,7 @@ mod tests {
             ],
         };
         let mut out = Vec::new();
-        parse(format).unwrap().write(&record, &mut out);
+        parse(format).unwrap().write(&record, 7, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -196,12 +287,19 @@ mod tests {
         assert_eq!(print("%t[%p]@%o %k=%v\\n"), "t[2]@40 =hello\n");
         assert_eq!(print("%K %S %T %h 100%% \\x41\\\\"), "-1 5 1234 a=1,b=NULL 100% A\\");
         assert_eq!(print("value"), "hello\n");
+        assert_eq!(print("%i %H %v{hex} %v{base64}%k{hex}"), "7 2 68656c6c6f aGVsbG8=");
+        assert_eq!(print("%R"), "\0\0\0\u{5}");
+        assert_eq!(print("%d{strftime[%F %T]}"), "1970-01-01 00:00:01");
     }
 
     #[test]
     fn unknown_verbs_and_escapes_are_named() {
         assert!(parse("%q").unwrap_err().contains("%q"));
         assert!(parse("%").unwrap_err().contains("is no verb"));
+        assert!(parse("%k{rot13}").unwrap_err().contains("rot13"));
+        assert!(parse("%v{hex").unwrap_err().contains('}'));
+        assert!(parse("%o{hex}").unwrap_err().contains("%o{hex}"));
+        assert!(parse("%d{strftime[%!]}").is_err());
         assert!(parse("\\q").unwrap_err().contains("\\q"));
         assert!(parse("\\xZZ").unwrap_err().contains("hex"));
     }

@@ -28,6 +28,19 @@ pub(crate) fn encode(record: &ConsumedRecord) -> Value {
     })
 }
 
+/// Where a record is and how large it is, without its content.
+pub(crate) fn encode_meta(record: &ConsumedRecord) -> Value {
+    json!({
+        "topic": &*record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp": record.timestamp,
+        "key_bytes": record.key.as_ref().map(|key| key.len()),
+        "value_bytes": record.value.as_ref().map(|value| value.len()),
+        "headers": record.headers.len(),
+    })
+}
+
 fn field(bytes: Option<&[u8]>) -> Value {
     match bytes {
         None => Value::Null,

@@ -1,15 +1,24 @@
 //! `sawlog`: broker and command line in one binary.
 
+mod cheat;
 mod cluster;
+mod complete;
 mod consume;
+mod context;
+mod dev;
+mod doctor;
 mod failure;
 mod format;
 mod jsonl;
 mod log;
 mod logging;
+mod man;
 mod output;
 mod position;
 mod produce;
+mod progress;
+#[cfg(test)]
+mod reference;
 mod serve;
 mod topic;
 mod trim;
@@ -17,9 +26,11 @@ mod trim;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{Parser, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{Client, ClientOptions};
 
+use crate::context::Contexts;
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -36,32 +47,55 @@ struct Cli {
 /// Options of every command that talks to a broker.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Global {
-    /// Brokers to ask first, separated by commas
+    /// Brokers to ask first, separated by commas [env: SAWLOG_BROKERS] [default: 127.0.0.1:9092]
+    #[arg(short = 'b', long, global = true, value_name = "HOST:PORT")]
+    brokers: Option<String>,
+    /// The cluster of this name, see `sawlog context` [env: SAWLOG_CONTEXT]
     #[arg(
-        short = 'b',
         long,
         global = true,
-        value_name = "HOST:PORT",
-        env = "SAWLOG_BROKERS",
-        default_value = "127.0.0.1:9092"
+        value_name = "NAME",
+        conflicts_with = "brokers",
+        add = ArgValueCandidates::new(complete::contexts)
     )]
-    brokers: String,
+    context: Option<String>,
     /// Longest wait for a broker
     #[arg(long, global = true, value_name = "TIME", default_value = "30s", value_parser = position::parse_duration)]
     timeout: Duration,
 }
 
+/// Where a broker listens that was started without a word.
+const DEFAULT_BROKERS: &str = "127.0.0.1:9092";
+
 impl Global {
     pub(crate) async fn connect(&self) -> Result<Client, Failure> {
-        let mut options = ClientOptions::new(&self.brokers);
+        let mut options = ClientOptions::new(&self.bootstrap()?);
         options.timeout = self.timeout;
         Ok(Client::connect(options).await?)
+    }
+
+    /// The brokers to ask: by flag, else by environment, else of the context in use.
+    pub(crate) fn bootstrap(&self) -> Result<String, Failure> {
+        let environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        if let Some(brokers) = &self.brokers {
+            return Ok(brokers.clone());
+        }
+        let mut context = self.context.clone();
+        if context.is_none() {
+            if let Some(brokers) = environment("SAWLOG_BROKERS") {
+                return Ok(brokers);
+            }
+            context = environment("SAWLOG_CONTEXT");
+        }
+        let brokers = Contexts::load()?.brokers(context.as_deref())?;
+        Ok(brokers.unwrap_or_else(|| DEFAULT_BROKERS.to_owned()))
     }
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Dev(dev::Dev),
     #[command(subcommand)]
     Topic(topic::Topic),
     Produce(produce::Produce),
@@ -70,7 +104,13 @@ enum Command {
     Cluster(cluster::Cluster),
     #[command(subcommand)]
     Log(log::Log),
-    /// Print a completion script for a shell, to be sourced
+    #[command(subcommand)]
+    Doctor(doctor::Doctor),
+    #[command(subcommand)]
+    Context(context::Context),
+    Cheat(cheat::Cheat),
+    Man(man::Man),
+    /// Print a completion script for a shell, to be sourced; it completes topics and contexts, too
     Completion {
         /// The shell
         shell: clap_complete::Shell,
@@ -84,29 +124,32 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    complete::answer_shell();
     let cli = Cli::parse();
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => ExitCode::from(failure.report()),
     }
 }
 
-fn run(cli: Cli) -> Result<(), Failure> {
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
     let Cli { global, command } = cli;
     match command {
+        Command::Dev(dev) => return dev.run(),
         Command::Serve(serve) => serve.run(),
         Command::Log(log) => log.run(),
-        Command::Completion { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "sawlog", &mut script);
-            Output::write(&script)
-        }
+        Command::Context(context) => context.run(&global),
+        Command::Cheat(cheat) => cheat.run(),
+        Command::Man(man) => man.run(),
+        Command::Completion { shell } => Output::write(&complete::script(shell)?),
         Command::Version { json } => version(json),
         Command::Topic(topic) => on_runtime(topic.run(&global)),
         Command::Produce(produce) => on_runtime(produce.run(&global)),
         Command::Consume(consume) => on_runtime(consume.run(&global)),
         Command::Cluster(cluster) => on_runtime(cluster.run(&global)),
-    }
+        Command::Doctor(doctor) => on_runtime(doctor.run(&global)),
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a command that talks to a broker; Ctrl-C ends it.
@@ -138,10 +181,26 @@ fn version(json: bool) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn command_page_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md");
+        let page = reference::command_page(Cli::command());
+        if std::env::var_os("UPDATE_DOCS").is_some() {
+            std::fs::write(path, &page).unwrap();
+        }
+        let stored = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            stored == page,
+            "docs/cli.md is stale: UPDATE_DOCS=1 cargo test -p sawlog-cli command_page"
+        );
     }
 }

@@ -2,30 +2,51 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use clap::ValueEnum;
-
 use crate::failure::Failure;
 
 /// How rows are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Form {
-    /// Aligned columns with a heading
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Form {
+    /// Aligned columns with a heading.
     Table,
-    /// Tab-separated, no heading
+    /// Tab-separated, no heading.
     Tsv,
-    /// One JSON array
+    /// One JSON array.
     Json,
-    /// One JSON object a line
+    /// One JSON object a line.
     Jsonl,
-    /// The first column alone
+    /// A list of mappings.
+    Yaml,
+    /// The first column alone.
     Name,
+    /// A line of text with `{{column}}` where a value goes.
+    Template(String),
+}
+
+fn parse_form(text: &str) -> Result<Form, String> {
+    Ok(match text {
+        "table" => Form::Table,
+        "tsv" => Form::Tsv,
+        "json" => Form::Json,
+        "jsonl" => Form::Jsonl,
+        "yaml" => Form::Yaml,
+        "name" => Form::Name,
+        _ => match text.strip_prefix("template=") {
+            Some(template) => Form::Template(template.to_owned()),
+            None => {
+                return Err("expected table, tsv, json, jsonl, yaml, name or template={{column}}"
+                    .to_owned());
+            }
+        },
+    })
 }
 
 /// The option that chooses the form.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Output {
-    /// Form of the output; a table on a terminal, tsv when piped
-    #[arg(short = 'o', long = "output", value_name = "FORM", env = "SAWLOG_OUTPUT")]
+    /// table, tsv, json, jsonl, yaml, name or template={{column}}; by itself a table on a terminal,
+    /// tsv when piped
+    #[arg(short = 'o', long = "output", value_name = "FORM", env = "SAWLOG_OUTPUT", value_parser = parse_form)]
     form: Option<Form>,
 }
 
@@ -61,12 +82,17 @@ fn text(value: &serde_json::Value) -> String {
 }
 
 impl Output {
+    /// Whether a form was asked for.
+    pub(crate) fn is_chosen(&self) -> bool {
+        self.form.is_some()
+    }
+
     /// Prints the rows.
-    pub(crate) fn print(self, rows: &Rows) -> Result<(), Failure> {
+    pub(crate) fn print(&self, rows: &Rows) -> Result<(), Failure> {
         let terminal = std::io::stdout().is_terminal();
-        let form = self.form.unwrap_or(if terminal { Form::Table } else { Form::Tsv });
+        let default = if terminal { Form::Table } else { Form::Tsv };
         let mut out = String::new();
-        match form {
+        match self.form.as_ref().unwrap_or(&default) {
             Form::Table => {
                 let heading = rows.columns.iter().map(|name| name.to_uppercase()).collect();
                 let body = rows.rows.iter().map(|row| row.iter().map(text).collect());
@@ -91,6 +117,13 @@ impl Output {
             Form::Jsonl => {
                 for row in &rows.rows {
                     out.push_str(&object(rows.columns, row).to_string());
+                    out.push('\n');
+                }
+            }
+            Form::Yaml => yaml(rows, &mut out),
+            Form::Template(template) => {
+                for row in &rows.rows {
+                    out.push_str(&fill(template, rows.columns, row)?);
                     out.push('\n');
                 }
             }
@@ -122,6 +155,44 @@ fn aligned(rows: &[Vec<String>]) -> String {
     out
 }
 
+/// JSON values are YAML values, too.
+fn yaml(rows: &Rows, out: &mut String) {
+    if rows.rows.is_empty() {
+        out.push_str("[]\n");
+    }
+    for row in &rows.rows {
+        for (at, (name, value)) in rows.columns.iter().zip(row).enumerate() {
+            let indent = if at == 0 { "- " } else { "  " };
+            out.push_str(&format!("{indent}{}: {value}\n", name.replace(' ', "_")));
+        }
+    }
+}
+
+/// The template with the row's values in their places.
+fn fill(template: &str, columns: &[&str], row: &[serde_json::Value]) -> Result<String, Failure> {
+    let mut out = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let (name, after) = after.split_once("}}").ok_or_else(|| {
+            Failure::usage(format!("-o template={template}: a {{{{ without its }}}}"))
+        })?;
+        let wanted = name.trim();
+        let value = columns.iter().position(|column| column.replace(' ', "_") == wanted);
+        let value = value.and_then(|at| row.get(at)).ok_or_else(|| {
+            let known: Vec<_> = columns.iter().map(|column| column.replace(' ', "_")).collect();
+            Failure::usage(format!(
+                "-o template: no column \"{wanted}\", there are {}",
+                known.join(", ")
+            ))
+        })?;
+        out.push_str(before);
+        out.push_str(&text(value));
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
 fn object(columns: &[&str], row: &[serde_json::Value]) -> serde_json::Value {
     let fields =
         columns.iter().zip(row).map(|(name, value)| (name.replace(' ', "_"), value.clone()));
@@ -138,6 +209,20 @@ mod tests {
             object(&["name", "first offset"], &[serde_json::json!("a"), serde_json::json!(3)]);
         assert_eq!(row.to_string(), r#"{"first_offset":3,"name":"a"}"#);
         assert_eq!(text(&serde_json::json!([1, 2])), "1,2");
+    }
+
+    #[test]
+    fn templates_and_yaml_name_columns_as_json_does() {
+        let mut rows = Rows::new(&["name", "first offset"]);
+        rows.push(vec![serde_json::json!("a: b"), serde_json::json!(3)]);
+        let mut out = String::new();
+        yaml(&rows, &mut out);
+        assert_eq!(out, "- name: \"a: b\"\n  first_offset: 3\n");
+        let row = &rows.rows[0];
+        let filled = fill("<{{name}}@{{ first_offset }}>", rows.columns, row).unwrap();
+        assert_eq!(filled, "<a: b@3>");
+        assert!(fill("{{nme}}", rows.columns, row).is_err());
+        assert!(fill("{{name", rows.columns, row).is_err());
     }
 
     #[test]

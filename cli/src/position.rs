@@ -36,12 +36,18 @@ pub(crate) struct Span {
 pub(crate) fn parse_span(text: &str) -> Result<Span, String> {
     let whole = text;
     if let Some(times) = text.strip_prefix('@') {
-        // Times have colons of their own: the range is cut at ":@".
-        if let Some((from, until)) = times.split_once(":@") {
-            return Ok(Span {
-                from: Position::Time(parse_time(from)?),
-                until: Some(Position::Time(parse_time(until)?)),
-            });
+        // Times have colons of their own: the range is cut where both sides make sense.
+        for (at, _) in times.match_indices(':') {
+            let (from, until) = (times.get(..at).unwrap_or(""), times.get(at + 1..).unwrap_or(""));
+            let Ok(from) = parse_time(from).map(Position::Time) else { continue };
+            let until = match until.strip_prefix('@').unwrap_or(until) {
+                "" => Ok(None),
+                "end" => Ok(Some(Position::End)),
+                time => parse_time(time).map(|time| Some(Position::Time(time))),
+            };
+            if let Ok(until) = until {
+                return Ok(Span { from, until });
+            }
         }
         return Ok(Span { from: Position::Time(parse_time(times)?), until: None });
     }
@@ -122,6 +128,12 @@ mod tests {
             parse_span("@1970-01-01T00:00:01Z:@1970-01-02"),
             span(Position::Time(1000), Some(Position::Time(86_400_000)))
         );
+        assert_eq!(
+            parse_span("@1970-01-01T00:00:01Z:1970-01-01T00:01:00Z"),
+            span(Position::Time(1000), Some(Position::Time(60_000)))
+        );
+        assert_eq!(parse_span("@5:end"), span(Position::Time(5), Some(Position::End)));
+        assert_eq!(parse_span("@5:6"), span(Position::Time(5), Some(Position::Time(6))));
         for wrong in ["", "x", "--3", "@yesterday", "3:x"] {
             assert!(parse_span(wrong).is_err(), "{wrong}");
         }

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{Acks, ClientError, Compression, Delivery, Producer, ProducerOptions, Record};
 
 use crate::Global;
@@ -48,6 +49,7 @@ enum AcksOption {
 #[derive(Debug, Args)]
 pub(crate) struct Produce {
     /// The topic
+    #[arg(add = ArgValueCandidates::new(crate::complete::topics))]
     topic: String,
     /// Files to read; standard input if there is none
     files: Vec<PathBuf>,

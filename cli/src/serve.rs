@@ -74,7 +74,7 @@ impl Serve {
         });
         say("stopping: syncing what was written");
         broker.stop();
-        failure.map_or(Ok(()), |failure| Err(Failure::new(Kind::Disk, failure)))
+        failure.map_or(Ok(()), |failure| Err(Failure::new(Kind::Unhealthy, failure)))
     }
 
     fn settings(&self) -> Result<sawlog_broker::config::BrokerConfig, Failure> {

@@ -1,8 +1,12 @@
 //! `sawlog topic`: create, list, describe, alter and delete topics; trimming is in [`crate::trim`].
 
+mod grow;
+mod usage;
+
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{Client, ClientError, ConfigChange, ConfigResource, NewTopic, TopicInfo};
 use serde_json::json;
 
@@ -24,6 +28,7 @@ pub(crate) enum Topic {
     /// Show partitions, offsets, sizes and settings of a topic
     Describe {
         /// The topic
+        #[arg(add = ArgValueCandidates::new(crate::complete::topics))]
         name: String,
         /// Settings only, all of them
         #[arg(long)]
@@ -33,6 +38,11 @@ pub(crate) enum Topic {
     },
     /// Change settings or the number of partitions of a topic
     Alter(Alter),
+    Grow(grow::Grow),
+    /// Show what topics use of the disk, largest first
+    Usage(usage::Of),
+    /// Show how evenly records lie on the partitions of topics, most uneven first
+    Skew(usage::Of),
     /// Delete topics with all their records
     Delete(Delete),
     /// Delete the oldest records of a topic: up to an offset, a time or the end
@@ -66,6 +76,7 @@ pub(crate) struct Create {
 #[derive(Debug, Args)]
 pub(crate) struct Alter {
     /// The topic
+    #[arg(add = ArgValueCandidates::new(crate::complete::topics))]
     name: String,
     /// Set a setting; may be given several times
     #[arg(short = 's', long, value_name = "KEY=VALUE", value_parser = setting)]
@@ -85,7 +96,7 @@ pub(crate) struct Alter {
 #[derive(Debug, Args)]
 pub(crate) struct Delete {
     /// Their names
-    #[arg(required = true)]
+    #[arg(required = true, add = ArgValueCandidates::new(crate::complete::topics))]
     names: Vec<String>,
     /// Do not ask
     #[arg(short = 'y', long)]
@@ -129,19 +140,22 @@ impl Topic {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = global.connect().await?;
         match self {
-            Self::List { output } => list(&client, output).await,
+            Self::List { output } => list(&client, &output).await,
             Self::Create(create) => create.run(&client).await,
             Self::Describe { name, configs, output } => {
-                describe(&client, &name, configs, output).await
+                describe(&client, &name, configs, &output).await
             }
             Self::Alter(alter) => alter.run(&client).await,
+            Self::Grow(grow) => grow.run(&client).await,
+            Self::Usage(of) => usage::usage(&client, of).await,
+            Self::Skew(of) => usage::skew(&client, of).await,
             Self::Delete(delete) => delete.run(&client).await,
             Self::Trim(trim) => trim.run(&client).await,
         }
     }
 }
 
-async fn list(client: &Client, output: Output) -> Result<(), Failure> {
+async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
     let cluster = client.describe(None).await?;
     let sizes = client.partition_sizes().await?;
     let mut rows = Rows::new(&["name", "partitions", "replicas", "bytes", "id"]);
@@ -164,7 +178,7 @@ async fn describe(
     client: &Client,
     name: &str,
     configs: bool,
-    output: Output,
+    output: &Output,
 ) -> Result<(), Failure> {
     let topic = known(client, name).await?;
     if configs {
@@ -187,8 +201,9 @@ async fn describe(
         "records",
         "bytes",
     ]);
+    let ranges = client.offset_ranges(std::slice::from_ref(&topic)).await?;
     for partition in &topic.partitions {
-        let (start, end) = client.offsets(name, partition.index).await?;
+        let range = ranges.iter().find(|range| range.partition == partition.index);
         let size = sizes.iter().find(|s| s.topic == name && s.partition == partition.index);
         rows.push(vec![
             json!(partition.index),
@@ -196,9 +211,9 @@ async fn describe(
             json!(partition.leader_epoch),
             json!(partition.replicas),
             json!(partition.isr),
-            json!(start),
-            json!(end),
-            json!(end - start),
+            json!(range.map(|range| range.start)),
+            json!(range.map(|range| range.end)),
+            json!(range.map(|range| range.end - range.start)),
             json!(size.map_or(0, |size| size.bytes)),
         ]);
     }

@@ -4,6 +4,7 @@
 //! One that fails does not keep the others from being trimmed.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{Client, Position};
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use crate::topic::{confirm, known};
 #[derive(Debug, Args)]
 pub(crate) struct Trim {
     /// The topic
+    #[arg(add = ArgValueCandidates::new(crate::complete::topics))]
     name: String,
     /// Delete what is before this place: end (all there is), an offset, -N (keep the last N), +N
     /// (the first N), or @TIME (what is older; a time as for `consume -o`)

@@ -25,6 +25,7 @@ mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod offsets;
 mod partition_writer;
 mod partitioner;
 mod producer;
@@ -33,6 +34,7 @@ pub use admin::{ConfigChange, ConfigEntry, ConfigResource, NewTopic, PartitionSi
 pub use cluster::{BrokerInfo, Client, ClientOptions, ClusterInfo, PartitionInfo, TopicInfo};
 pub use consumer::{Assignment, ConsumedRecord, Consumer, Position};
 pub use error::ClientError;
+pub use offsets::OffsetRange;
 pub use partitioner::{murmur2, partition_of};
 pub use producer::{Acks, Delivered, Delivery, Producer, ProducerOptions, Record};
 pub use sawlog_protocol::records::Compression;

@@ -2,127 +2,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+mod dev;
+mod doctor;
+mod records;
+mod setup;
+mod support;
+mod topics;
+
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Stdio;
 
-/// A broker of this test's own; killed when dropped.
-struct Broker {
-    child: Child,
-    address: String,
-    data: tempfile::TempDir,
-}
-
-impl Broker {
-    fn start() -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let address = free_address();
-        let mut child = sawlog()
-            .args(["serve", "--listen", &address, "--data"])
-            .arg(data.path().join("data"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // What it says comes when it has started; its port is open before that.
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        assert!(line.contains("is listening on"), "{line}");
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Self { child, address, data }
-    }
-
-    fn directory(&self) -> PathBuf {
-        self.data.path().join("data")
-    }
-
-    fn run(&self, arguments: &[&str], input: &[u8]) -> Output {
-        let mut child = sawlog()
-            .args(arguments)
-            .env("SAWLOG_BROKERS", &self.address)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(input).unwrap();
-        child.wait_with_output().unwrap()
-    }
-
-    fn ok(&self, arguments: &[&str], input: &[u8]) -> String {
-        let output = self.run(arguments, input);
-        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn fails(&self, arguments: &[&str], code: i32, says: &str) {
-        let output = self.run(arguments, b"");
-        assert_fails(&output, code, says);
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
-    }
-}
-
-fn sawlog() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sawlog"));
-    command.env_remove("SAWLOG_BROKERS").env_remove("SAWLOG_OUTPUT").env_remove("SAWLOG_DATA");
-    command
-}
-
-/// An address nobody else uses: every call has a loopback address of its own, so that tests which run
-/// beside each other never take each other's ports.
-fn free_address() -> String {
-    use std::sync::atomic::{AtomicU8, Ordering};
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let ip = [127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)];
-    let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").to_string()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// One line that says so, and the code.
-fn assert_fails(output: &Output, code: i32, says: &str) {
-    let text = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{text}");
-    assert!(text.contains(says), "{text:?} does not say {says:?}");
-    assert!(text.starts_with("error: ") && text.trim_end().lines().count() == 1, "{text:?}");
-    assert!(output.stdout.is_empty());
-}
-
-fn serve_fails(arguments: &[&str], code: i32, says: &str) {
-    let mut child = sawlog()
-        .arg("serve")
-        .args(arguments)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // One that starts after all would never end by itself.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
-    while child.try_wait().unwrap().is_none() {
-        if std::time::Instant::now() > deadline {
-            child.kill().unwrap();
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    assert_fails(&child.wait_with_output().unwrap(), code, says);
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
+use support::{Broker, assert_fails, free_address, path, sawlog, serve_fails, stderr};
 
 #[test]
 fn lines_go_in_and_come_out_by_key_and_format() {

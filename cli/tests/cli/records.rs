@@ -1,0 +1,61 @@
+//! `sawlog consume` and `sawlog produce`: ranges, expressions, verbs.
+
+use crate::support::Broker;
+
+#[test]
+fn several_topics_and_expressions_are_read_to_their_end() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "log-a", "log-b", "other"], b"");
+    for topic in ["log-a", "log-b", "other"] {
+        broker.ok(&["produce", topic], format!("{topic} 1\n{topic} 2\n").as_bytes());
+    }
+    let sorted = |arguments: &[&str]| {
+        let text = broker.ok(arguments, b"");
+        let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines.join(";")
+    };
+    assert_eq!(sorted(&["consume", "log-a", "other", "-e"]), "log-a 1;log-a 2;other 1;other 2");
+    assert_eq!(sorted(&["consume", "-r", "^log-", "-e"]), "log-a 1;log-a 2;log-b 1;log-b 2");
+    assert_eq!(sorted(&["consume", "-r", "a$", "oth", "-e", "-n", "4"]).matches(';').count(), 3);
+    broker.fails(&["consume", "-r", "^nothing", "-e"], 3, "no topic matches ^nothing");
+    broker.fails(&["consume", "-r", "(", "-e"], 2, "no regular expression");
+}
+
+#[test]
+fn ranges_of_time_begin_and_end_where_the_timestamps_say() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t"], b"");
+    let records: String = [1_000, 61_000, 121_000, 181_000]
+        .map(|ms| format!("{{\"value\":\"{ms}\",\"timestamp\":{ms}}}\n"))
+        .concat();
+    broker.ok(&["produce", "t", "-f", "json"], records.as_bytes());
+    let read = |range: &str| broker.ok(&["consume", "t", "-e", "-o", range], b"");
+    assert_eq!(read("@61000:@181000"), "61000\n121000\n");
+    assert_eq!(read("@61000:181000"), "61000\n121000\n");
+    assert_eq!(read("@1970-01-01T00:02:00Z"), "121000\n181000\n");
+    assert_eq!(read("@1970-01-01T00:01:01Z:1970-01-01T00:02:01Z"), "61000\n");
+    assert_eq!(read("@2h"), "", "nothing is that new");
+    assert_eq!(read("1:3"), "61000\n121000\n");
+    assert_eq!(broker.run(&["consume", "t", "-o", "@soon"], b"").status.code(), Some(2));
+    broker.fails(&["consume", "t", "-o", "99", "-n", "1"], 6, "offset 99");
+}
+
+#[test]
+fn verbs_count_encode_and_format() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t"], b"");
+    broker.ok(
+        &["produce", "t", "-f", "json"],
+        br#"{"key":"k","value":"hi","timestamp":86399000,"headers":[["a","1"],["b",null]]}"#,
+    );
+    let read = |format: &str| broker.ok(&["consume", "t", "-e", "-f", format], b"");
+    assert_eq!(read("%i %t-%p@%o %k{hex} %v{base64} %H|"), "1 t-0@0 6b aGk= 2|");
+    assert_eq!(read("%d{strftime[%F %T]} %T"), "1970-01-01 23:59:59 86399000");
+    let meta = broker.ok(&["consume", "t", "-e", "--meta-only"], b"");
+    let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+    assert_eq!((&meta["key_bytes"], &meta["value_bytes"]), (&1.into(), &2.into()));
+    assert_eq!(meta.get("value"), None);
+    let wrong = broker.run(&["consume", "t", "-f", "%z"], b"");
+    assert_eq!(wrong.status.code(), Some(2));
+}

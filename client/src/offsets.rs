@@ -1,0 +1,96 @@
+//! First and end offsets of many partitions, with one request for each broker that leads some.
+
+use std::collections::BTreeMap;
+
+use sawlog_protocol::decode_response;
+use sawlog_protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+
+use crate::cluster::{Client, TopicInfo};
+use crate::consumer::{EARLIEST, LATEST};
+use crate::error::{ClientError, check};
+
+/// The offsets a partition has right now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: i32,
+    /// Offset of the first record.
+    pub start: i64,
+    /// Offset behind the last record.
+    pub end: i64,
+}
+
+/// Partitions one broker leads, by topic.
+type Led<'a> = BTreeMap<&'a str, Vec<i32>>;
+
+impl Client {
+    /// First and end offsets of all partitions of the topics, by topic and partition. A partition
+    /// without a leader is left out.
+    ///
+    /// # Errors
+    /// No broker answers, or one refuses for a partition.
+    pub async fn offset_ranges(
+        &self,
+        topics: &[TopicInfo],
+    ) -> Result<Vec<OffsetRange>, ClientError> {
+        let mut by_leader: BTreeMap<i32, Led<'_>> = BTreeMap::new();
+        for topic in topics {
+            for partition in topic.partitions.iter().filter(|partition| partition.leader >= 0) {
+                let led = by_leader.entry(partition.leader).or_default();
+                led.entry(&topic.name).or_default().push(partition.index);
+            }
+        }
+        let mut ranges = Vec::new();
+        for led in by_leader.values() {
+            let starts = self.offsets_of(led, EARLIEST).await?;
+            let ends = self.offsets_of(led, LATEST).await?;
+            ranges.extend(starts.into_iter().filter_map(|((topic, partition), start)| {
+                let end = *ends.get(&(topic.clone(), partition))?;
+                Some(OffsetRange { topic, partition, start, end })
+            }));
+        }
+        ranges.sort_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+        Ok(ranges)
+    }
+
+    /// Asks the leader of all of them.
+    async fn offsets_of(
+        &self,
+        led: &Led<'_>,
+        timestamp: i64,
+    ) -> Result<BTreeMap<(String, i32), i64>, ClientError> {
+        let first = led.iter().find_map(|(topic, all)| Some((*topic, *all.first()?)));
+        let Some((topic, partition)) = first else { return Ok(BTreeMap::new()) };
+        let one = |index: &i32| ListOffsetsPartition {
+            partition_index: *index,
+            timestamp,
+            ..Default::default()
+        };
+        let request = ListOffsetsRequest {
+            replica_id: -1,
+            topics: led
+                .iter()
+                .map(|(name, all)| ListOffsetsTopic {
+                    name,
+                    partitions: all.iter().map(one).collect(),
+                })
+                .collect(),
+            ..Default::default()
+        };
+        let reply = self.leader(topic, partition).await?.call(&request).await?;
+        let (_, response) = decode_response::<ListOffsetsRequest<'_>>(&reply.frame, reply.version)?;
+        let mut found = BTreeMap::new();
+        for topic in &response.topics {
+            for partition in &topic.partitions {
+                check(partition.error_code, None)?;
+                let key = (topic.name.to_owned(), partition.partition_index);
+                found.insert(key, partition.offset.max(0));
+            }
+        }
+        Ok(found)
+    }
+}

@@ -102,6 +102,7 @@ impl From<ClientError> for Failure {
             ClientError::UnknownTopic(_) => Kind::NotFound,
             ClientError::Broker { code, .. } => kind_of(*code),
             ClientError::InvalidRecord(_) => Kind::Usage,
+            ClientError::LogTruncated { .. } => Kind::Precondition,
             ClientError::Unsupported { .. }
             | ClientError::Malformed(_)
             | ClientError::Unreadable { .. }

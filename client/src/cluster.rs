@@ -1,29 +1,53 @@
-//! The cluster as this client knows it: brokers, connections to them, topics and their leaders.
+//! A client of one cluster: connections to its brokers, and what is known of its topics.
+//!
+//! Connections are pooled by broker and channel: long polls and batches on their way each have
+//! channels of their own, because a broker answers a connection in order. Whoever needs a
+//! connection that another already opens waits for that one; so it is with metadata. A broker that
+//! cannot be reached is left alone for a growing, jittered pause.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::{Duration, Instant};
 
 use sawlog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use sawlog_protocol::{ErrorCode, Request, Uuid, decode_response};
-use tokio::sync::Mutex;
+use sawlog_protocol::{ErrorCode, Request, decode_response};
 
-use crate::connection::{Connection, Reply};
+use crate::backoff::{Backoff, Random};
+use crate::breaker::Breaker;
+use crate::connection::{Connection, ConnectionOptions, Reply};
 use crate::error::{ClientError, check};
+use crate::metadata::{BrokerInfo, Cache, ClusterInfo, TopicInfo};
+use crate::transport::{Connector, TcpConnector};
 
-/// How a client finds and names itself.
+/// Attempts at a question any broker can answer.
+const ATTEMPTS_MAX: u32 = 3;
+
+/// How a client finds its cluster and names itself.
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
-    /// Brokers to ask first, as `host:port`.
+    /// Brokers to ask first, as `host:port`. All others are learned from them.
     pub bootstrap: Vec<String>,
-    /// What the client calls itself in logs of the broker.
+    /// What the client calls itself in logs of the broker. Default `sawlog`.
     pub client_id: String,
-    /// Longest wait for a connection or a reply.
+    /// Longest wait for a reply; the connection is given up then. Default 30 s.
     pub timeout: Duration,
+    /// Longest wait for a connection to be open and negotiated. Default 10 s.
+    pub connect_timeout: Duration,
+    /// Age from which metadata of a topic is asked for again on use, to see partitions that were
+    /// added. Default 5 min.
+    pub metadata_max_age: Duration,
+    /// Longest pause before a broker that failed is tried again; it begins at 50 ms and doubles with
+    /// each failure in a row, each time drawn at random below that. Default 1 s.
+    pub reconnect_backoff_max: Duration,
+    /// Where the client stands, to read from a replica near it. Default: not told.
+    pub rack: Option<String>,
+    /// Opens the byte streams. Default [`TcpConnector`].
+    pub connector: Arc<dyn Connector>,
 }
 
 impl ClientOptions {
-    /// Options for the brokers in a comma-separated list.
+    /// Options for the brokers in a comma-separated list of `host:port`.
     #[must_use]
     pub fn new(bootstrap: &str) -> Self {
         let brokers = bootstrap.split(',').map(str::trim).filter(|address| !address.is_empty());
@@ -31,266 +55,251 @@ impl ClientOptions {
             bootstrap: brokers.map(str::to_owned).collect(),
             client_id: "sawlog".to_owned(),
             timeout: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(10),
+            metadata_max_age: Duration::from_mins(5),
+            reconnect_backoff_max: Duration::from_secs(1),
+            rack: None,
+            connector: Arc::new(TcpConnector),
         }
     }
 }
 
-/// A broker of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BrokerInfo {
-    /// Its id.
-    pub id: i32,
-    /// Host it is reached at.
-    pub host: String,
-    /// Port it is reached at.
-    pub port: i32,
-    /// Where it stands, if it says so.
-    pub rack: Option<String>,
-}
-
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionInfo {
-    /// Index within the topic, from 0.
-    pub index: i32,
-    /// Broker that leads it, -1 for none.
-    pub leader: i32,
-    /// Counts its leaders, -1 where not told.
-    pub leader_epoch: i32,
-    /// Brokers that hold a copy.
-    pub replicas: Vec<i32>,
-    /// Those that hold everything acknowledged.
-    pub isr: Vec<i32>,
-}
-
-/// A topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TopicInfo {
-    /// Its name.
-    pub name: String,
-    /// Its id, zero where not told.
-    pub id: Uuid,
-    /// Whether the cluster keeps it for itself.
-    pub internal: bool,
-    /// Its partitions, by index.
-    pub partitions: Vec<PartitionInfo>,
-}
-
-/// Brokers and topics at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterInfo {
-    /// The cluster's id, where told.
-    pub cluster_id: Option<String>,
-    /// The broker to send administration to.
-    pub controller: i32,
-    /// All brokers, by id.
-    pub brokers: Vec<BrokerInfo>,
-    /// The topics asked for that exist, by name.
-    pub topics: Vec<TopicInfo>,
-    /// Topics asked for that cannot be told of, and why.
-    pub missing: Vec<(String, ErrorCode)>,
-}
-
-/// A client of one cluster. Cheap to clone; clones share connections.
+/// A client of one cluster. Cheap to clone; clones share connections, which close with the last.
 #[derive(Clone, Debug)]
 pub struct Client {
     shared: Arc<Shared>,
 }
 
+/// Which of several connections to one broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Channel(u32);
+
+impl Channel {
+    /// Short questions.
+    pub(crate) const GENERAL: Self = Self(0);
+}
+
 #[derive(Debug)]
 struct Shared {
     options: ClientOptions,
-    state: Mutex<State>,
+    cache: RwLock<Cache>,
+    peers: Mutex<HashMap<(String, Channel), Arc<Peer>>>,
+    /// Held while metadata is asked for.
+    refreshing: tokio::sync::Mutex<()>,
+    next_channel: AtomicU32,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// A connection to whichever bootstrap broker answered.
-    seed: Option<Connection>,
-    brokers: HashMap<i32, BrokerInfo>,
-    connections: HashMap<i32, Connection>,
-    topics: HashMap<String, TopicInfo>,
+/// One connection of the pool, open or not.
+#[derive(Debug)]
+struct Peer {
+    address: String,
+    breaker: Mutex<Breaker>,
+    /// Held while it is opened: others wait for the same attempt.
+    connection: tokio::sync::Mutex<Option<Connection>>,
 }
 
 impl Client {
     /// Connects to the first bootstrap broker that answers.
     ///
     /// # Errors
-    /// None does.
+    /// [`ClientError::Unreachable`]: none does.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
-        let client =
-            Self { shared: Arc::new(Shared { options, state: Mutex::new(State::default()) }) };
+        let client = Self {
+            shared: Arc::new(Shared {
+                options,
+                cache: RwLock::default(),
+                peers: Mutex::default(),
+                refreshing: tokio::sync::Mutex::default(),
+                next_channel: AtomicU32::new(1),
+            }),
+        };
         client.any().await?;
         Ok(client)
     }
 
-    /// Brokers and the named topics; all topics for `None`.
+    /// The options it was made with.
+    #[must_use]
+    pub fn options(&self) -> &ClientOptions {
+        &self.shared.options
+    }
+
+    /// Brokers and the named topics; all topics for `None`. Always asks.
     ///
     /// # Errors
     /// No broker answers.
     pub async fn describe(&self, topics: Option<&[&str]>) -> Result<ClusterInfo, ClientError> {
-        let request = MetadataRequest {
-            topics: topics.map(|names| {
-                names
-                    .iter()
-                    .map(|name| MetadataRequestTopic { name: Some(name), ..Default::default() })
-                    .collect()
-            }),
-            allow_auto_topic_creation: true,
-            ..Default::default()
+        let topics = topics.map(|names| {
+            names
+                .iter()
+                .map(|name| MetadataRequestTopic { name: Some(name), ..Default::default() })
+                .collect()
+        });
+        let request =
+            MetadataRequest { topics, allow_auto_topic_creation: true, ..Default::default() };
+        let mut random = Random::new();
+        let mut failures = 0;
+        let reply = loop {
+            let outcome = match self.any().await {
+                Ok(connection) => connection.call(&request).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(reply) => break reply,
+                // The connection at hand may have been dead for long: another is worth trying.
+                Err(ClientError::Disconnected { .. }) if failures + 1 < ATTEMPTS_MAX => {
+                    failures += 1;
+                    tokio::time::sleep(self.backoff().pause(failures, &mut random)).await;
+                }
+                Err(error) => return Err(error),
+            }
         };
-        let reply = self.any().await?.call(&request).await?;
         let (_, response) = decode_response::<MetadataRequest<'_>>(&reply.frame, reply.version)?;
         check(response.error_code, None)?;
-        let mut info = ClusterInfo {
-            cluster_id: response.cluster_id.map(str::to_owned),
-            controller: response.controller_id,
-            ..ClusterInfo::default()
-        };
-        info.brokers = response
-            .brokers
-            .iter()
-            .map(|broker| BrokerInfo {
-                id: broker.node_id,
-                host: broker.host.to_owned(),
-                port: broker.port,
-                rack: broker.rack.map(str::to_owned),
-            })
-            .collect();
-        for topic in &response.topics {
-            let name = topic.name.unwrap_or_default().to_owned();
-            if topic.error_code.is_error() && topic.partitions.is_empty() {
-                info.missing.push((name, topic.error_code));
-                continue;
-            }
-            let mut partitions: Vec<PartitionInfo> = topic
-                .partitions
-                .iter()
-                .map(|partition| PartitionInfo {
-                    index: partition.partition_index,
-                    leader: partition.leader_id,
-                    leader_epoch: partition.leader_epoch,
-                    replicas: partition.replica_nodes.clone(),
-                    isr: partition.isr_nodes.clone(),
-                })
-                .collect();
-            partitions.sort_by_key(|partition| partition.index);
-            info.topics.push(TopicInfo {
-                name,
-                id: topic.topic_id,
-                internal: topic.is_internal,
-                partitions,
-            });
-        }
-        info.brokers.sort_by_key(|broker| broker.id);
-        info.topics.sort_by(|a, b| a.name.cmp(&b.name));
-        self.remember(&info).await;
+        let info = ClusterInfo::from_wire(&response);
+        let mut cache =
+            self.shared.cache.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        cache.remember(&info, Instant::now());
         Ok(info)
     }
 
     /// One topic, from what is known or freshly asked for.
     ///
     /// # Errors
-    /// It does not exist, or no broker answers.
+    /// [`ClientError::UnknownTopic`], or no broker answers.
     pub async fn topic(&self, name: &str) -> Result<TopicInfo, ClientError> {
-        if let Some(topic) = self.shared.state.lock().await.topics.get(name) {
-            return Ok(topic.clone());
+        Ok(self.topic_shared(name).await?.as_ref().clone())
+    }
+
+    /// As [`Client::topic`], without a copy.
+    pub(crate) async fn topic_shared(&self, name: &str) -> Result<Arc<TopicInfo>, ClientError> {
+        let seen = match self.cached(name) {
+            (Some(topic), true, _) => return Ok(topic),
+            (_, _, generation) => generation,
+        };
+        match (self.refresh_since(name, seen).await, self.cached(name).0) {
+            // Old news are better than none, while no broker answers.
+            (Err(error), Some(topic)) if error.is_retriable() => Ok(topic),
+            (outcome, _) => outcome,
         }
-        self.refresh(name).await
     }
 
     /// One topic, freshly asked for.
     ///
     /// # Errors
-    /// It does not exist, or no broker answers.
+    /// [`ClientError::UnknownTopic`], or no broker answers.
     pub async fn refresh(&self, name: &str) -> Result<TopicInfo, ClientError> {
+        let (_, _, seen) = self.cached(name);
+        Ok(self.refresh_since(name, seen).await?.as_ref().clone())
+    }
+
+    /// A topic of the cache, whether it is still fresh, and how often the cache was refreshed.
+    pub(crate) fn cached(&self, name: &str) -> (Option<Arc<TopicInfo>>, bool, u64) {
+        let cache = self.cache();
+        let topic = cache.topic(name);
+        let max_age = self.shared.options.metadata_max_age;
+        let is_fresh = topic.is_some_and(|topic| topic.fetched_at.elapsed() < max_age);
+        (topic.map(|topic| topic.info.clone()), is_fresh, cache.generation())
+    }
+
+    /// A topic as of a refresh later than `seen`. However many ask, one request is made.
+    pub(crate) async fn refresh_since(
+        &self,
+        name: &str,
+        seen: u64,
+    ) -> Result<Arc<TopicInfo>, ClientError> {
+        let _one_at_a_time = self.shared.refreshing.lock().await;
+        let newer = |cache: &Cache| {
+            cache.topic(name).filter(|t| t.generation > seen).map(|t| t.info.clone())
+        };
+        if let Some(topic) = newer(&self.cache()) {
+            return Ok(topic);
+        }
         let info = self.describe(Some(&[name])).await?;
-        match (info.topics.into_iter().next(), info.missing.first()) {
-            (Some(topic), _) => Ok(topic),
-            (None, Some((_, code))) if *code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
+        if let Some(topic) = newer(&self.cache()) {
+            return Ok(topic);
+        }
+        match info.missing.first() {
+            Some((_, code)) if *code != ErrorCode::UNKNOWN_TOPIC_OR_PARTITION => {
                 Err(ClientError::broker(*code, None))
             }
-            (None, _) => Err(ClientError::UnknownTopic(name.to_owned())),
+            _ => Err(ClientError::UnknownTopic(name.to_owned())),
         }
     }
 
-    async fn remember(&self, info: &ClusterInfo) {
-        let mut state = self.shared.state.lock().await;
-        state.brokers = info.brokers.iter().map(|broker| (broker.id, broker.clone())).collect();
-        for topic in &info.topics {
-            state.topics.insert(topic.name.clone(), topic.clone());
+    /// Asks anew for many topics at once.
+    pub(crate) async fn refresh_many(&self, names: &[&str]) -> Result<ClusterInfo, ClientError> {
+        let _one_at_a_time = self.shared.refreshing.lock().await;
+        self.describe(Some(names)).await
+    }
+
+    fn cache(&self) -> std::sync::RwLockReadGuard<'_, Cache> {
+        self.shared.cache.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The broker that leads a partition.
+    pub(crate) async fn leader_id(&self, topic: &str, index: i32) -> Result<i32, ClientError> {
+        let info = self.topic_shared(topic).await?;
+        let found = info.partition(index).ok_or_else(|| no_partition(&info, index))?;
+        if found.leader < 0 {
+            return Err(ClientError::broker(ErrorCode::LEADER_NOT_AVAILABLE, None));
         }
-        for (name, _) in &info.missing {
-            state.topics.remove(name);
-        }
+        Ok(found.leader)
     }
 
     /// A connection to the leader of a partition.
-    pub(crate) async fn leader(
-        &self,
-        topic: &str,
-        partition: i32,
-    ) -> Result<Connection, ClientError> {
-        let info = self.topic(topic).await?;
-        let found = info.partitions.iter().find(|known| known.index == partition);
-        let leader = found
-            .ok_or_else(|| {
-                let count = info.partitions.len();
-                ClientError::InvalidRecord(format!(
-                    "topic \"{topic}\" has no partition {partition}, it has {count}"
-                ))
-            })?
-            .leader;
-        if leader < 0 {
-            return Err(ClientError::broker(ErrorCode::LEADER_NOT_AVAILABLE, None));
-        }
-        self.broker(leader).await
+    pub(crate) async fn leader(&self, topic: &str, index: i32) -> Result<Connection, ClientError> {
+        self.broker(self.leader_id(topic, index).await?, Channel::GENERAL).await
     }
 
     /// A connection to the broker administration goes to.
     pub(crate) async fn controller(&self) -> Result<Connection, ClientError> {
         let info = self.describe(Some(&[])).await?;
-        if info.controller < 0 { self.any().await } else { self.broker(info.controller).await }
-    }
-
-    async fn broker(&self, id: i32) -> Result<Connection, ClientError> {
-        let mut state = self.shared.state.lock().await;
-        if let Some(connection) = state.connections.get(&id).filter(|open| open.is_open()) {
-            return Ok(connection.clone());
+        if info.controller < 0 {
+            return self.any().await;
         }
-        let address = match state.brokers.get(&id) {
-            Some(broker) if broker.host.contains(':') => {
-                format!("[{}]:{}", broker.host, broker.port)
-            }
-            Some(broker) => format!("{}:{}", broker.host, broker.port),
-            None => return Err(ClientError::broker(ErrorCode::BROKER_NOT_AVAILABLE, None)),
-        };
-        let options = &self.shared.options;
-        let connection = Connection::open(&address, &options.client_id, options.timeout).await?;
-        state.connections.insert(id, connection.clone());
-        Ok(connection)
+        self.broker(info.controller, Channel::GENERAL).await
     }
 
-    /// A connection to any broker.
+    /// A channel nobody else has.
+    pub(crate) fn new_channel(&self) -> Channel {
+        Channel(self.shared.next_channel.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Closes the connections of a channel.
+    pub(crate) fn release(&self, channel: Channel) {
+        self.peers().retain(|(_, of), _| *of != channel);
+    }
+
+    /// A connection to a broker.
+    pub(crate) async fn broker(
+        &self,
+        id: i32,
+        channel: Channel,
+    ) -> Result<Connection, ClientError> {
+        let address = self.cache().brokers.get(&id).map(BrokerInfo::address);
+        let address =
+            address.ok_or_else(|| ClientError::broker(ErrorCode::BROKER_NOT_AVAILABLE, None))?;
+        self.peer(&address, channel).connection(&self.shared.options).await
+    }
+
+    /// A connection to any broker: an open one, else the first that can be reached.
     pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
-        let mut state = self.shared.state.lock().await;
-        if let Some(open) = state.seed.as_ref().filter(|seed| seed.is_open()) {
-            return Ok(open.clone());
-        }
-        if let Some(open) = state.connections.values().find(|connection| connection.is_open()) {
-            return Ok(open.clone());
-        }
         let options = &self.shared.options;
+        let mut candidates: Vec<String> =
+            self.cache().brokers.values().map(BrokerInfo::address).collect();
+        candidates.extend(options.bootstrap.iter().cloned());
+        let peers: Vec<Arc<Peer>> =
+            candidates.iter().map(|address| self.peer(address, Channel::GENERAL)).collect();
+        if let Some(open) = peers.iter().find_map(|peer| peer.open()) {
+            return Ok(open);
+        }
         let mut failure = ClientError::Unreachable {
             address: options.bootstrap.join(","),
             reason: "no address given".to_owned(),
         };
-        for address in &options.bootstrap {
-            match Connection::open(address, &options.client_id, options.timeout).await {
-                Ok(connection) => {
-                    state.seed = Some(connection.clone());
-                    return Ok(connection);
-                }
+        for peer in peers {
+            match peer.connection(options).await {
+                Ok(connection) => return Ok(connection),
                 Err(error) => failure = error,
             }
         }
@@ -303,5 +312,83 @@ impl Client {
         request: &R,
     ) -> Result<Reply, ClientError> {
         self.controller().await?.call(request).await
+    }
+
+    fn backoff(&self) -> Backoff {
+        backoff(&self.shared.options)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<(String, Channel), Arc<Peer>>> {
+        // A map of shared values: whole after any panic.
+        self.shared.peers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn peer(&self, address: &str, channel: Channel) -> Arc<Peer> {
+        let new = || {
+            Arc::new(Peer {
+                address: address.to_owned(),
+                breaker: Mutex::new(Breaker::new(self.backoff())),
+                connection: tokio::sync::Mutex::default(),
+            })
+        };
+        self.peers().entry((address.to_owned(), channel)).or_insert_with(new).clone()
+    }
+}
+
+fn backoff(options: &ClientOptions) -> Backoff {
+    Backoff { first: Duration::from_millis(50), longest: options.reconnect_backoff_max }
+}
+
+/// What a caller is told who names a partition that is not there.
+pub(crate) fn no_partition(topic: &TopicInfo, index: i32) -> ClientError {
+    let (name, count) = (&topic.name, topic.partitions.len());
+    ClientError::InvalidRecord(format!("topic \"{name}\" has no partition {index}, it has {count}"))
+}
+
+impl Peer {
+    /// The connection if it is open right now.
+    fn open(&self) -> Option<Connection> {
+        self.connection.try_lock().ok()?.clone().filter(Connection::is_open)
+    }
+
+    async fn connection(&self, options: &ClientOptions) -> Result<Connection, ClientError> {
+        let mut connection = self.connection.lock().await;
+        if let Some(open) = connection.as_ref().filter(|one| one.is_open()) {
+            return Ok(open.clone());
+        }
+        *connection = None;
+        let refused = {
+            let breaker = self.breaker();
+            breaker.refuses_for(Instant::now()).map(|left| {
+                let (failures, reason) = breaker.failures();
+                let left = left.as_millis();
+                format!("{reason} ({failures} times in a row, tried again in {left} ms)")
+            })
+        };
+        if let Some(reason) = refused {
+            return Err(ClientError::Unreachable { address: self.address.clone(), reason });
+        }
+        let how = ConnectionOptions {
+            client_id: &options.client_id,
+            connector: &*options.connector,
+            connect_timeout: options.connect_timeout,
+            request_timeout: options.timeout,
+        };
+        let outcome = Connection::open(&self.address, &how).await;
+        match &outcome {
+            Ok(opened) => {
+                self.breaker().succeeded();
+                *connection = Some(opened.clone());
+            }
+            Err(ClientError::Unreachable { reason, .. }) => {
+                self.breaker().failed(Instant::now(), reason.clone());
+            }
+            Err(error) => self.breaker().failed(Instant::now(), error.to_string()),
+        }
+        outcome
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

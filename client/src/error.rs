@@ -66,6 +66,21 @@ pub enum ClientError {
         /// What is wrong.
         reason: String,
     },
+    /// The log was cut below what was read, by a leader that never had those records (KIP-320).
+    #[error(
+        "{topic}-{partition} was cut at offset {end_offset}, and offset {position} is to be read: \
+         records that were read are no longer there"
+    )]
+    LogTruncated {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The offset that was to be read next.
+        position: i64,
+        /// Where the log parts from what was read.
+        end_offset: i64,
+    },
     /// The producer or consumer was closed.
     #[error("closed")]
     Closed,
@@ -92,6 +107,7 @@ impl ClientError {
             | Self::UnknownTopic(_)
             | Self::InvalidRecord(_)
             | Self::Unreadable { .. }
+            | Self::LogTruncated { .. }
             | Self::Closed => false,
         }
     }

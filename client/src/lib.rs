@@ -21,20 +21,30 @@
 //! Consumer groups and transactions are not there yet.
 
 mod admin;
+mod backoff;
+mod breaker;
 mod cluster;
 mod connection;
 mod consumer;
 mod error;
+mod frames;
+mod metadata;
 mod offsets;
-mod partition_writer;
-mod partitioner;
 mod producer;
+mod transport;
 
 pub use admin::{ConfigChange, ConfigEntry, ConfigResource, NewTopic, PartitionSize};
-pub use cluster::{BrokerInfo, Client, ClientOptions, ClusterInfo, PartitionInfo, TopicInfo};
-pub use consumer::{Assignment, ConsumedRecord, Consumer, Position};
+pub use cluster::{Client, ClientOptions};
+pub use consumer::{
+    Assignment, ConsumedRecord, Consumer, ConsumerHooks, ConsumerOptions, Jump, Lag, Position,
+    RecordStream, ResetPolicy, TimeQuery,
+};
 pub use error::ClientError;
+pub use metadata::{BrokerInfo, ClusterInfo, PartitionInfo, TopicInfo};
 pub use offsets::OffsetRange;
-pub use partitioner::{murmur2, partition_of};
-pub use producer::{Acks, Delivered, Delivery, Producer, ProducerOptions, Record};
+pub use producer::{
+    Acks, BatchInfo, Delivered, Delivery, Producer, ProducerHooks, ProducerOptions, Record,
+    RecordRef, TrySendError, murmur2, partition_of,
+};
 pub use sawlog_protocol::records::Compression;
+pub use transport::{Connecting, Connector, TcpConnector, Transport};

@@ -7,9 +7,10 @@ use sawlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 
-use crate::cluster::{Client, TopicInfo};
+use crate::cluster::Client;
 use crate::consumer::{EARLIEST, LATEST};
 use crate::error::{ClientError, check};
+use crate::metadata::TopicInfo;
 
 /// The offsets a partition has right now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,8 +24,6 @@ const MAGIC_POSITION: usize = 16;
 const CRC_POSITION: usize = 17;
 /// Where the checksummed part starts.
 pub(super) const CRC_START: usize = 21;
-const ATTRIBUTES_POSITION: usize = 21;
-const MAX_TIMESTAMP_POSITION: usize = 35;
 const MAGIC: i8 = 2;
 
 const COMPRESSION_MASK: i16 = 0x07;
@@ -247,6 +245,24 @@ pub fn set_max_timestamp(batch: &mut [u8], timestamp: i64) -> Result<BatchHeader
     rewrite(batch, |header| header.max_timestamp = timestamp)
 }
 
+/// Makes the batch one of an idempotent producer, whose first record has sequence number
+/// `base_sequence`, and recomputes the checksum: a producer may build a batch before it knows, and
+/// number it again under a new epoch. Returns the header as it is now.
+///
+/// # Errors
+/// As [`set_log_append_time`].
+pub fn set_producer(
+    batch: &mut [u8],
+    (producer_id, producer_epoch): (i64, i16),
+    base_sequence: i32,
+) -> Result<BatchHeader, BatchError> {
+    rewrite(batch, |header| {
+        header.producer_id = producer_id;
+        header.producer_epoch = producer_epoch;
+        header.base_sequence = base_sequence;
+    })
+}
+
 fn rewrite(
     batch: &mut [u8],
     change: impl FnOnce(&mut BatchHeader),
@@ -254,8 +270,7 @@ fn rewrite(
     let mut header = BatchHeader::parse(batch)?;
     whole_batch(batch, &header)?;
     change(&mut header);
-    put_at(batch, ATTRIBUTES_POSITION, header.attributes.to_be_bytes());
-    put_at(batch, MAX_TIMESTAMP_POSITION, header.max_timestamp.to_be_bytes());
+    put_at(batch, 0, header.to_bytes());
     header.crc = crc32c(batch.get(CRC_START..).unwrap_or_default());
     put_at(batch, CRC_POSITION, header.crc.to_be_bytes());
     Ok(header)

@@ -38,7 +38,7 @@ pub use crc::crc32c;
 pub use error::{BatchError, BatchFault, RecordFault};
 pub use header::{
     BATCH_OVERHEAD, BatchHeader, increment_sequence, patched_prefix, set_log_append_time,
-    set_max_timestamp,
+    set_max_timestamp, set_producer,
 };
 pub use inflate::{Inflater, decompress};
 pub use iter::{Batch, Record, Records, Split, split};

@@ -1,0 +1,14 @@
+//! The client crate against a real broker: killed, slow, cut off.
+
+#![allow(
+    clippy::print_stderr,
+    reason = "what a broker says as it panics belongs to the test's output"
+)]
+
+mod load;
+#[path = "../crash/process.rs"]
+mod process;
+mod proxy;
+
+mod consuming;
+mod producing;

@@ -1,7 +1,8 @@
 //! `sawlog cluster`: the brokers and their settings.
 
+mod config;
+
 use clap::Subcommand;
-use sawlog_client::ConfigResource;
 use serde_json::json;
 
 use crate::Global;
@@ -16,11 +17,7 @@ pub(crate) enum Cluster {
         #[command(flatten)]
         output: Output,
     },
-    /// The settings in force on the broker that answers
-    Config {
-        #[command(flatten)]
-        output: Output,
-    },
+    Config(config::Config),
 }
 
 impl Cluster {
@@ -42,22 +39,12 @@ impl Cluster {
                 }
                 output.print(&rows)
             }
-            Self::Config { output } => {
+            Self::Config(config) => {
                 let Some(broker) = cluster.brokers.first() else {
                     say("the cluster has no broker");
                     return Ok(());
                 };
-                let mut rows = Rows::new(&["setting", "value", "source", "read only"]);
-                for config in client.configs(ConfigResource::Broker(broker.id)).await? {
-                    rows.push(vec![
-                        json!(config.name),
-                        json!(config.value),
-                        json!(config.source_name()),
-                        json!(config.read_only),
-                    ]);
-                }
-                rows.sort();
-                output.print(&rows)
+                config.run(&client, broker.id).await
             }
         }
     }

@@ -1,5 +1,6 @@
 //! `sawlog`: broker and command line in one binary.
 
+mod bench;
 mod cheat;
 mod cluster;
 mod complete;
@@ -20,6 +21,7 @@ mod progress;
 #[cfg(test)]
 mod reference;
 mod serve;
+mod top;
 mod topic;
 mod trim;
 
@@ -103,6 +105,9 @@ enum Command {
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     #[command(subcommand)]
+    Bench(bench::Bench),
+    Top(top::Top),
+    #[command(subcommand)]
     Log(log::Log),
     #[command(subcommand)]
     Doctor(doctor::Doctor),
@@ -147,6 +152,12 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Produce(produce) => on_runtime(produce.run(&global)),
         Command::Consume(consume) => on_runtime(consume.run(&global)),
         Command::Cluster(cluster) => on_runtime(cluster.run(&global)),
+        // It goes on until it is told to end: that is no failure.
+        Command::Top(top) => match on_runtime(top.run(&global)) {
+            Err(failure) if failure.kind == failure::Kind::Interrupted => Ok(()),
+            ended => ended,
+        },
+        Command::Bench(bench) => on_runtime(bench.run(&global)),
         Command::Doctor(doctor) => on_runtime(doctor.run(&global)),
     }?;
     Ok(ExitCode::SUCCESS)

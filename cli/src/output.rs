@@ -72,6 +72,26 @@ impl Rows {
     }
 }
 
+impl Rows {
+    /// The rows as an aligned table with a heading.
+    pub(crate) fn table(&self) -> String {
+        let heading = self.columns.iter().map(|name| name.to_uppercase()).collect();
+        let body = self.rows.iter().map(|row| row.iter().map(text).collect());
+        aligned(&std::iter::once(heading).chain(body).collect::<Vec<_>>())
+    }
+
+    /// Prints a heading and the rows, separated by commas. For figures and plain words.
+    pub(crate) fn print_csv(&self) -> Result<(), Failure> {
+        let mut out = self.columns.join(",").replace(' ', "_");
+        out.push('\n');
+        for row in &self.rows {
+            out.push_str(&row.iter().map(text).collect::<Vec<_>>().join(","));
+            out.push('\n');
+        }
+        Output::write(out.as_bytes())
+    }
+}
+
 fn text(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => String::new(),
@@ -93,11 +113,7 @@ impl Output {
         let default = if terminal { Form::Table } else { Form::Tsv };
         let mut out = String::new();
         match self.form.as_ref().unwrap_or(&default) {
-            Form::Table => {
-                let heading = rows.columns.iter().map(|name| name.to_uppercase()).collect();
-                let body = rows.rows.iter().map(|row| row.iter().map(text).collect());
-                out = aligned(&std::iter::once(heading).chain(body).collect::<Vec<_>>());
-            }
+            Form::Table => out = rows.table(),
             Form::Tsv => {
                 for row in &rows.rows {
                     out.push_str(&row.iter().map(text).collect::<Vec<_>>().join("\t"));

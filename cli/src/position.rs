@@ -23,6 +23,29 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(wrong)
 }
 
+/// `512`, `64KiB`, `10MiB`, `1GiB`; and `KB`, `MB`, `GB` in thousands.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+    let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let wrong = || {
+        format!(
+            "\"{text}\" is no size: expected bytes, or a number and KiB, MiB or GiB, such as 10MiB"
+        )
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let unit_bytes = match unit {
+        "" | "B" => 1,
+        "KiB" | "K" | "k" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit_bytes).ok_or_else(wrong)
+}
+
 /// Where to begin and end: `start`, `end`, `17`, `-10` (that many before the end), `+5` (that many
 /// after the start), `@TIME`; `A:B` for a range. A time is milliseconds since the Unix epoch, RFC
 /// 3339, a date, or a span before now such as `2h` or `-15m`.
@@ -136,6 +159,16 @@ mod tests {
         assert_eq!(parse_span("@5:6"), span(Position::Time(5), Some(Position::Time(6))));
         for wrong in ["", "x", "--3", "@yesterday", "3:x"] {
             assert!(parse_span(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_bytes("100"), Ok(100));
+        assert_eq!(parse_bytes("10MiB"), Ok(10_485_760));
+        assert_eq!(parse_bytes("1KB"), Ok(1000));
+        for wrong in ["", "KiB", "1 KiB", "1.5KiB", "-1", "99999999999G"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
         }
     }
 

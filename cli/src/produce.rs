@@ -88,7 +88,7 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-fn codec(name: &str) -> Result<Compression, String> {
+pub(crate) fn codec(name: &str) -> Result<Compression, String> {
     Compression::from_name(name)
         .ok_or_else(|| format!("\"{name}\" is no codec: expected none, gzip, snappy, lz4 or zstd"))
 }

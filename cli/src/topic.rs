@@ -106,7 +106,7 @@ pub(crate) struct Delete {
     dry_run: bool,
 }
 
-fn setting(text: &str) -> Result<(String, String), String> {
+pub(crate) fn setting(text: &str) -> Result<(String, String), String> {
     let (key, value) =
         text.split_once('=').ok_or("expected key=value, such as retention.ms=3600000")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))

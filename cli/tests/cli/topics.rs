@@ -54,3 +54,35 @@ fn skew_finds_the_partition_with_most_records() {
     assert_eq!(skew[1]["times_mean_records"], 1.0);
     broker.fails(&["topic", "skew", "nope"], 3, "does not exist");
 }
+
+#[test]
+fn top_prints_its_rounds_and_ends() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t", "-p", "2"], b"");
+    broker.ok(&["produce", "t"], b"1\n2\n3\n");
+    let text = broker.ok(&["top", "-n", "2", "--interval", "100ms"], b"");
+    let rounds: Vec<Vec<_>> = text.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rounds.len(), 2);
+    assert_eq!(rounds[1][..5], ["t", "2", "0", "0", "3"], "nothing came in meanwhile");
+    assert_eq!(broker.run(&["top", "--interval", "soon"], b"").status.code(), Some(2));
+}
+
+#[test]
+fn settings_of_a_broker_are_shown_explained_and_changed() {
+    let broker = Broker::start();
+    let config = |arguments: &[&str]| broker.ok(&[&["cluster", "config"], arguments].concat(), b"");
+    assert_eq!(config(&["get", "log.flush.mode"]), "group\n");
+    assert!(!config(&["diff"]).contains("log.flush.mode"));
+    config(&["set", "log.flush.mode=os", "--dry-run"]);
+    assert_eq!(config(&["get", "log.flush.mode"]), "group\n");
+    config(&["set", "log.flush.mode=os"]);
+    assert_eq!(config(&["get", "log.flush.mode"]), "os\n");
+    assert!(config(&["diff"]).contains("log.flush.mode\tos\tbroker\t"));
+    let explained = config(&["explain", "log.flush.mode"]);
+    assert!(explained.contains("\tdynamic\t") && explained.contains("flush.mode"), "{explained}");
+    config(&["set", "--delete", "log.flush.mode"]);
+    assert_eq!(config(&["get", "log.flush.mode"]), "group\n");
+    broker.fails(&["cluster", "config", "get", "log.flush.mod"], 3, "log.flush.mode");
+    broker.fails(&["cluster", "config", "set", "node.id=7"], 2, "node.id");
+    assert!(config(&["-o", "jsonl"]).contains("\"setting\":\"log.dirs\""));
+}

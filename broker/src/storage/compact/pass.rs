@@ -166,12 +166,20 @@ impl Compaction {
             })?;
             let written = self.write(place, &sources, throttle)?;
             let Some(segment) = written.map(Arc::new) else { continue };
+            // Its name is about to be another file's: who reads it must not look for it by name.
+            let kept =
+                first.file.keep_open().map_err(StorageError::io("cannot keep open", &first.path));
             self.report.segments_before += sources.len();
             self.report.segments_after += 1;
             self.report.bytes_before += sources.iter().map(|source| source.end()).sum::<u64>();
             self.report.bytes_after += segment.end();
             let side = self.scope.side.clone();
-            return Ok(Some(Replacement { side, place, sources, segment }));
+            let replacement = Replacement { side, place, sources, segment };
+            if let Err(error) = kept {
+                replacement.discard()?;
+                return Err(error.into());
+            }
+            return Ok(Some(replacement));
         }
         Ok(None)
     }

@@ -18,7 +18,20 @@
 //! # }
 //! ```
 //!
-//! Consumer groups and transactions are not there yet.
+//! - **[`Client`]** holds what is known of the cluster, and its connections: one pool, metadata asked for
+//!   once however many want it, a broker that fails left alone for a growing pause. TLS or anything else
+//!   below the protocol comes in as a [`Connector`].
+//! - **[`Producer`]** writes: batches by partition, idempotent unless told otherwise. Whatever happens
+//!   to brokers and connections, a record that is confirmed is in the log once, and records of a
+//!   partition are in the order they were sent. Memory is bounded: [`Producer::send`] waits.
+//! - **[`Consumer`]** reads partitions it is assigned, ahead of its reader and bounded in bytes. An
+//!   offset that is not in the log is an error, or a jump that is told ([`ResetPolicy`]).
+//! - Administration is on [`Client`]: topics, settings, offsets, sizes.
+//!
+//! Errors say whether the same thing may succeed later: [`ClientError::is_retriable`]. Everything that
+//! waits has a bound: [`ClientOptions::timeout`], [`ProducerOptions::delivery_timeout`].
+//!
+//! Consumer groups, transactions and authentication are not there yet.
 
 mod admin;
 mod backoff;

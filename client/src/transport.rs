@@ -26,7 +26,23 @@ impl Debug for Transport {
 /// A connection attempt.
 pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Transport>> + Send + 'a>>;
 
-/// Opens byte streams to brokers: the place where TLS goes. It is dropped when the attempt takes
+/// Opens byte streams to brokers: the place where TLS goes, or, as here, another way to get there.
+///
+/// ```
+/// use sawlog_client::{Connecting, Connector, TcpConnector};
+///
+/// /// Everything through a tunnel's local end.
+/// #[derive(Debug)]
+/// struct Tunnel;
+///
+/// impl Connector for Tunnel {
+///     fn connect<'a>(&'a self, _address: &'a str) -> Connecting<'a> {
+///         TcpConnector.connect("127.0.0.1:19092")
+///     }
+/// }
+/// ```
+///
+/// It is dropped when the attempt takes
 /// longer than [`ClientOptions::connect_timeout`](crate::ClientOptions::connect_timeout).
 pub trait Connector: Debug + Send + Sync {
     /// Connects to `address`, a `host:port`.

@@ -9,6 +9,10 @@ mod load;
 #[path = "../crash/process.rs"]
 mod process;
 mod proxy;
+mod scripted;
 
+mod cluster;
 mod consuming;
+mod examples;
+mod kafka;
 mod producing;

@@ -97,6 +97,8 @@ pub(crate) struct Board {
     ready: VecDeque<Ready>,
     /// Bytes in `ready`.
     pub(crate) buffered: usize,
+    /// The fetching task holds back until the reader has taken some.
+    pub(crate) waits_for_reader: bool,
     next_generation: u64,
 }
 
@@ -256,6 +258,11 @@ impl Board {
 }
 
 impl Ready {
+    /// Of which partition it is.
+    pub(crate) fn id(&self) -> usize {
+        self.of().0
+    }
+
     fn of(&self) -> (usize, u64) {
         match self {
             Self::Batches { id, generation, .. } | Self::Failure { id, generation, .. } => {

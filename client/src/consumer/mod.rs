@@ -320,10 +320,13 @@ impl Consumer {
         if let Some(at) = resumed {
             return Ok(Some(self.parked.remove(at)));
         }
-        let before = board.buffered;
         let Some(ready) = board.pop() else { return Ok(None) };
-        if before >= shared.options.prefetch_bytes / 2 || board.buffered == 0 {
-            shared.fetcher.notify_one();
+        if board.waits_for_reader {
+            let emptied = board.entry(ready.id()).is_none_or(|entry| entry.buffered == 0);
+            if emptied || board.buffered <= shared.options.prefetch_bytes / 2 {
+                board.waits_for_reader = false;
+                shared.fetcher.notify_one();
+            }
         }
         match ready {
             Ready::Failure { error, .. } => Err(error),

@@ -29,6 +29,22 @@ pub struct BatchInfo<'a> {
 /// They are called on the producer's own path: they should count, and must not block. [`on_send`]
 /// runs in the sending task, for every record; the others in the producer's task, once a batch.
 ///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use sawlog_client::{BatchInfo, ProducerHooks};
+///
+/// #[derive(Debug, Default)]
+/// struct Counters {
+///     delivered: AtomicU64,
+/// }
+///
+/// impl ProducerHooks for Counters {
+///     fn on_delivered(&self, batch: &BatchInfo<'_>, _base_offset: i64) {
+///         self.delivered.fetch_add(u64::from(batch.records), Ordering::Relaxed);
+///     }
+/// }
+/// ```
+///
 /// [`on_send`]: ProducerHooks::on_send
 pub trait ProducerHooks: Debug + Send + Sync {
     /// A record was taken in.

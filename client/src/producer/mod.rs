@@ -185,16 +185,15 @@ impl Producer {
                 Err(TrySendError::Refused(error)) => return Err(error),
                 Err(TrySendError::UnknownPartitions) => self.shared.learn(topic).await?,
                 Err(TrySendError::Full) => {
-                    let weight = permits(record.weight());
+                    let weight = record.weight();
                     // Nothing may linger while somebody waits for its room.
                     self.shared.make_all_due();
-                    let room = self.shared.room.acquire_many(weight).await;
+                    let room = self.shared.room.acquire_many(permits(weight)).await;
                     room.map_err(|_| ClientError::Closed)?.forget();
-                    return self.shared.append(topic, &record).map_err(|error| match error {
-                        TrySendError::Refused(error) => error,
-                        // Neither can be: the room is there, and the topic was.
-                        TrySendError::Full | TrySendError::UnknownPartitions => ClientError::Closed,
-                    });
+                    let topics = self.shared.topics.load();
+                    // Topics are never taken out, and it was there.
+                    let topic = topics.get(topic).ok_or(ClientError::Closed)?;
+                    return self.shared.append(topic, &record, weight);
                 }
             }
         }
@@ -210,9 +209,8 @@ impl Producer {
         if shared.is_closed() {
             return Err(TrySendError::Refused(ClientError::Closed));
         }
-        if !shared.topics.load().contains_key(topic) {
-            return Err(TrySendError::UnknownPartitions);
-        }
+        let topics = shared.topics.load();
+        let topic = topics.get(topic).ok_or(TrySendError::UnknownPartitions)?;
         let weight = record.weight();
         let limit = shared.options.buffer_bytes;
         if weight > limit {
@@ -226,13 +224,13 @@ impl Producer {
                 return Err(TrySendError::Refused(ClientError::Closed));
             }
         }
-        shared.append(topic, record)
+        Ok(shared.append(topic, record, weight)?)
     }
 
     /// Bytes of the buffer in use: records taken in and without an outcome.
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
-        self.shared.options.buffer_bytes.saturating_sub(self.shared.room.available_permits())
+        self.shared.buffered_bytes()
     }
 
     /// Sends what is there without lingering, and waits until everything sent so far is confirmed or
@@ -266,6 +264,10 @@ impl Shared {
         self.dirty.wake.notify_one();
     }
 
+    fn buffered_bytes(&self) -> usize {
+        self.options.buffer_bytes.saturating_sub(self.room.available_permits())
+    }
+
     fn queues(&self) -> Vec<Arc<PartitionQueue>> {
         self.topics.load().values().flat_map(|topic| topic.queues.iter().cloned()).collect()
     }
@@ -280,8 +282,12 @@ impl Shared {
     }
 
     /// Encodes a record whose room is taken; gives the room back if that fails.
-    fn append(&self, topic: &str, record: &RecordRef<'_>) -> Result<Delivery, TrySendError> {
-        let weight = record.weight();
+    fn append(
+        &self,
+        topic: &Topic,
+        record: &RecordRef<'_>,
+        weight: usize,
+    ) -> Result<Delivery, ClientError> {
         let appended = self.append_to_queue(topic, record, weight);
         if appended.is_err() {
             self.room.add_permits(weight);
@@ -291,14 +297,13 @@ impl Shared {
 
     fn append_to_queue(
         &self,
-        name: &str,
+        topic: &Topic,
         record: &RecordRef<'_>,
         weight: usize,
-    ) -> Result<Delivery, TrySendError> {
-        let topics = self.topics.load();
-        let topic = topics.get(name).ok_or(TrySendError::UnknownPartitions)?;
+    ) -> Result<Delivery, ClientError> {
         let (queue, is_sticky) = topic.queue_for(record)?;
-        let appended = queue.append(record, weight, now_ms(), &self.filling)?;
+        let now_ms = record.timestamp.unwrap_or_else(now_ms);
+        let appended = queue.append(record, weight, now_ms, &self.filling)?;
         if appended.began_a_batch {
             self.dirty.list(queue);
         }
@@ -307,7 +312,7 @@ impl Shared {
             lock(&topic.sticky).wrote(weight, appended.began_a_batch, batch_bytes);
         }
         if let Some(hooks) = &self.options.hooks {
-            hooks.on_send(name, queue.index, record);
+            hooks.on_send(&queue.topic, queue.index, record);
         }
         Ok(appended.delivery)
     }

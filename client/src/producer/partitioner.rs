@@ -1,6 +1,11 @@
 //! Which partition a record goes to: the same one as with Apache Kafka's own clients.
 
 /// Kafka's hash of keys: murmur2, 32 bits, with its seed.
+///
+/// ```
+/// // From the tests of Kafka's own clients, where it is the signed -790332482.
+/// assert_eq!(sawlog_client::murmur2(b"foobar"), 3_504_634_814);
+/// ```
 #[must_use]
 pub fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
@@ -22,7 +27,12 @@ pub fn murmur2(data: &[u8]) -> u32 {
     hash ^ (hash >> 15)
 }
 
-/// The partition of a key, of `count` partitions.
+/// The partition of a key, of `count` partitions: the same one as with Kafka's own clients. 0 for no
+/// partitions.
+///
+/// ```
+/// assert_eq!(sawlog_client::partition_of(b"foobar", 10), 6);
+/// ```
 #[must_use]
 pub fn partition_of(key: &[u8], count: usize) -> i32 {
     let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);

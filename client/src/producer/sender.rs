@@ -5,6 +5,8 @@
 //! beside it and come back as events. A lane that has something to send stands in the line of its
 //! leader; a broker with room takes one batch of each lane in line.
 
+mod answers;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use tokio::sync::mpsc;
 use super::Acks;
 use super::Shared;
 use super::batch::Identity;
-use super::lane::{Lane, Round, Settled};
+use super::lane::Lane;
 use super::node::{Node, Request};
 use super::queue::PartitionQueue;
 use super::request::{self, Part};
@@ -153,7 +155,7 @@ impl Sender {
 
     /// Whether there is anything that may become too old.
     fn needs_sweep(&self) -> bool {
-        !self.is_done()
+        self.shared.buffered_bytes() > 0
     }
 
     fn visit_all(&mut self, now: Instant) {
@@ -169,20 +171,6 @@ impl Sender {
         if let Some(place) = self.lanes.get_mut(queue.lane) {
             let rules = self.shared.rules;
             place.get_or_insert_with(|| Lane::new(queue.clone(), rules));
-        }
-    }
-
-    fn handle(&mut self, event: Event, now: Instant) {
-        match event {
-            Event::Connected { node, outcome } => self.connected(node, outcome, now),
-            Event::Answered { node, request, outcome } => {
-                self.answered(node, request, outcome, now);
-            }
-            Event::Identified(outcome) => self.identified(&outcome, now),
-            Event::Refreshed => {
-                self.is_refreshing = false;
-                self.shared.topics_changed();
-            }
         }
     }
 
@@ -203,11 +191,10 @@ impl Sender {
         } else if due_at > now {
             self.schedule(at, due_at);
         } else if lane.lacks_identity() {
-            match self.identity.take_if(|_| true) {
+            match self.identity {
                 Some(identity) => {
                     // An id serves all lanes; a lane that used up its epochs takes a new one.
                     lane.identify(identity);
-                    self.identity = Some(identity);
                     self.line_up(at, now);
                 }
                 None => self.identify(),
@@ -390,25 +377,6 @@ impl Sender {
         });
     }
 
-    fn connected(&mut self, id: i32, outcome: Result<Connection, ClientError>, now: Instant) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        node.is_connecting = false;
-        match outcome {
-            Ok(connection) => node.connection = Some(connection),
-            Err(_) => {
-                // The line breaks up: each looks for its leader again after a pause.
-                for at in std::mem::take(&mut node.waiting) {
-                    self.in_line.remove(&at);
-                    if let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) {
-                        lane.failures = lane.failures.saturating_add(1);
-                        self.stale_topics.insert(lane.queue.topic.clone());
-                    }
-                    self.delay(at, now);
-                }
-            }
-        }
-    }
-
     fn identify(&mut self) {
         if std::mem::replace(&mut self.is_identifying, true) {
             return;
@@ -420,28 +388,6 @@ impl Sender {
             // Without the task nobody waits for it.
             drop(events.send(Event::Identified(outcome)));
         });
-    }
-
-    fn identified(&mut self, outcome: &Result<Identity, ClientError>, now: Instant) {
-        self.is_identifying = false;
-        self.identity = outcome.as_ref().ok().copied();
-        for at in 0..self.lanes.len() {
-            let lane = self.lanes.get_mut(at).and_then(Option::as_mut);
-            let Some(lane) = lane.filter(|lane| lane.lacks_identity()) else { continue };
-            match outcome {
-                Err(error) if error.is_retriable() => {
-                    lane.failures = lane.failures.saturating_add(1);
-                    self.delay(at, now);
-                }
-                Err(error) => {
-                    for settled in lane.abandon(error) {
-                        self.shared.settle(&lane.queue, settled, now);
-                    }
-                }
-                Ok(_) => {}
-            }
-            self.visit(at, now);
-        }
     }
 
     fn want_all_topics(&mut self) {
@@ -463,84 +409,6 @@ impl Sender {
             let _refreshed = client.refresh_many(&names).await;
             drop(events.send(Event::Refreshed));
         });
-    }
-
-    fn answered(&mut self, id: i32, request: u64, outcome: Outcome, now: Instant) {
-        let Some(node) = self.nodes.get_mut(&id) else { return };
-        let Some(request) = node.answered(request) else { return };
-        let answers =
-            outcome.and_then(|frame| request::answers(&frame, request.version, &request.parts));
-        match answers {
-            Ok(answers) => {
-                if !answers.throttle.is_zero() {
-                    node.muted_until = Some(now + answers.throttle);
-                }
-                for (part, outcome) in request.parts.iter().zip(answers.outcomes) {
-                    self.settle_part(request.id, part, outcome, now);
-                }
-            }
-            Err(error) => self.settle_parts(request.id, &request.parts, &Err(error), now),
-        }
-    }
-
-    fn settle_parts(
-        &mut self,
-        request: u64,
-        parts: &[Part],
-        outcome: &Result<(), ClientError>,
-        now: Instant,
-    ) {
-        for part in parts {
-            self.settle_part(request, part, outcome.clone().map(|()| -1), now);
-        }
-    }
-
-    fn settle_part(
-        &mut self,
-        request: u64,
-        part: &Part,
-        outcome: Result<i64, ClientError>,
-        now: Instant,
-    ) {
-        let Some(lane) = self.lanes.get_mut(part.lane).and_then(Option::as_mut) else { return };
-        match outcome {
-            Ok(base_offset) => {
-                self.budget.earn();
-                lane.not_before = None;
-                if let Some(settled) = lane.confirm(request, base_offset) {
-                    self.shared.settle(&lane.queue, settled, now);
-                }
-            }
-            Err(error) => lane.fail(request, error),
-        }
-        if lane.is_broken() {
-            let round = lane.regroup(now);
-            self.regrouped(part.lane, round, now);
-        }
-        self.visit(part.lane, now);
-    }
-
-    fn regrouped(&mut self, at: usize, round: Round, now: Instant) {
-        let Some(lane) = self.lanes.get(at).and_then(Option::as_ref) else { return };
-        let Round { settled, repeats, reason, splits } = round;
-        for one in settled {
-            let Settled { batch, outcome } = one;
-            self.shared.settle(&lane.queue, Settled { batch, outcome }, now);
-        }
-        for _ in 0..splits {
-            lane.queue.split();
-        }
-        if lane.lacks_identity() {
-            // Its epochs are used up: the id at hand is the same.
-            self.identity = None;
-        }
-        if let (Some(error), true) = (reason, repeats > 0) {
-            self.shared.tell_retry(lane, &error, now);
-            self.stale_topics.insert(lane.queue.topic.clone());
-            if splits == 0 {
-                self.delay(at, now);
-            }
-        }
     }
 }
 

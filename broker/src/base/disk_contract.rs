@@ -138,6 +138,62 @@ fn a_failed_sync_is_not_repeated_into_success() {
 }
 
 #[test]
+fn writes_are_torn_between_sectors_of_both_sizes() {
+    let disk = SimDisk::new();
+    let path = Path::new("/file");
+    let file = disk.open(path, Create::IfMissing).unwrap();
+    file.write_at(&[IoSlice::new(&[0; 16_384])], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    file.write_at(&[IoSlice::new(&[1; 16_384])], 0).unwrap();
+    let (mut small, mut large) = (0, 0);
+    for seed in 0..200 {
+        let content = read_whole(&disk.restart(seed), path, 1 << 20).unwrap().unwrap();
+        let whole = |size| content.chunks(size).all(|chunk| chunk.iter().all(|b| *b == chunk[0]));
+        assert!(whole(512), "never within a sector");
+        small += usize::from(!whole(4096));
+        large += usize::from(whole(4096) && content.iter().any(|b| *b != content[0]));
+    }
+    assert!(small > 10 && large > 10, "{small} torn at 512, {large} at 4096");
+}
+
+#[test]
+fn a_lost_or_misdirected_write_reads_back_until_the_restart() {
+    for (fault, survives) in [(Fault::Lost, [1, 2, 3]), (Fault::Misdirected, [1, 9, 3])] {
+        let disk = SimDisk::new();
+        let path = Path::new("/file");
+        let file = disk.open(path, Create::IfMissing).unwrap();
+        let sectors = |content: &[u8]| [content[0], content[512], content[1024]];
+        file.write_at(&[IoSlice::new(&[[1; 512], [2; 512], [3; 512]].concat())], 0).unwrap();
+        file.sync_data().unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        disk.plan(1, fault);
+        file.write_at(&[IoSlice::new(&[9; 512])], 1024).unwrap();
+        file.sync_data().unwrap();
+        let live = read_whole(&disk, path, 9999).unwrap().unwrap();
+        assert_eq!(sectors(&live), [1, 2, 9]);
+        assert!(disk.has_lied());
+        let content = read_whole(&disk.restart(0), path, 9999).unwrap().unwrap();
+        assert_eq!(sectors(&content), survives, "{fault:?}");
+    }
+}
+
+#[test]
+fn a_read_fails_once_when_planned_and_a_slow_disk_takes_its_time() {
+    let disk = SimDisk::new();
+    let file = disk.open(Path::new("/file"), Create::IfMissing).unwrap();
+    disk.slow_down(40);
+    file.write_at(&[IoSlice::new(b"text")], 0).unwrap();
+    file.sync_data().unwrap();
+    assert_eq!(disk.elapsed_ms(), 80);
+    disk.plan_read(2);
+    let mut buffer = [0; 4];
+    file.read_at(&mut buffer, 0).unwrap();
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap_err().raw_os_error(), Some(5));
+    assert_eq!(file.read_at(&mut buffer, 0).unwrap(), 4);
+}
+
+#[test]
 fn a_full_disk_refuses_what_grows_and_nothing_else() {
     let disk = SimDisk::new();
     let path = Path::new("/file");

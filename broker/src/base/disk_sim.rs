@@ -1,10 +1,13 @@
 //! [`Disk`] in memory, which keeps what was written apart from what would survive a power cut.
 //!
 //! A crash is planned by operation count. It keeps what was synced, and of the rest what a seed
-//! says: whole writes, writes torn at 512 bytes, lengths, directory entries, in any combination a
-//! disk without barriers could leave. Operations can also be made to fail: a write in its middle,
-//! an allocation for space, and a sync as Linux fails it, once, after which the pages count as
-//! clean and the next sync succeeds without them.
+//! says: whole writes, writes torn at 512 or at 4096 bytes, lengths, directory entries, in any
+//! combination a disk without barriers could leave. Operations can also be made to fail: a write in
+//! its middle, an allocation for space, a read, and a sync as Linux fails it, once, after which the
+//! pages count as clean and the next sync succeeds without them.
+//!
+//! And the disk can lie: a write that is synced and never was, or that is elsewhere on the medium,
+//! bits that are no longer what they were. Until a restart the page cache hides the first two.
 //!
 //! What would kill a process on a real disk panics here: touching a mapped byte beyond the end of
 //! the file, and cutting a file below a byte that a mapping has handed out.
@@ -20,8 +23,8 @@ use parking_lot::Mutex;
 
 use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space};
 
-/// Writes are torn between sectors, never within.
-const SECTOR_BYTES: usize = 512;
+/// Writes are torn between sectors of one of these sizes, never within.
+const SECTOR_BYTES: [usize; 2] = [512, 4096];
 
 /// Size of the simulated file system.
 const DISK_BYTES: u64 = 1 << 40;
@@ -38,6 +41,19 @@ pub enum Fault {
     NoSpace,
     /// From then on, until [`SimDisk::fill_up`] says otherwise, there is no more space.
     Full,
+    /// The first write from then on never reaches the medium, though it is synced.
+    Lost,
+    /// The first write from then on reaches the medium at another place of its file, over what is
+    /// there; its own place keeps what it had.
+    Misdirected,
+}
+
+/// What becomes of a write on the medium.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Written,
+    Lost,
+    Misdirected,
 }
 
 /// Whether an operation takes space on the disk.
@@ -50,7 +66,7 @@ enum Needs {
 /// A change of a file that no sync has made durable.
 #[derive(Clone, Debug)]
 enum Change {
-    Write { position: usize, bytes: Vec<u8> },
+    Write { position: usize, bytes: Vec<u8>, fate: Fate },
     Length(usize),
 }
 
@@ -89,6 +105,14 @@ struct World {
     pending: Vec<Link>,
     operations: u64,
     plan: Option<(u64, Fault)>,
+    /// Reads so far, and the one that fails with EIO.
+    reads: u64,
+    read_plan: Option<u64>,
+    /// Writes lost or misdirected, and files damaged.
+    lies: u64,
+    /// What an operation takes, and all have taken, in milliseconds.
+    operation_ms: u64,
+    elapsed_ms: u64,
     crashed: bool,
     /// Whatever needs new space fails.
     full: bool,
@@ -161,9 +185,39 @@ impl SimDisk {
         }
     }
 
-    /// Forgets a planned fault that has not happened.
+    /// Forgets planned faults that have not happened.
     pub fn cancel_plan(&self) {
-        self.world.lock().plan = None;
+        let mut world = self.world.lock();
+        (world.plan, world.read_plan) = (None, None);
+    }
+
+    /// Plans that the read that many from now, 1 for the next, fails with EIO.
+    pub fn plan_read(&self, in_reads: u64) {
+        let mut world = self.world.lock();
+        world.read_plan = Some(world.reads + in_reads);
+    }
+
+    /// Each operation takes this long from now on.
+    pub fn slow_down(&self, operation_ms: u64) {
+        self.world.lock().operation_ms = operation_ms;
+    }
+
+    /// What all operations have taken, in milliseconds.
+    #[must_use]
+    pub fn elapsed_ms(&self) -> u64 {
+        self.world.lock().elapsed_ms
+    }
+
+    /// Whether what is on the medium may be something else than was written and synced.
+    #[must_use]
+    pub fn has_lied(&self) -> bool {
+        self.lies() > 0
+    }
+
+    /// How often something was made so.
+    #[must_use]
+    pub fn lies(&self) -> u64 {
+        self.world.lock().lies
     }
 
     /// Whether a planned crash has happened.
@@ -177,6 +231,7 @@ impl SimDisk {
     #[must_use]
     pub fn restart(&self, seed: u64) -> Self {
         let mut random = SimRandom::new(seed);
+        let sector = if random.below(2) == 0 { SECTOR_BYTES[0] } else { SECTOR_BYTES[1] };
         let world = self.world.lock();
         let mut names = world.durable.clone();
         for link in &world.pending {
@@ -194,7 +249,7 @@ impl SimDisk {
             let entry = match entry {
                 Entry::Directory => Entry::Directory,
                 Entry::File(node) => {
-                    let content = node.lock().after_crash(&mut random);
+                    let content = node.lock().after_crash(&mut random, sector);
                     let durable = content.clone();
                     let node = Node { live: content, durable, ..Node::default() };
                     Entry::File(Arc::new(Mutex::new(node)))
@@ -202,20 +257,38 @@ impl SimDisk {
             };
             survived.insert(path.clone(), entry);
         }
-        let restarted = World { live: survived.clone(), durable: survived, ..World::default() };
+        let restarted = World {
+            live: survived.clone(),
+            durable: survived,
+            lies: world.lies,
+            elapsed_ms: world.elapsed_ms,
+            ..World::default()
+        };
         Self { world: Arc::new(Mutex::new(restarted)) }
     }
 
     /// Flips one bit of a file, as a failing disk would: durable, and unnoticed.
     pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
-        if let Some(Entry::File(node)) = self.world.lock().live.get(path) {
+        self.damage(path, |content| {
+            if let Some(byte) = content.get_mut(byte) {
+                *byte ^= 1 << (bit & 7);
+            }
+        });
+    }
+
+    /// Makes a file zero from `byte` on, at its length.
+    pub fn zero_from(&self, path: &Path, byte: usize) {
+        self.damage(path, |content| content.iter_mut().skip(byte).for_each(|byte| *byte = 0));
+    }
+
+    fn damage(&self, path: &Path, damage: impl Fn(&mut Vec<u8>)) {
+        let mut world = self.world.lock();
+        world.lies += 1;
+        if let Some(Entry::File(node)) = world.live.get(path) {
             let mut node = node.lock();
             let node = &mut *node;
-            for content in [&mut node.live, &mut node.durable] {
-                if let Some(byte) = content.get_mut(byte) {
-                    *byte ^= 1 << (bit & 7);
-                }
-            }
+            damage(&mut node.live);
+            damage(&mut node.durable);
         }
     }
 }
@@ -223,7 +296,7 @@ impl SimDisk {
 impl Node {
     fn apply(content: &mut Vec<u8>, change: &Change) {
         match change {
-            Change::Write { position, bytes } => {
+            Change::Write { position, bytes, .. } => {
                 let end = position + bytes.len();
                 if content.len() < end {
                     content.resize(end, 0);
@@ -241,6 +314,25 @@ impl Node {
         self.pending.push(change);
     }
 
+    /// Applies a change as the medium has it.
+    fn settle(content: &mut Vec<u8>, change: &Change) {
+        match change {
+            Change::Write { fate: Fate::Lost, .. } => {}
+            Change::Write { fate: Fate::Misdirected, position, bytes } => {
+                // Further back in the file by what it is long, or to its start: over something.
+                let elsewhere = position.saturating_sub(bytes.len());
+                let elsewhere = if elsewhere == *position { bytes.len() } else { elsewhere };
+                let (length, bytes) = (content.len(), bytes.clone());
+                let fate = Fate::Written;
+                Self::apply(content, &Change::Write { position: elsewhere, bytes, fate });
+                content.truncate(length);
+            }
+            Change::Write { fate: Fate::Written, .. } | Change::Length(_) => {
+                Self::apply(content, change);
+            }
+        }
+    }
+
     /// A failed sync: the changes count as written, and are not.
     fn abandon(&mut self) {
         let lost = std::mem::take(&mut self.pending);
@@ -249,7 +341,7 @@ impl Node {
 
     fn sync(&mut self) {
         for change in std::mem::take(&mut self.pending) {
-            Self::apply(&mut self.durable, &change);
+            Self::settle(&mut self.durable, &change);
         }
         self.abandoned.clear();
     }
@@ -263,26 +355,26 @@ impl Node {
         }
     }
 
-    fn after_crash(&self, random: &mut SimRandom) -> Vec<u8> {
+    fn after_crash(&self, random: &mut SimRandom, sector: usize) -> Vec<u8> {
         let mut content = self.durable.clone();
         for change in self.abandoned.iter().chain(&self.pending) {
             match (random.below(3), change) {
                 (0, _) => {}
-                (1, Change::Write { position, bytes }) => {
+                (1, Change::Write { position, bytes, fate: Fate::Written }) => {
                     // Torn: each sector on its own.
                     let mut at = 0;
                     while at < bytes.len() {
-                        let end = ((position + at) / SECTOR_BYTES + 1) * SECTOR_BYTES - position;
+                        let end = ((position + at) / sector + 1) * sector - position;
                         let end = end.min(bytes.len());
                         if random.below(2) == 0 {
-                            let sector = bytes.get(at..end).unwrap_or_default().to_vec();
-                            let write = Change::Write { position: position + at, bytes: sector };
-                            Self::apply(&mut content, &write);
+                            let bytes = bytes.get(at..end).unwrap_or_default().to_vec();
+                            let (position, fate) = (position + at, Fate::Written);
+                            Self::apply(&mut content, &Change::Write { position, bytes, fate });
                         }
                         at = end;
                     }
                 }
-                (_, change) => Self::apply(&mut content, change),
+                (_, change) => Self::settle(&mut content, change),
             }
         }
         content
@@ -321,6 +413,7 @@ impl World {
             return Err(io::Error::other("the simulated machine is down"));
         }
         self.operations += 1;
+        self.elapsed_ms += self.operation_ms;
         if self.plan.is_some_and(|(at, fault)| fault == Fault::Full && at <= self.operations) {
             self.plan = None;
             self.full = true;
@@ -330,6 +423,7 @@ impl World {
         }
         match self.plan {
             Some((_, Fault::NoSpace)) if needs == Needs::Nothing => Ok(()),
+            Some((_, Fault::Lost | Fault::Misdirected)) => Ok(()),
             Some((at, fault)) if at <= self.operations => {
                 self.plan = None;
                 match fault {
@@ -339,10 +433,24 @@ impl World {
                     }
                     Fault::Io => Err(io::Error::from_raw_os_error(5)),
                     Fault::NoSpace | Fault::Full => Err(io::ErrorKind::StorageFull.into()),
+                    Fault::Lost | Fault::Misdirected => Ok(()),
                 }
             }
             _ => Ok(()),
         }
+    }
+
+    /// What becomes of a write made now.
+    fn fate(&mut self) -> Fate {
+        let operations = self.operations;
+        let fate = match self.plan {
+            Some((at, Fault::Lost)) if at <= operations => Fate::Lost,
+            Some((at, Fault::Misdirected)) if at <= operations => Fate::Misdirected,
+            Some(_) | None => return Fate::Written,
+        };
+        self.plan = None;
+        self.lies += 1;
+        fate
     }
 
     fn link(&mut self, link: Link) {
@@ -537,11 +645,20 @@ impl DiskFile for SimFile {
             }
             bytes.truncate(bytes.len() / 2);
         }
-        node.change(Change::Write { position, bytes });
+        let fate = world.fate();
+        node.change(Change::Write { position, bytes, fate });
         result
     }
 
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        {
+            let mut world = self.world.lock();
+            world.reads += 1;
+            let reads = world.reads;
+            if world.read_plan.take_if(|at| *at <= reads).is_some() {
+                return Err(io::Error::from_raw_os_error(5));
+            }
+        }
         let node = self.node.lock();
         let rest = node.live.get(to_usize(position)..).unwrap_or_default();
         let count = rest.len().min(buffer.len());

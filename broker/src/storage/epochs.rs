@@ -38,6 +38,12 @@ impl EpochCache {
         self.entries.last().map(|(epoch, _)| *epoch)
     }
 
+    /// The first epoch, if any.
+    #[must_use]
+    pub fn earliest(&self) -> Option<LeaderEpoch> {
+        self.entries.first().map(|(epoch, _)| *epoch)
+    }
+
     /// The epoch that wrote `offset`.
     #[must_use]
     pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {

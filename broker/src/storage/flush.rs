@@ -57,6 +57,9 @@ impl Side {
     /// Writes a producer snapshot and removes those no longer needed.
     pub(super) fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), StorageError> {
         let _one_at_a_time = self.files.lock();
+        if planted!(StaleProducerSnapshot) {
+            return Ok(());
+        }
         let path = self.directory.join(file_name(snapshot.at, SNAPSHOT_SUFFIX));
         write_atomically(&*self.disk, &path, &snapshot.content)
             .map_err(StorageError::io("cannot write", &path))?;
@@ -160,13 +163,16 @@ impl FlushTicket {
     /// The first failure. It is final: a sync that failed must not be repeated, the next one would
     /// claim success for pages the kernel has dropped.
     pub fn sync_files(&self) -> Result<(), StorageError> {
+        if planted!(CheckpointAheadOfSync) && self.epochs.is_some() {
+            self.side.checkpoint.update(|checkpoint| checkpoint.durable_end = self.upto)?;
+        }
         for segment in &self.sealing {
             segment.finish()?;
         }
         if let Some(segment) = &self.active {
-            segment.file.sync_data().map_err(StorageError::io("cannot sync", &segment.path))?;
+            segment.sync()?;
         }
-        if self.entries_dirty {
+        if self.entries_dirty && !planted!(ForgetDirectorySync) {
             let directory = &self.side.directory;
             let synced = self.side.disk.sync_dir(directory);
             synced.map_err(StorageError::io("cannot sync", directory))?;
@@ -198,6 +204,8 @@ impl FlushTicket {
                 flushed.snapshot = Some(snapshot);
             }
         }
+        // What was found on a full disk, and is still not written down.
+        fits(self.side.quarantine.persist())?;
         if let Some(epochs) = self.epochs {
             let upto = self.upto;
             let written = self.side.checkpoint.update(|checkpoint| {

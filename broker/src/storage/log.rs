@@ -24,6 +24,7 @@ use super::flush::{FlushTicket, Flushed, Side, Snapshot};
 use super::producers::ProducerTable;
 use super::quarantine::{Quarantine, QuarantinedRange};
 use super::reader::{LogReader, Segments};
+use super::scrub::LogScrubber;
 use super::segment::Segment;
 use crate::base::disk::{Create, Disk};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
@@ -184,6 +185,12 @@ impl Log {
         LogReader::new(self.segments.clone(), self.published_start.clone(), self.quarantine.clone())
     }
 
+    /// What reads its sealed segments again, from any thread.
+    #[must_use]
+    pub fn scrubber(&self) -> LogScrubber {
+        LogScrubber::new(self.segments.clone(), self.side.clone())
+    }
+
     /// The ranges that are damaged and not served, in order.
     #[must_use]
     pub fn quarantined(&self) -> Arc<Vec<QuarantinedRange>> {
@@ -245,6 +252,9 @@ impl Log {
         let rest = batch.get(PREFIX_BYTES..).unwrap_or_default();
         let result = self.unmark_clean().and_then(|()| self.write(&prefix, rest, length));
         self.poisoned |= result.as_ref().is_err_and(StorageError::is_fatal);
+        if planted!(RetryFailedWrite) {
+            self.poisoned = false;
+        }
         let segment = result?;
         segment.publish(header, base_offset, self.options.index_interval_bytes);
         self.end = last_offset.plus(1);
@@ -373,6 +383,7 @@ impl Log {
             return;
         }
         if let Some(active) = self.active.take() {
+            active.segment.close();
             self.unsealed.push(active.segment);
             self.snapshot_due = true;
         }
@@ -500,6 +511,9 @@ impl Log {
             return Ok(());
         }
         assert!(to <= self.end, "the log starts at or before its end");
+        if planted!(RemoveBeforeLogStart) {
+            self.remove_below(to)?;
+        }
         let durable_end = self.durable_end;
         let written = self.side.checkpoint.update(|checkpoint| {
             checkpoint.durable_end = checkpoint.durable_end.max(durable_end);
@@ -575,6 +589,7 @@ impl Log {
         if let Some(snapshot) = self.snapshot.take() {
             self.side.write_snapshot(&snapshot)?;
         }
+        self.quarantine.persist()?;
         let (durable_end, log_start) = (self.end, self.start);
         self.side.checkpoint.update(|checkpoint| {
             *checkpoint = super::checkpoint::Checkpoint {
@@ -602,6 +617,11 @@ impl Log {
             assert!(last, "the active segment is the last");
             assert!(active.segment.end() == 0 || active.segment.next_offset() == self.end);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_quarantine_written(&self) -> bool {
+        self.quarantine.is_written()
     }
 
     /// Removes the log and its directory.

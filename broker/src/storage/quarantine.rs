@@ -149,8 +149,13 @@ impl Quarantine {
                     == (new.from, new.to, new.position, new.bytes)
             });
         if !same {
+            // A segment that is there again takes over what was noted while it was missing.
+            let replaced = |range: &QuarantinedRange| {
+                let overlaps = |new: &QuarantinedRange| range.from < new.to && new.from < range.to;
+                range.segment == base || found.iter().any(overlaps)
+            };
             let mut ranges: Vec<QuarantinedRange> =
-                before.iter().filter(|range| range.segment != base).cloned().collect();
+                before.iter().filter(|range| !replaced(range)).cloned().collect();
             ranges.extend(found);
             ranges.sort_by_key(|range| range.from);
             self.ranges.store(Arc::new(ranges));
@@ -201,6 +206,11 @@ impl Quarantine {
         }
         *unwritten = false;
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_written(&self) -> bool {
+        !*self.unwritten.lock()
     }
 
     /// Says in the broker's log what was found.

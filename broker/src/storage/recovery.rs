@@ -28,7 +28,7 @@ use crate::base::disk::{Create, Disk, read_whole};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
 /// Longest producer snapshot that is read.
-const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+pub(super) const SNAPSHOT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// What opening a log took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -273,6 +273,7 @@ impl Recovery<'_> {
                 self.remove_segment(*base)?;
                 self.expected = segment.next_offset().max(needed_from);
             } else {
+                segment.close();
                 self.expected = segment.next_offset();
                 self.segments.push(Arc::new(segment));
             }
@@ -282,7 +283,7 @@ impl Recovery<'_> {
         let scanned = self.segments.iter().filter(|segment| !segment.is_sealed());
         self.unsealed = scanned.cloned().collect();
         for segment in &self.unsealed {
-            segment.file.sync_data().map_err(StorageError::io("cannot sync", &segment.path))?;
+            segment.sync()?;
         }
         if self.cut || !self.unsealed.is_empty() {
             self.disk
@@ -404,6 +405,11 @@ impl Recovery<'_> {
                     continue;
                 }
                 Step::End if leads_to.is_none_or(|end| scan.expected >= end) => break,
+                Step::End if leads_to.is_some_and(|end| self.gaps.reach(end)) => {
+                    scan.expected = leads_to.unwrap_or(scan.expected);
+                    segment.skip(scan.position, scan.expected);
+                    break;
+                }
                 Step::End => "records are missing at the end of the file".to_owned(),
                 Step::Bad(reason) => reason,
             };

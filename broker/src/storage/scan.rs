@@ -46,6 +46,14 @@ pub(super) enum Gaps {
     Below(Offset),
 }
 
+impl Gaps {
+    /// Whether a segment that leads up to `end` may have lost its last offsets to compaction.
+    pub(super) fn reach(self, end: Offset) -> bool {
+        let Self::Below(gaps_upto) = self;
+        end <= gaps_upto
+    }
+}
+
 /// What comes next in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -68,13 +76,15 @@ pub(super) struct Scan<'a> {
     pub(super) expected: Offset,
     /// The epoch of the batch before.
     pub(super) last_epoch: Option<LeaderEpoch>,
+    /// The segment was cut to its batches: it does not end with allocated space.
+    pub(super) trimmed: bool,
 }
 
 impl<'a> Scan<'a> {
     /// Reads the first `length` bytes of `file`, whose first batch has the offset `base`.
     pub(super) fn new(file: &'a dyn DiskFile, length: u64, base: Offset, rule: Rule<'a>) -> Self {
         let bytes = Window { file, length, buffer: Vec::new(), start: 0 };
-        Self { bytes, rule, position: 0, expected: base, last_epoch: None }
+        Self { bytes, rule, position: 0, expected: base, last_epoch: None, trimmed: false }
     }
 
     /// Reads the next batch and passes over it.
@@ -151,7 +161,9 @@ impl<'a> Scan<'a> {
     fn is_followed(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
         let behind = position + length_of(header);
         Ok(match self.batch_at(behind, Some(Offset(header.next_offset())))? {
-            Step::Batch(_) | Step::End => true,
+            Step::Batch(_) => true,
+            // A write to the wrong place may look like the last one.
+            Step::End => !self.trimmed || behind >= self.bytes.length,
             Step::Bad(_) => false,
         })
     }
@@ -209,7 +221,12 @@ impl Rule<'_> {
         let epoch = LeaderEpoch(header.partition_leader_epoch);
         let at = Offset(header.base_offset);
         let known = self.epochs.epoch_at(at).filter(|_| at < self.epochs_upto);
+        // Below the log start single epochs are forgotten: none was above the first that is not.
+        let first = self.epochs.earliest().filter(|_| at < self.epochs_upto);
         match known {
+            None if first.is_some_and(|first| epoch > first) => {
+                Err(format!("leader epoch {epoch} below the log start"))
+            }
             Some(known) if epoch != known => Err(format!("leader epoch {epoch}, not {known}")),
             None if last_epoch.is_some_and(|last| epoch < last) => {
                 Err(format!("leader epoch fell to {epoch}"))

@@ -47,6 +47,8 @@ pub(super) struct Segment {
     index: RwLock<Index>,
     /// Bytes in quarantine, in order: from, to. Nothing looks into them.
     damage: ArcSwap<Vec<(u64, u64)>>,
+    /// No more batches come.
+    closed: AtomicBool,
     /// The files are gone, or going: nothing is written for it any more.
     removed: AtomicBool,
 }
@@ -95,6 +97,7 @@ impl Segment {
             first_timestamp: AtomicI64::new(-1),
             index: RwLock::new(Index::Memory(MemoryIndex::default())),
             damage: ArcSwap::default(),
+            closed: AtomicBool::new(false),
             removed: AtomicBool::new(false),
         })
     }
@@ -114,6 +117,7 @@ impl Segment {
             first_timestamp: AtomicI64::new(first_timestamp.0),
             index: RwLock::new(Index::Memory(index)),
             damage: ArcSwap::default(),
+            closed: AtomicBool::new(true),
             removed: AtomicBool::new(false),
         })
     }
@@ -205,6 +209,15 @@ impl Segment {
         self.end.store(end, Ordering::Release);
     }
 
+    /// No more batches come.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// Bytes not to be touched from now on.
     pub(super) fn set_damage(&self, spans: Vec<(u64, u64)>) {
         self.damage.store(Arc::new(spans));
@@ -241,7 +254,19 @@ impl Segment {
     /// cut off was allocated and never written, or never published.
     pub(super) fn finish(&self) -> Result<(), StorageError> {
         self.trim()?;
-        self.file.sync_data().map_err(StorageError::io("cannot sync", &self.path))
+        if planted!(SealBeforeSync) { Ok(()) } else { self.sync() }
+    }
+
+    /// Makes durable what was written. A failure is final.
+    pub(super) fn sync(&self) -> Result<(), StorageError> {
+        if planted!(AcknowledgeBeforeSync) {
+            return Ok(());
+        }
+        let mut synced = self.file.sync_data();
+        if planted!(RetryFailedSync) && synced.is_err() {
+            synced = self.file.sync_data();
+        }
+        synced.map_err(StorageError::io("cannot sync", &self.path))
     }
 
     /// Cuts a full segment to its length.

@@ -1,6 +1,7 @@
 //! The log against a model, on a disk that crashes.
 
 mod faults;
+mod offline;
 mod quarantine;
 mod simulation;
 

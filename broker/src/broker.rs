@@ -24,7 +24,9 @@ use crate::controller::{Controller, ControllerOptions, Registration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
 use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directory};
-use crate::replication::{Cleaner, CompactionStats, Partitions, RecoveryProgress};
+use crate::replication::{
+    Cleaner, CompactionStats, Partitions, RecoveryProgress, ScrubOptions, ScrubTotals, Scrubber,
+};
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
 use crate::server::listener::{self, ListenerOptions};
@@ -108,6 +110,7 @@ pub struct Broker {
     runtime: Option<tokio::runtime::Runtime>,
     housekeeper: Housekeeper,
     cleaner: Cleaner,
+    scrubber: Scrubber,
     /// Held to the last: another process may open the directory once it is gone.
     _lock: Box<dyn DirLock>,
 }
@@ -174,7 +177,12 @@ impl Broker {
         listen(&runtime, listeners, &node, &stopped)?;
         let cleaner = Cleaner::start(partitions.clone(), clock.clone(), &config);
         let cleaner = cleaner.map_err(cannot_start_threads)?;
-        let housekeeper = Housekeeper::start(partitions, clock, &config)?;
+        let housekeeper = Housekeeper::start(partitions.clone(), clock.clone(), &config)?;
+        let scrub = ScrubOptions {
+            bytes_per_second: config.log_scrub_bytes_per_second,
+            interval: Duration::from_millis(config.log_scrub_interval_ms),
+        };
+        let scrubber = Scrubber::start(partitions, clock, scrub).map_err(cannot_start_threads)?;
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
             node_id: identity.node_id.0,
@@ -203,6 +211,7 @@ impl Broker {
             runtime: Some(runtime),
             housekeeper,
             cleaner,
+            scrubber,
             _lock: lock,
         })
     }
@@ -211,6 +220,12 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What reading full segments again has shown so far.
+    #[must_use]
+    pub fn scrub_totals(&self) -> ScrubTotals {
+        self.scrubber.totals()
     }
 
     /// What it found and is.
@@ -241,6 +256,7 @@ impl Broker {
         self.stop.send_replace(true);
         self.housekeeper.stop();
         self.cleaner.stop();
+        self.scrubber.stop();
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_timeout(STOP_DEADLINE);
         }

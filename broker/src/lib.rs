@@ -18,4 +18,4 @@ mod server;
 pub mod storage;
 
 pub use broker::{Broker, StartError, StartErrorKind, Summary};
-pub use replication::{CompactionStats, RecoveryProgress};
+pub use replication::{CompactionStats, RecoveryProgress, ScrubTotals};

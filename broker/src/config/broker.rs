@@ -73,6 +73,12 @@ properties! {
     "log.retention.check.interval.ms" => log_retention_check_interval_ms: u64, Long Milliseconds, default "300000",
         Valid::Range(1, i64::MAX), Static, broker [],
         "How often segments are checked against the retention settings.";
+    "log.scrub.bytes.per.second" => log_scrub_bytes_per_second: u64, Long Bytes, default "10485760",
+        Valid::Range(0, i64::MAX), Static, broker [],
+        "Rate at which full segments are read again in the background to find damaged records; 0: they are not. An extension of Sawlog.";
+    "log.scrub.interval.ms" => log_scrub_interval_ms: u64, Long Milliseconds, default "1209600000",
+        Valid::Range(1, i64::MAX), Static, broker [],
+        "From the start of one reading of all full segments to the start of the next. An extension of Sawlog.";
     "max.connections" => max_connections: u32, Int None, default "50000",
         Valid::Range(1, 2_147_483_647), Static, broker [],
         "Connections open at once; more are closed at accept.";

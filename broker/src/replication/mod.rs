@@ -10,6 +10,7 @@ mod flusher;
 mod partition;
 mod partitions;
 mod placement;
+mod scrubber;
 mod sync_choice;
 mod waiters;
 
@@ -22,4 +23,6 @@ pub(crate) use directory::LogDirectory;
 pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
 pub use partitions::RecoveryProgress;
 pub(crate) use partitions::{LocalTopic, Partitions};
+pub use scrubber::ScrubTotals;
+pub(crate) use scrubber::{ScrubOptions, Scrubber};
 pub(crate) use waiters::Signal;

@@ -24,7 +24,8 @@ use super::waiters::{Signal, Waiters};
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
 use crate::storage::{
-    FlushTicket, Flushed, Log, LogOptions, LogReader, QuarantinedRange, ReadError, StorageError,
+    FlushTicket, Flushed, Log, LogOptions, LogReader, LogScrubber, QuarantinedRange, ReadError,
+    StorageError,
 };
 
 /// Unsynced bytes of a `flush.mode=os` partition that start a background sync.
@@ -480,6 +481,11 @@ impl Partition {
 
     pub(crate) fn log_end(&self) -> Offset {
         Offset(self.published.log_end.load(Ordering::Acquire))
+    }
+
+    /// What reads the full segments of the log again; none once it is offline.
+    pub(crate) fn scrubber(&self) -> Option<LogScrubber> {
+        self.state.lock().log.as_ref().map(Log::scrubber)
     }
 
     /// Damaged ranges of the log, which are not served.

@@ -124,20 +124,21 @@ impl Partitions {
         let opened = Mutex::new(Vec::with_capacity(jobs.len()));
         let one_more = Condvar::new();
         std::thread::scope(|scope| {
-            for _ in 0..RECOVERY_THREADS.min(jobs.len()) {
-                scope.spawn(|| {
-                    while let Some((topic, index, state)) =
-                        jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                    {
-                        let partition = self.open(topic, *index, state);
-                        opened.lock().push((topic.id, *index, partition));
-                        one_more.notify_one();
-                    }
-                });
-            }
+            let open_next = || {
+                while let Some((topic, index, state)) =
+                    jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    let partition = self.open(topic, *index, state);
+                    opened.lock().push((topic.id, *index, partition));
+                    one_more.notify_one();
+                }
+            };
+            let threads = RECOVERY_THREADS.min(jobs.len());
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(open_next)).collect();
             let mut opened = opened.lock();
             let mut due = self.clock.monotonic() + PROGRESS_INTERVAL;
-            while opened.len() < jobs.len() {
+            // One that panics ends the start, when the scope ends.
+            while opened.len() < jobs.len() && !workers.iter().all(|w| w.is_finished()) {
                 let left = due.saturating_sub(self.clock.monotonic());
                 if !left.is_zero() {
                     one_more.wait_for(&mut opened, left);

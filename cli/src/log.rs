@@ -1,5 +1,7 @@
 //! `sawlog log`: look into segment files, without a broker.
 
+mod check;
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -26,39 +28,63 @@ pub(crate) enum Log {
         #[command(flatten)]
         output: Output,
     },
+    /// Read a partition's directory, or all of a data directory, and say what is damaged
+    ///
+    /// Nothing is changed. One line for each problem on standard output; exit code 0 without any, 1
+    /// with some. Works beside a running broker, but for the segments it is writing.
+    Verify {
+        /// A partition's directory or a data directory
+        directory: PathBuf,
+    },
+    /// Write missing and damaged index files again, from the segments
+    ///
+    /// Also reads segments with quarantined records again: files restored from a copy are served
+    /// again. Refused while a broker runs on the directory. Exit code 0 if all is well now, 7 if
+    /// something could not be mended.
+    RepairIndex {
+        /// A partition's directory or a data directory
+        directory: PathBuf,
+    },
 }
 
 impl Log {
     pub(crate) fn run(self) -> Result<(), Failure> {
-        let Self::Dump { path, records, output } = self;
-        let files = segments(&path)?;
-        let mut rows = if records {
-            Rows::new(&["file", "offset", "timestamp", "key", "value", "headers"])
-        } else {
-            Rows::new(&[
-                "file",
-                "position",
-                "base offset",
-                "last offset",
-                "records",
-                "bytes",
-                "codec",
-                "epoch",
-                "producer",
-                "sequence",
-                "max timestamp",
-                "crc",
-            ])
-        };
-        let mut damaged = None;
-        for file in &files {
-            if let Err(what) = dump(file, records, &mut rows)? {
-                damaged.get_or_insert(what);
-            }
+        match self {
+            Self::Dump { path, records, output } => dump_all(&path, records, &output),
+            Self::Verify { directory } => check::verify(&directory),
+            Self::RepairIndex { directory } => check::repair_index(&directory),
         }
-        output.print(&rows)?;
-        damaged.map_or(Ok(()), |what| Err(Failure::failed(what)))
     }
+}
+
+fn dump_all(path: &Path, records: bool, output: &Output) -> Result<(), Failure> {
+    let files = segments(path)?;
+    let mut rows = if records {
+        Rows::new(&["file", "offset", "timestamp", "key", "value", "headers"])
+    } else {
+        Rows::new(&[
+            "file",
+            "position",
+            "base offset",
+            "last offset",
+            "records",
+            "bytes",
+            "codec",
+            "epoch",
+            "producer",
+            "sequence",
+            "max timestamp",
+            "crc",
+        ])
+    };
+    let mut damaged = None;
+    for file in &files {
+        if let Err(what) = dump(file, records, &mut rows)? {
+            damaged.get_or_insert(what);
+        }
+    }
+    output.print(&rows)?;
+    damaged.map_or(Ok(()), |what| Err(Failure::failed(what)))
 }
 
 fn segments(path: &Path) -> Result<Vec<PathBuf>, Failure> {

@@ -228,6 +228,52 @@ fn a_segment_is_dumped_and_damage_found() {
 }
 
 #[test]
+fn a_data_directory_is_verified_beside_a_broker_and_mended_without_one() {
+    let mut broker = Broker::start();
+    broker.ok(&["topic", "create", "t", "-c", "segment.bytes=4096"], b"");
+    for _ in 0..5 {
+        broker.ok(&["produce", "t"], &[b'v'; 3000]);
+    }
+    let data = broker.directory();
+    broker.ok(&["log", "verify", path(&data)], b"");
+    broker.fails(&["log", "repair-index", path(&data)], 6, "stop it first");
+    broker.child.kill().unwrap();
+    broker.child.wait().unwrap();
+
+    let topics = data.join("topics");
+    let directory = std::fs::read_dir(&topics).unwrap().next().unwrap().unwrap().path();
+    let log = directory.join("00000000000000000000.log");
+    std::fs::remove_file(log.with_extension("index")).unwrap();
+    let run = |arguments: &[&str]| {
+        let output = sawlog().args(arguments).output().unwrap();
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), printed, stderr(&output))
+    };
+    let (code, printed, said) = run(&["log", "verify", path(&directory)]);
+    assert_eq!(code, Some(1), "{printed}{said}");
+    assert!(printed.contains("00000000000000000000.index: "), "{printed}");
+    let (code, printed, said) = run(&["log", "repair-index", path(&data)]);
+    assert_eq!((code, printed.contains("rebuilt: ")), (Some(0), true), "{printed}{said}");
+    let (code, printed, said) = run(&["log", "verify", path(&data)]);
+    assert_eq!((code, &printed[..]), (Some(0), ""), "{said}");
+    assert!(said.contains("ok: 5 batches in 5 segments of 1 partition"), "{said}");
+
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[1000] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let (code, printed, said) = run(&["log", "verify", path(&data)]);
+    assert_eq!(code, Some(1), "{said}");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    assert!(printed.contains(path(&log)) && printed.contains("offsets 0 to 0"), "{printed}");
+    std::fs::remove_file(log.with_extension("index")).unwrap();
+    let (code, printed, said) = run(&["log", "repair-index", path(&data)]);
+    assert_eq!(code, Some(7), "{printed}{said}");
+    assert!(printed.contains("quarantined: offsets 0 to 0"), "{printed}");
+    let (code, ..) = run(&["log", "verify", path(&data.join("topics/none"))]);
+    assert_eq!(code, Some(3));
+}
+
+#[test]
 fn completions_and_version_print() {
     let output = sawlog().args(["completion", "bash"]).output().unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("_sawlog"));

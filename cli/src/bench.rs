@@ -68,9 +68,9 @@ pub(crate) struct Load {
     /// Codec: none, gzip, snappy, lz4 or zstd
     #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = crate::produce::codec)]
     compression: Compression,
-    /// Longest wait for a batch to fill
-    #[arg(long, value_name = "TIME", default_value = "5ms", value_parser = parse_duration)]
-    linger: Duration,
+    /// Longest wait for a batch to fill; 5ms if not given, and none for e2e
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    linger: Option<Duration>,
     /// Comma-separated figures with a heading
     #[arg(long, conflicts_with = "form")]
     csv: bool,
@@ -95,12 +95,13 @@ fn parse_acks(text: &str) -> Result<Acks, String> {
 
 impl Load {
     fn producer_options(&self) -> ProducerOptions {
+        let defaults = ProducerOptions::default();
         ProducerOptions {
             acks: self.acks,
             idempotent: self.acks == Acks::All,
             compression: self.compression,
-            linger: self.linger,
-            ..ProducerOptions::default()
+            linger: self.linger.unwrap_or(defaults.linger),
+            ..defaults
         }
     }
 }
@@ -160,9 +161,13 @@ fn megabytes(bytes: u64) -> f64 {
 impl Bench {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = global.connect().await?;
-        let (Self::Produce(load) | Self::Consume(load) | Self::E2e(load)) = &self;
+        let mut bench = self;
+        if let Self::E2e(load) = &mut bench {
+            load.linger.get_or_insert(Duration::ZERO);
+        }
+        let (Self::Produce(load) | Self::Consume(load) | Self::E2e(load)) = &bench;
         let topic = topic::Target::prepare(&client, load).await?;
-        let measured = match &self {
+        let measured = match &bench {
             Self::Produce(load) => produce::measure(&client, &topic, load).await,
             Self::Consume(load) => consume::measure(&client, &topic, load).await,
             Self::E2e(load) => consume::measure_end_to_end(&client, &topic, load).await,

@@ -47,6 +47,8 @@ pub(crate) enum Format {
     Json,
     /// The same without what is in keys, values and headers.
     Meta,
+    /// One JSON object a line, with kcat's names.
+    Kcat,
     /// By verbs.
     Verbs(Vec<FormatPiece>),
 }
@@ -189,6 +191,13 @@ pub(crate) fn delimiter(text: &str) -> Result<Delimiter, String> {
 }
 
 impl Format {
+    /// The value and what ends it, behind the key and a delimiter where there is one.
+    pub(crate) fn key_and_value(delimiter: Option<Vec<u8>>, end: Vec<u8>) -> Self {
+        let key = delimiter.map(|text| [Piece::Key(Encoding::Raw), Piece::Text(text)]);
+        let rest = [Piece::Value(Encoding::Raw), Piece::Text(end)];
+        Self::Verbs(key.into_iter().flatten().chain(rest).map(FormatPiece).collect())
+    }
+
     /// Appends the record, the `number`th printed, to `out`.
     pub(crate) fn write(&self, record: &ConsumedRecord, number: u64, out: &mut Vec<u8>) {
         let pieces = match self {
@@ -199,6 +208,11 @@ impl Format {
             }
             Self::Meta => {
                 out.extend(jsonl::encode_meta(record).to_string().as_bytes());
+                out.push(b'\n');
+                return;
+            }
+            Self::Kcat => {
+                out.extend(jsonl::encode_kcat(record).to_string().as_bytes());
                 out.push(b'\n');
                 return;
             }

@@ -28,6 +28,25 @@ pub(crate) fn encode(record: &ConsumedRecord) -> Value {
     })
 }
 
+/// A record with kcat's names; bytes that are not UTF-8 are replaced, as kcat does.
+pub(crate) fn encode_kcat(record: &ConsumedRecord) -> Value {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let headers: Vec<Value> = record
+        .headers
+        .iter()
+        .flat_map(|(name, value)| [json!(text(name)), json!(value.as_deref().map(text))])
+        .collect();
+    json!({
+        "topic": &*record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "ts": record.timestamp,
+        "key": record.key.as_deref().map(text),
+        "payload": record.value.as_deref().map(text),
+        "headers": headers,
+    })
+}
+
 /// Where a record is and how large it is, without its content.
 pub(crate) fn encode_meta(record: &ConsumedRecord) -> Value {
     json!({

@@ -1,6 +1,7 @@
 //! `sawlog`: broker and command line in one binary.
 
 mod bench;
+mod cat;
 mod cheat;
 mod cluster;
 mod complete;
@@ -102,6 +103,7 @@ enum Command {
     Topic(topic::Topic),
     Produce(produce::Produce),
     Consume(consume::Consume),
+    Cat(cat::Cat),
     #[command(subcommand)]
     Cluster(cluster::Cluster),
     #[command(subcommand)]
@@ -151,6 +153,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Topic(topic) => on_runtime(topic.run(&global)),
         Command::Produce(produce) => on_runtime(produce.run(&global)),
         Command::Consume(consume) => on_runtime(consume.run(&global)),
+        Command::Cat(cat) => on_runtime(cat.run(&global)),
         Command::Cluster(cluster) => on_runtime(cluster.run(&global)),
         // It goes on until it is told to end: that is no failure.
         Command::Top(top) => match on_runtime(top.run(&global)) {

@@ -21,7 +21,7 @@ const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// How input becomes records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Input {
+pub(crate) enum Input {
     /// One record a line, without its line end
     Lines,
     /// One JSON object a line, as `consume -f json` prints them
@@ -33,7 +33,7 @@ enum Input {
 
 /// What is confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AcksOption {
+pub(crate) enum AcksOption {
     /// All in-sync replicas have it, on disk
     #[value(alias = "-1")]
     All,
@@ -50,39 +50,39 @@ enum AcksOption {
 pub(crate) struct Produce {
     /// The topic
     #[arg(add = ArgValueCandidates::new(crate::complete::topics))]
-    topic: String,
+    pub(crate) topic: String,
     /// Files to read; standard input if there is none
-    files: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
     /// How input becomes records
     #[arg(short = 'f', long, value_enum, default_value = "lines")]
-    format: Input,
+    pub(crate) format: Input,
     /// What separates key and value in a line; without it a line is all value
     #[arg(short = 'k', long, value_name = "DELIMITER", visible_short_alias = 'K', value_parser = delimiter)]
-    key_delimiter: Option<Delimiter>,
+    pub(crate) key_delimiter: Option<Delimiter>,
     /// The key of every record
     #[arg(long, value_name = "KEY", conflicts_with = "key_delimiter")]
-    key: Option<String>,
+    pub(crate) key: Option<String>,
     /// A header of every record; may be given several times
     #[arg(short = 'H', long, value_name = "NAME:VALUE", value_parser = header)]
-    header: Vec<(String, String)>,
+    pub(crate) header: Vec<(String, String)>,
     /// The partition; by key if not given
     #[arg(short = 'p', long)]
-    partition: Option<i32>,
+    pub(crate) partition: Option<i32>,
     /// Codec: none, gzip, snappy, lz4 or zstd
     #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = codec)]
-    compression: Compression,
+    pub(crate) compression: Compression,
     /// An empty value is null: a tombstone
     #[arg(short = 'Z', long)]
-    null: bool,
+    pub(crate) null: bool,
     /// What is confirmed
     #[arg(long, value_enum, default_value = "all")]
-    acks: AcksOption,
+    pub(crate) acks: AcksOption,
     /// Say where each record is
     #[arg(short = 'v', long)]
-    verbose: bool,
+    pub(crate) verbose: bool,
 }
 
-fn header(text: &str) -> Result<(String, String), String> {
+pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) =
         text.split_once(':').or_else(|| text.split_once('=')).ok_or("expected name:value")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -104,6 +104,23 @@ struct Sending {
 }
 
 impl Produce {
+    /// Records that are lines, or files, with nothing special about them.
+    pub(crate) fn plain_lines(topic: String, files: Vec<PathBuf>) -> Self {
+        Self {
+            topic,
+            files,
+            format: Input::Lines,
+            key_delimiter: None,
+            key: None,
+            header: Vec::new(),
+            partition: None,
+            compression: Compression::None,
+            null: false,
+            acks: AcksOption::All,
+            verbose: false,
+        }
+    }
+
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = global.connect().await?;
         crate::topic::known(&client, &self.topic).await?;

@@ -59,3 +59,26 @@ fn verbs_count_encode_and_format() {
     let wrong = broker.run(&["consume", "t", "-f", "%z"], b"");
     assert_eq!(wrong.status.code(), Some(2));
 }
+
+#[test]
+fn kcats_command_line_is_understood() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t"], b"");
+    broker.ok(&["cat", "-t", "t", "-P", "-K:", "-H", "h=1"], b"a:1\nb:2\n");
+    broker.ok(&["cat", "-t", "t", "-Z"], b"3\n\n");
+    let read =
+        |arguments: &[&str]| broker.ok(&[&["cat", "-C", "-e", "-q"], arguments].concat(), b"");
+    assert_eq!(read(&["-t", "t", "-K", "="]), "a=1\nb=2\n=3\n=\n");
+    assert_eq!(read(&["-t", "t", "-o", "-3", "-c", "1", "-D", ";"]), "2;");
+    assert_eq!(read(&["-t", "t", "-p", "0", "-o", "1", "-c", "2", "-f", "%o %s|"]), "1 2|2 3|");
+    let json = read(&["-t", "t", "-J", "-c", "1"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["key"], &json["payload"]), (&"a".into(), &"1".into()));
+    assert_eq!(json["headers"], serde_json::json!(["h", "1"]));
+    let null = read(&["-t", "t", "-o", "3", "-f", "%S"]);
+    assert_eq!(null, "-1", "an empty line under -Z is null");
+    assert!(broker.ok(&["cat", "-L"], b"").contains("topic \"t\" with 1 partitions:"));
+    broker.fails(&["cat", "-C"], 2, "-t");
+    broker.fails(&["cat", "-C", "-t", "tt", "-e"], 3, "does not exist");
+    assert_eq!(broker.run(&["cat", "-G", "group"], b"").status.code(), Some(2), "not there yet");
+}

@@ -1,0 +1,237 @@
+//! `sawlog cat`: kcat's command line, for fingers and scripts that know it.
+//!
+//! What is here means what it means to kcat. What is not here is refused, never ignored.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use clap::Args;
+use sawlog_client::{ClusterInfo, Compression, Position};
+
+use crate::Global;
+use crate::consume::{Reading, assign};
+use crate::failure::{Failure, Kind};
+use crate::format::{Delimiter, Format, delimiter, parse};
+use crate::output::Output;
+use crate::position::Span;
+use crate::produce::{Input, Produce};
+
+/// kcat's command line: -C consume, -P produce, -L list. By itself it consumes when standard input is
+/// a terminal and produces otherwise.
+#[derive(Debug, Args)]
+pub(crate) struct Cat {
+    /// Consume
+    #[arg(short = 'C', conflicts_with_all = ["produce", "list"])]
+    consume: bool,
+    /// Produce
+    #[arg(short = 'P', conflicts_with = "list")]
+    produce: bool,
+    /// List brokers, topics and partitions
+    #[arg(short = 'L')]
+    list: bool,
+    /// The topic
+    #[arg(short = 't', value_name = "TOPIC", add = clap_complete::engine::ArgValueCandidates::new(crate::complete::topics))]
+    topic: Option<String>,
+    /// The partition; -1 for any
+    #[arg(short = 'p', value_name = "PARTITION", default_value_t = -1, allow_negative_numbers = true)]
+    partition: i32,
+    /// Where to begin: beginning, end, N, -N, s@MS (and where to end: e@MS)
+    #[arg(short = 'o', value_name = "OFFSET", allow_hyphen_values = true, value_parser = parse_offset)]
+    offset: Vec<Bound>,
+    /// Stop after this many records
+    #[arg(short = 'c', value_name = "COUNT")]
+    count: Option<u64>,
+    /// Stop at the end there is now
+    #[arg(short = 'e')]
+    exit: bool,
+    /// What separates key and value, in both directions
+    #[arg(short = 'K', value_name = "DELIMITER", value_parser = delimiter)]
+    key_delimiter: Option<Delimiter>,
+    /// What follows each record when consuming
+    #[arg(short = 'D', value_name = "DELIMITER", value_parser = delimiter)]
+    delimiter: Option<Delimiter>,
+    /// How to print: %t %p %o %k %s %K %S %R %T %h
+    #[arg(short = 'f', value_name = "FORMAT", value_parser = parse, conflicts_with_all = ["json", "key_delimiter", "delimiter"])]
+    format: Option<Format>,
+    /// Print JSON: topic, partition, offset, ts, key, payload, headers
+    #[arg(short = 'J')]
+    json: bool,
+    /// An empty value is null when producing
+    #[arg(short = 'Z')]
+    null: bool,
+    /// The key of every record produced
+    #[arg(short = 'k', value_name = "KEY")]
+    key: Option<String>,
+    /// A header of every record produced; may be given several times
+    #[arg(short = 'H', value_name = "NAME=VALUE", value_parser = crate::produce::header)]
+    header: Vec<(String, String)>,
+    /// Codec: none, gzip, snappy, lz4 or zstd
+    #[arg(short = 'z', value_name = "CODEC", default_value = "none", value_parser = crate::produce::codec)]
+    compression: Compression,
+    /// The one file has a record a line; without it each file is a record
+    #[arg(short = 'l')]
+    lines: bool,
+    /// Say nothing but records: always so here
+    #[arg(short = 'q')]
+    quiet: bool,
+    /// Write each record at once: always so here when nothing more is at hand
+    #[arg(short = 'u')]
+    unbuffered: bool,
+    /// Files to produce from
+    files: Vec<PathBuf>,
+}
+
+/// Where to begin or to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Bound {
+    From(Position),
+    Until(Position),
+}
+
+fn parse_offset(text: &str) -> Result<Bound, String> {
+    let wrong = || {
+        format!(
+            "\"{text}\" is no offset: expected beginning, end, N, -N, s@MILLISECONDS or e@MILLISECONDS"
+        )
+    };
+    let number = |digits: &str| {
+        let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse::<i64>().ok().filter(|_| plain).ok_or_else(wrong)
+    };
+    if let Some(time) = text.strip_prefix("s@") {
+        return Ok(Bound::From(Position::Time(number(time)?)));
+    }
+    if let Some(time) = text.strip_prefix("e@") {
+        return Ok(Bound::Until(Position::Time(number(time)?)));
+    }
+    Ok(Bound::From(match text {
+        "beginning" => Position::Start,
+        "end" => Position::End,
+        _ => match text.strip_prefix('-') {
+            Some(count) => Position::BeforeEnd(number(count)?),
+            None => Position::Offset(number(text)?),
+        },
+    }))
+}
+
+impl Cat {
+    pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if self.list {
+            return self.list(global).await;
+        }
+        let topic =
+            self.topic.clone().ok_or_else(|| Failure::usage("which topic? give it with -t"))?;
+        if self.produce || (!self.consume && !std::io::stdin().is_terminal()) {
+            self.into_produce(topic).run(global).await
+        } else {
+            self.read(&topic, global).await
+        }
+    }
+
+    fn into_produce(self, topic: String) -> Produce {
+        let input = if self.lines || self.files.is_empty() { Input::Lines } else { Input::File };
+        Produce {
+            format: input,
+            key_delimiter: self.key_delimiter,
+            key: self.key,
+            header: self.header,
+            partition: (self.partition >= 0).then_some(self.partition),
+            compression: self.compression,
+            null: self.null,
+            ..Produce::plain_lines(topic, self.files)
+        }
+    }
+
+    async fn read(self, topic: &str, global: &Global) -> Result<(), Failure> {
+        let client = global.connect().await?;
+        let info = crate::topic::known(&client, topic).await?;
+        let mut span = Span { from: Position::Start, until: self.exit.then_some(Position::End) };
+        for bound in &self.offset {
+            match bound {
+                Bound::From(position) => span.from = *position,
+                Bound::Until(position) => span.until = Some(*position),
+            }
+        }
+        let wanted: Vec<i32> = Vec::from_iter((self.partition >= 0).then_some(self.partition));
+        let reading = Reading {
+            assignments: assign(&[info], &wanted, span)?,
+            count_max: self.count.unwrap_or(u64::MAX),
+            format: self.print_format(),
+        };
+        reading.run(&client).await
+    }
+
+    fn print_format(self) -> Format {
+        if self.json {
+            return Format::Kcat;
+        }
+        self.format.unwrap_or_else(|| {
+            let end = self.delimiter.map_or_else(|| b"\n".to_vec(), |delimiter| delimiter.0);
+            Format::key_and_value(self.key_delimiter.map(|delimiter| delimiter.0), end)
+        })
+    }
+
+    async fn list(self, global: &Global) -> Result<(), Failure> {
+        let client = global.connect().await?;
+        let cluster = match &self.topic {
+            Some(topic) => {
+                crate::topic::known(&client, topic).await?;
+                client.describe(Some(&[topic])).await?
+            }
+            None => client.describe(None).await?,
+        };
+        if self.json {
+            return Err(Failure::new(
+                Kind::Usage,
+                "-L prints text alone here; for JSON see `sawlog topic list -o json`",
+            ));
+        }
+        Output::write(listing(&cluster, self.topic.as_deref()).as_bytes())
+    }
+}
+
+/// As kcat prints it.
+fn listing(cluster: &ClusterInfo, topic: Option<&str>) -> String {
+    let joined = |ids: &[i32]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+    let of = topic.unwrap_or("all topics");
+    let mut text = format!("Metadata for {of}:\n {} brokers:\n", cluster.brokers.len());
+    for broker in &cluster.brokers {
+        let role = if broker.id == cluster.controller { " (controller)" } else { "" };
+        text.push_str(&format!(
+            "  broker {} at {}:{}{role}\n",
+            broker.id, broker.host, broker.port
+        ));
+    }
+    text.push_str(&format!(" {} topics:\n", cluster.topics.len()));
+    for topic in &cluster.topics {
+        let count = topic.partitions.len();
+        text.push_str(&format!("  topic \"{}\" with {count} partitions:\n", topic.name));
+        for partition in &topic.partitions {
+            text.push_str(&format!(
+                "    partition {}, leader {}, replicas: {}, isrs: {}\n",
+                partition.index,
+                partition.leader,
+                joined(&partition.replicas),
+                joined(&partition.isr)
+            ));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_kcats() {
+        assert_eq!(parse_offset("beginning"), Ok(Bound::From(Position::Start)));
+        assert_eq!(parse_offset("-5"), Ok(Bound::From(Position::BeforeEnd(5))));
+        assert_eq!(parse_offset("12"), Ok(Bound::From(Position::Offset(12))));
+        assert_eq!(parse_offset("s@7"), Ok(Bound::From(Position::Time(7))));
+        assert_eq!(parse_offset("e@9"), Ok(Bound::Until(Position::Time(9))));
+        for wrong in ["", "stored", "--5", "s@x", "+3"] {
+            assert!(parse_offset(wrong).is_err(), "{wrong}");
+        }
+    }
+}

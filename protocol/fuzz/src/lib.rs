@@ -1,10 +1,11 @@
 //! What the fuzz targets check. A failed check is a panic, which the fuzzer reports with its input.
 //!
 //! Inputs start with bytes that choose what is decoded, so that one target covers every API and
-//! version: see [`messages`] and [`batches`].
+//! version: see [`messages`], [`structures`] and [`batches`].
 
 pub mod batches;
 pub mod messages;
+pub mod structures;
 
 use std::alloc::System;
 use std::path::{Path, PathBuf};

@@ -7,6 +7,7 @@
 //!
 //! The types here are the coordinator's own. Handlers translate them from and to the wire, once.
 
+pub mod assignor;
 mod classic;
 mod core;
 mod group;

@@ -40,6 +40,15 @@ pub const GROUP_TIMELINE_EVENTS_MAX: usize = 64;
 /// Clients of one group that were given a member id and have not joined with it yet.
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 
+/// A regular expression for topics that a group subscribes to; real ones are a line.
+pub const TOPIC_PATTERN_BYTES_MAX: usize = 4096;
+
+/// Memory one such expression may take when compiled, and again when it matches.
+pub const TOPIC_PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
+
+/// Groups and classes in one another in such an expression: compiling recurses.
+pub const TOPIC_PATTERN_NESTING_MAX: u32 = 100;
+
 const _: () = assert!(CONTROL_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_MEMORY_BYTES);
 const _: () = assert!(FETCH_SESSION_PARTITIONS_MAX <= FETCH_SESSION_PARTITIONS_TOTAL);

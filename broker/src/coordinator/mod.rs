@@ -19,6 +19,7 @@ mod requests;
 mod tests;
 mod timeline;
 mod timers;
+mod topic_pattern;
 mod turn;
 mod types;
 
@@ -29,6 +30,7 @@ pub use record::{
     OffsetRecord, Record, TopicPartitions,
 };
 pub use timeline::{Event, EventKind, Timeout};
+pub use topic_pattern::{TopicPattern, TopicPatternError};
 pub use types::{
     Client, Committed, DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, FetchedOffset,
     Generation, GroupError, GroupId, GroupState, GroupTimeline, GroupType, Heartbeat, InstanceId,

@@ -21,7 +21,19 @@ pub(crate) struct BrokerProcess {
 impl BrokerProcess {
     /// Starts a broker on `data` and `address` and waits until it accepts connections.
     pub(crate) fn start(data: &Path, address: SocketAddr, extra: &[&str]) -> Self {
-        let mut child = Command::new(sawlog_tests::sawlog())
+        Self::spawn(Command::new(sawlog_tests::sawlog()), data, address, extra)
+    }
+
+    /// Starts a broker that may have no more than `descriptors` open files.
+    pub(crate) fn start_limited(data: &Path, address: SocketAddr, descriptors: u32) -> Self {
+        let mut command = Command::new("sh");
+        let run = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &run]).arg(sawlog_tests::sawlog());
+        Self::spawn(command, data, address, &[])
+    }
+
+    fn spawn(mut command: Command, data: &Path, address: SocketAddr, extra: &[&str]) -> Self {
+        let mut child = command
             .arg("serve")
             .args(["--data".as_ref(), data.as_os_str()])
             .args(["--listen", &address.to_string()])

@@ -19,6 +19,9 @@ use crate::base::disk::Mapping;
 /// Pages asked for at once: with the usual 4 KiB, what a fetch usually takes.
 const PAGES_ASKED: usize = 256;
 
+/// Bytes read ahead of those that are waited for, so that the next fetch finds them in memory.
+const AHEAD_BYTES: usize = 4 * 1024 * 1024;
+
 /// A mapped file whose slices share one owner.
 #[derive(Debug)]
 pub(crate) struct MappedFile {
@@ -42,7 +45,11 @@ pub(crate) fn map(file: &File, length: u64) -> io::Result<MappedFile> {
     // written or cut after the slice was taken. Other processes are kept out by the lock on the
     // data directory. Bytes beyond the end of the file are never touched: `slice` hands out what
     // its caller has written.
-    let map = Arc::new(unsafe { options.map(file)? });
+    let map = unsafe { options.map(file)? };
+    // The kernel reads nothing ahead by itself: it would do so in whichever thread comes upon the
+    // mark it left in the middle of what it read before, and that may be one that must not wait.
+    map.advise(Advice::Random)?;
+    let map = Arc::new(map);
     Ok(MappedFile { whole: Bytes::from_owner(Whole(map.clone())), map: Some(map) })
 }
 
@@ -103,6 +110,8 @@ impl Mapping for MappedFile {
 
     fn load(&self, from: u64, to: u64) -> io::Result<()> {
         let Some((map, from, to)) = self.within(from, to) else { return Ok(()) };
+        let ahead = (to - from).saturating_add(AHEAD_BYTES).min(map.len() - from);
+        map.advise_range(Advice::WillNeed, from, ahead)?;
         // A page that cannot be read is an error here, and would be a signal when it is touched.
         map.advise_range(Advice::PopulateRead, from, to - from)
     }

@@ -23,6 +23,7 @@ mod offline;
 mod producers;
 mod quarantine;
 mod reader;
+mod recency;
 mod recovery;
 mod scan;
 mod scrub;

@@ -22,6 +22,7 @@ use super::index::{
     self, MemoryIndex, Recent, Span, TimeEntry, boundary_before, position_before, relative_before,
 };
 use super::index_file::{self, FileIndex, INDEX_SUFFIX, Summary, TIME_INDEX_SUFFIX};
+use super::recency::Recency;
 use crate::base::disk::{Create, Disk, DiskFile, Mapping};
 use crate::base::waiting::{may_wait, would_block};
 use crate::base::{Offset, Timestamp};
@@ -49,6 +50,7 @@ pub(super) struct Segment {
     damage: ArcSwap<Vec<(u64, u64)>>,
     /// No more batches come.
     closed: AtomicBool,
+    recency: Recency,
     /// The files are gone, or going: nothing is written for it any more.
     removed: AtomicBool,
 }
@@ -98,6 +100,7 @@ impl Segment {
             index: RwLock::new(Index::Memory(MemoryIndex::default())),
             damage: ArcSwap::default(),
             closed: AtomicBool::new(false),
+            recency: Recency::default(),
             removed: AtomicBool::new(false),
         })
     }
@@ -118,6 +121,7 @@ impl Segment {
             index: RwLock::new(Index::Memory(index)),
             damage: ArcSwap::default(),
             closed: AtomicBool::new(true),
+            recency: Recency::default(),
             removed: AtomicBool::new(false),
         })
     }
@@ -190,6 +194,7 @@ impl Segment {
             last: self.relative(next.plus(-1)),
             position: u32::try_from(end).unwrap_or(u32::MAX),
         };
+        self.recency.on_written(end, u64::try_from(length).unwrap_or(u64::MAX));
         let max_timestamp = Timestamp(header.max_timestamp);
         let length_indexed = u32::try_from(length).unwrap_or(u32::MAX);
         if let Index::Memory(index) = &mut *self.index.write() {
@@ -331,7 +336,9 @@ impl Segment {
 
     /// Sees to it that the bytes `[from, to)` can be sent without waiting for the disk.
     pub(super) fn load(&self, from: u64, to: u64) -> Result<(), StorageError> {
-        let loaded = if may_wait() {
+        let loaded = if self.recency.is_recent(from) {
+            Ok(())
+        } else if may_wait() {
             self.mapping.load(from, to)
         } else {
             match self.mapping.is_in_memory(from, to) {

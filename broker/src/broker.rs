@@ -4,8 +4,10 @@
 //! before a byte is read, logs are recovered before a connection is accepted. Stopping goes the
 //! other way: no new requests, then everything appended is synced and marked clean.
 
+mod data;
+
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -18,12 +20,12 @@ use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
 use crate::base::handles::{HandleLimits, raise_descriptor_limit};
 use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
-use crate::base::{Clock, DataDirectory, SystemClock};
+use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
-use crate::controller::{Controller, ControllerOptions, Registration};
+use crate::controller::Registration;
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
-use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directory};
+use crate::quorum::Identity;
 use crate::replication::{
     Cleaner, CompactionStats, Partitions, RecoveryProgress, ScrubOptions, ScrubTotals, Scrubber,
 };
@@ -79,7 +81,7 @@ pub struct Summary {
     /// This node's id.
     pub node_id: i32,
     /// Where its data is.
-    pub data_dir: PathBuf,
+    pub data_dirs: Vec<PathBuf>,
     /// Topics it serves.
     pub topics: usize,
     /// Partitions it serves.
@@ -92,7 +94,7 @@ pub struct Summary {
     pub offline: usize,
     /// Damaged ranges of logs, which are not served.
     pub quarantined: usize,
-    /// Whether this start made the data directory.
+    /// Whether this start made the data directories.
     pub first_start: bool,
     /// Whether other machines can reach a listener, none of which is protected.
     pub exposed: bool,
@@ -105,14 +107,14 @@ pub struct Broker {
     summary: Summary,
     node: Arc<Node>,
     /// Where the metadata is: without it the broker cannot go on.
-    data: Arc<DataDirectory>,
+    metadata: Arc<DataDirectory>,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     housekeeper: Housekeeper,
     cleaner: Cleaner,
     scrubber: Scrubber,
-    /// Held to the last: another process may open the directory once it is gone.
-    _lock: Box<dyn DirLock>,
+    /// Held to the last: another process may open a directory once its lock is gone.
+    _locks: Vec<Box<dyn DirLock>>,
 }
 
 impl Broker {
@@ -142,14 +144,15 @@ impl Broker {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let runtime = build_runtime(&config)?;
 
-        let directory = PathBuf::from(config.data_dir());
-        let data = open_data(&config, &disk, &directory)?;
-        let OpenData { directory: data, identity, config, controller, lock } = data;
+        let data::OpenData { directories, metadata, identities, config, controller, locks } =
+            data::open(&config, &disk)?;
+        let identity = *identities.first().ok_or_else(|| {
+            StartError::new(StartErrorKind::Config, "log.dirs names no directory")
+        })?;
         runtime
-            .block_on(controller.register_broker(registration(&config, &identity, &addresses)))
+            .block_on(controller.register_broker(registration(&config, &identities, &addresses)))
             .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
-        let partitions =
-            Partitions::start(identity.node_id, std::slice::from_ref(&data), clock.clone());
+        let partitions = Partitions::start(identity.node_id, &directories, clock.clone());
         let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
         let recovered = partitions.recover(&controller.images().load(), |so_far| {
             let RecoveryProgress { done, partitions, bytes_read } = so_far;
@@ -186,14 +189,14 @@ impl Broker {
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
             node_id: identity.node_id.0,
-            data_dir: directory,
+            data_dirs: directories.iter().map(|data| data.path().to_owned()).collect(),
             topics: node.images.load().topic_count(),
             partitions: recovered.partitions,
             recovered: recovered.scanned,
             cut_bytes: recovered.cut_bytes,
             offline: recovered.offline,
             quarantined: recovered.quarantined,
-            first_start: identity.first_start,
+            first_start: identities.iter().all(|identity| identity.first_start),
             exposed: !addresses.iter().copied().all(is_loopback),
         };
         info!(
@@ -206,13 +209,13 @@ impl Broker {
             addresses,
             summary,
             node,
-            data,
+            metadata,
             stop,
             runtime: Some(runtime),
             housekeeper,
             cleaner,
             scrubber,
-            _lock: lock,
+            _locks: locks,
         })
     }
 
@@ -237,11 +240,11 @@ impl Broker {
     /// Waits until the broker cannot go on: the data directory with the cluster's metadata failed.
     /// Returns one line: what, where, and what to do. Stop it then.
     pub async fn failed(&self) -> String {
-        let reason = self.data.failed().await;
+        let reason = self.metadata.failed().await;
         format!(
             "data directory {} has failed, and with it the cluster's metadata: {reason}; check the \
              disk and its file system, then start the broker again",
-            self.data.path().display()
+            self.metadata.path().display()
         )
     }
 
@@ -265,62 +268,9 @@ impl Broker {
     }
 }
 
-/// An opened data directory.
-struct OpenData {
-    directory: Arc<DataDirectory>,
-    identity: Identity,
-    config: Arc<BrokerConfig>,
-    controller: Controller,
-    lock: Box<dyn DirLock>,
-}
-
-/// Makes sure the data directory is ours and ours alone, and replays its metadata.
-fn open_data(
-    config: &Arc<BrokerConfig>,
-    disk: &Arc<dyn Disk>,
-    directory: &Path,
-) -> Result<OpenData, StartError> {
-    let refused = |message: String| StartError::new(StartErrorKind::DataDirectory, message);
-    let mut random = SystemRandom;
-    let identity = open_data_directory(&**disk, directory, config, &mut random)
-        .map_err(|error| refused(error.to_string()))?;
-    let lock = disk.lock(directory).map_err(|error| {
-        refused(if error.kind() == std::io::ErrorKind::WouldBlock {
-            format!(
-                "data directory {} is in use by another broker; stop it or choose another with \
-                 --data",
-                directory.display()
-            )
-        } else {
-            format!("cannot lock data directory {}: {error}", directory.display())
-        })
-    })?;
-    let config = Arc::new(BrokerConfig::clone(config).with_node_id(identity.node_id.0));
-    let data = DataDirectory::new(disk.clone(), directory.to_owned());
-    let options = LocalLogOptions {
-        directory: data.clone(),
-        cluster_id: identity.cluster_id,
-        snapshot_after_bytes: config.metadata_log_max_record_bytes_between_snapshots,
-    };
-    let (log, recovered, torn) =
-        LocalMetadataLog::open(&options).map_err(|error| refused(error.to_string()))?;
-    if let Some(torn) = torn {
-        info!(bytes = torn.bytes, "cut a torn tail of the metadata log");
-    }
-    let controller = Controller::start(ControllerOptions {
-        cluster_id: identity.cluster_id,
-        config: config.clone(),
-        log: Box::new(log),
-        recovered,
-        random: Box::new(SystemRandom),
-    })
-    .map_err(|error| refused(error.to_string()))?;
-    Ok(OpenData { directory: data, identity, config, controller, lock })
-}
-
 fn registration(
     config: &BrokerConfig,
-    identity: &Identity,
+    identities: &[Identity],
     addresses: &[SocketAddr],
 ) -> Registration {
     let listeners = if config.advertised_listeners.is_empty() {
@@ -336,9 +286,9 @@ fn registration(
         config.advertised_listeners.clone()
     };
     Registration {
-        id: identity.node_id,
+        id: BrokerId(config.node_id),
         incarnation: SystemRandom.next_uuid(),
-        storage_ids: vec![identity.storage_id],
+        storage_ids: identities.iter().map(|identity| identity.storage_id).collect(),
         listeners,
         rack: (!config.broker_rack.is_empty()).then(|| config.broker_rack.clone()),
     }
@@ -513,6 +463,7 @@ impl Housekeeper {
                     return;
                 }
                 partitions.flush_lazily();
+                partitions.look_for_room();
                 if clock.monotonic() >= next_retention {
                     partitions.keep_house(clock.now(), producer_expiration_ms);
                     next_retention = clock.monotonic() + retention_interval;

@@ -12,9 +12,9 @@ use crate::failure::{Failure, Kind, say};
 /// Run a broker. No flags needed: it listens on 127.0.0.1:9092 and keeps its data in ./sawlog-data.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Directory for all data; made if it is not there
-    #[arg(long, value_name = "DIR", env = "SAWLOG_DATA")]
-    data: Option<PathBuf>,
+    /// Directory for data; made if it is not there. May be given several times, one for each disk
+    #[arg(long, value_name = "DIR", env = "SAWLOG_DATA", value_delimiter = ',')]
+    data: Vec<String>,
     /// Address to listen on; port 0 takes a free one. May be given several times
     #[arg(long, value_name = "HOST:PORT")]
     listen: Vec<String>,
@@ -84,8 +84,8 @@ impl Serve {
             sources = sources.read_file(file).map_err(usage)?;
         }
         sources = sources.environment(std::env::vars());
-        if let Some(data) = &self.data {
-            sources = sources.flag("--data", "log.dirs", &data.to_string_lossy());
+        if !self.data.is_empty() {
+            sources = sources.flag("--data", "log.dirs", &self.data.join(","));
         }
         if !self.listen.is_empty() {
             sources = sources.flag("--listen", "listeners", &self.listen.join(","));
@@ -118,12 +118,14 @@ fn report_progress(progress: RecoveryProgress) {
 
 /// Says where the broker is and what to type next.
 fn greet(broker: &Broker) {
-    let Summary { cluster_id, node_id, data_dir, topics, partitions, recovered, cut_bytes, .. } =
-        broker.summary();
+    let Summary {
+        cluster_id, node_id, data_dirs, topics, partitions, recovered, cut_bytes, ..
+    } = broker.summary();
     let addresses: Vec<String> = broker.addresses().iter().map(ToString::to_string).collect();
     let first = addresses.first().map_or("127.0.0.1:9092", String::as_str);
     say(format!("sawlog {} is listening on {}", env!("CARGO_PKG_VERSION"), addresses.join(", ")));
-    say(format!("  data     {} (cluster {cluster_id}, node {node_id})", data_dir.display()));
+    let data: Vec<String> = data_dirs.iter().map(|path| path.display().to_string()).collect();
+    say(format!("  data     {} (cluster {cluster_id}, node {node_id})", data.join(", ")));
     say(format!("  topics   {topics} with {partitions} partitions"));
     if *recovered > 0 {
         say(format!(

@@ -1,4 +1,5 @@
-//! One data directory of this broker: where it is, and whether it still takes writes.
+//! One data directory of this broker: where it is, whether it still takes writes, and whether its
+//! disk has room for more.
 //!
 //! Shared by all that keep files in it, logs of partitions and the metadata log. Always holds: once a
 //! write or sync in it has failed, it is offline until the process ends. What the kernel did with the
@@ -11,6 +12,7 @@ use tokio::sync::Notify;
 use tracing::error;
 
 use super::disk::Disk;
+use super::reserve::Reserve;
 
 /// A data directory.
 #[derive(Debug)]
@@ -19,13 +21,15 @@ pub struct DataDirectory {
     path: PathBuf,
     failure: OnceLock<String>,
     failed: Notify,
+    reserve: Reserve,
 }
 
 impl DataDirectory {
     /// The directory at `path` of `disk`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Arc<Self> {
-        Arc::new(Self { disk, path, failure: OnceLock::new(), failed: Notify::new() })
+        let (failure, failed, reserve) = (OnceLock::new(), Notify::new(), Reserve::default());
+        Arc::new(Self { disk, path, failure, failed, reserve })
     }
 
     /// The disk it is on.
@@ -60,6 +64,30 @@ impl DataDirectory {
         );
         self.failed.notify_waiters();
         true
+    }
+
+    /// Sets `bytes` of the disk aside, for when it is full.
+    pub fn keep_reserve(&self, bytes: u64) {
+        self.reserve.begin(&*self.disk, &self.path, bytes);
+    }
+
+    /// Whether the disk is full: no records are to be written, so that what space there is can be
+    /// used to make room.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.reserve.is_full()
+    }
+
+    /// Something found no space. Returns whether trying again may help: space was given up.
+    pub fn on_full(&self) -> bool {
+        self.reserve.on_full(&*self.disk, &self.path)
+    }
+
+    /// Looks whether a full disk has room again.
+    pub fn look_for_room(&self) {
+        if self.is_online() {
+            self.reserve.look(&*self.disk, &self.path);
+        }
     }
 
     /// Waits until it is offline; returns the reason.

@@ -184,6 +184,15 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         let _path = path;
     }
 
+    /// Whether an earlier sync of this file failed where nobody waited for it. To be asked after the
+    /// whole file system was synced in place of the file.
+    ///
+    /// # Errors
+    /// It did. Final, as for [`Self::sync_data`].
+    fn check_synced(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Maps `length` bytes for reading. They may lie beyond the end of the file: only slices below
     /// what has been written are ever taken.
     ///

@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rustix::fs::{CWD, FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags, openat2};
@@ -48,6 +49,12 @@ impl RealDisk {
     pub fn new() -> Self {
         Self::with_limits(HandleLimits::of_process())
     }
+
+    /// Syncs of files and whole file systems so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.handles.syncs.load(Ordering::Relaxed)
+    }
 }
 
 impl Default for RealDisk {
@@ -83,7 +90,7 @@ pub(super) fn open_file(path: &Path, create: Create) -> io::Result<File> {
 impl Disk for RealDisk {
     fn open(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.handles.with_room(|| open_file(path, create))?;
-        Ok(Arc::new(RealFile { file }))
+        Ok(Arc::new(RealFile::new(file, self.handles.syncs.clone())))
     }
 
     fn open_bounded(&self, path: &Path, create: Create) -> io::Result<Arc<dyn DiskFile>> {
@@ -146,7 +153,7 @@ impl Disk for RealDisk {
         let directory = File::open(path)?;
         let kind = u64::try_from(rustix::fs::fstatfs(&directory)?.f_type).unwrap_or(0);
         if SYNCED_WHOLE.contains(&kind) {
-            Ok(Some(Arc::new(RealFileSystem { directory })))
+            Ok(Some(Arc::new(RealFileSystem { directory, syncs: self.handles.syncs.clone() })))
         } else {
             Ok(None)
         }
@@ -167,10 +174,12 @@ impl Disk for RealDisk {
 #[derive(Debug)]
 struct RealFileSystem {
     directory: File,
+    syncs: Arc<AtomicU64>,
 }
 
 impl FileSystem for RealFileSystem {
     fn sync(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(rustix::fs::syncfs(&self.directory)?)
     }
 }
@@ -186,11 +195,12 @@ impl DirLock for Locked {}
 #[derive(Debug)]
 pub(super) struct RealFile {
     file: File,
+    syncs: Arc<AtomicU64>,
 }
 
 impl RealFile {
-    pub(super) fn new(file: File) -> Self {
-        Self { file }
+    pub(super) fn new(file: File, syncs: Arc<AtomicU64>) -> Self {
+        Self { file, syncs }
     }
 
     pub(super) fn as_file(&self) -> &File {
@@ -267,6 +277,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.file.sync_data()
     }
 

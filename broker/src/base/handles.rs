@@ -76,6 +76,8 @@ pub fn raise_descriptor_limit() {
 pub(super) struct Handles {
     files: Bounded<FileState>,
     mappings: Bounded<MapState>,
+    /// Syncs so far.
+    pub(super) syncs: Arc<AtomicU64>,
 }
 
 impl Handles {
@@ -83,6 +85,7 @@ impl Handles {
         Arc::new(Self {
             files: Bounded::new(limits.files),
             mappings: Bounded::new(limits.mappings),
+            syncs: Arc::default(),
         })
     }
 
@@ -242,7 +245,7 @@ impl FileState {
         let open = || open_file(&self.path.lock(), create);
         // The caller holds this file's lock, and whoever evicts passes over locked ones: no circle.
         self.handles.files.admit(self);
-        *slot = Some(RealFile::new(self.handles.with_room(open)?));
+        *slot = Some(RealFile::new(self.handles.with_room(open)?, self.handles.syncs.clone()));
         Ok(())
     }
 
@@ -310,6 +313,10 @@ impl Evict for FileState {
 pub(super) struct BoundedFile(Arc<FileState>);
 
 impl DiskFile for BoundedFile {
+    fn check_synced(&self) -> io::Result<()> {
+        self.0.check()
+    }
+
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
         self.0.change(|file| file.write_at(parts, position))
     }

@@ -69,7 +69,13 @@ properties! {
     "log.cleaner.threads" => log_cleaner_threads: u32, Int None, default "1", Valid::Range(1, 64), Static, broker [],
         "Threads that compact logs.";
     "log.dirs" => log_dirs: Vec<String>, List None, default "sawlog-data", Valid::Any, Static, broker [],
-        "The data directory. One for now.";
+        "The data directories, best each on a disk of its own. The cluster's metadata stays in the first there ever was; a new partition goes where most space is free.";
+    "log.dirs.allow.missing" => log_dirs_allow_missing: bool, Boolean None, default "false",
+        Valid::Any, Static, broker [],
+        "Whether to start although a data directory of the last start is not among log.dirs; partitions that were in it begin empty. An extension of Sawlog.";
+    "log.dirs.reserve.bytes" => log_dirs_reserve_bytes: u64, Long Bytes, default "67108864",
+        Valid::Range(0, i64::MAX), Static, broker [],
+        "Size of a file kept in each data directory, to be given up when the disk is full, so that topics can still be deleted and settings changed; at most one sixteenth of the disk. 0: none. An extension of Sawlog.";
     "log.retention.check.interval.ms" => log_retention_check_interval_ms: u64, Long Milliseconds, default "300000",
         Valid::Range(1, i64::MAX), Static, broker [],
         "How often segments are checked against the retention settings.";
@@ -258,11 +264,10 @@ impl BrokerConfig {
                 "listeners is empty: name at least one host:port".to_owned(),
             ));
         }
-        if config.log_dirs.len() != 1 {
-            return Err(ConfigError::Conflict(format!(
-                "log.dirs names {} directories; exactly one is supported",
-                config.log_dirs.len()
-            )));
+        if config.log_dirs.is_empty() {
+            return Err(ConfigError::Conflict(
+                "log.dirs is empty: name at least one directory".to_owned(),
+            ));
         }
         Ok(config)
     }
@@ -297,12 +302,6 @@ impl BrokerConfig {
         let origin = Origin::Flag("--data".to_owned());
         self.fixed.entry("node.id").or_insert(Setting { value: node_id.to_string(), origin });
         self
-    }
-
-    /// The data directory.
-    #[must_use]
-    pub fn data_dir(&self) -> &str {
-        self.log_dirs.first().map_or("sawlog-data", String::as_str)
     }
 
     /// What was written down at start.
@@ -435,7 +434,7 @@ mod tests {
         let config = BrokerConfig::default();
         assert_eq!(config.listeners[0].to_string(), "127.0.0.1:9092");
         assert!(!config.auto_create_topics_enable);
-        assert_eq!(config.data_dir(), "sawlog-data");
+        assert_eq!(config.log_dirs, ["sawlog-data"]);
     }
 
     #[test]
@@ -472,7 +471,7 @@ mod tests {
         let memory = BTreeMap::from([("queued.max.request.bytes", setting("2000000"))]);
         let error = BrokerConfig::from_settings(memory).unwrap_err().to_string();
         assert!(error.contains("must be at least socket.request.max.bytes"), "{error}");
-        let dirs = BTreeMap::from([("log.dirs", setting("a,b"))]);
+        let dirs = BTreeMap::from([("log.dirs", setting(""))]);
         assert!(BrokerConfig::from_settings(dirs).is_err());
     }
 

@@ -242,7 +242,9 @@ fn rejected_append(error: AppendError) -> Rejected {
             ProducerError::OutOfOrderSequence { .. } => ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER,
             ProducerError::InvalidProducerEpoch { .. } => ErrorCode::INVALID_PRODUCER_EPOCH,
         },
-        AppendError::Storage(_) | AppendError::Offline => ErrorCode::KAFKA_STORAGE_ERROR,
+        AppendError::Storage(_) | AppendError::Offline | AppendError::Full => {
+            ErrorCode::KAFKA_STORAGE_ERROR
+        }
     };
     Rejected::new(code, error.to_string())
 }

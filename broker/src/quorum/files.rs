@@ -76,9 +76,16 @@ impl AppendFile {
     pub(super) fn reserve(&mut self, bytes: &[u8]) -> io::Result<()> {
         let end = self.end_after(bytes);
         if end > self.allocated {
-            let allocated = end.next_multiple_of(ALLOCATED_BYTES);
-            self.file.allocate(allocated)?;
-            self.allocated = allocated;
+            let step = end.next_multiple_of(ALLOCATED_BYTES);
+            self.allocated = match self.file.allocate(step) {
+                Ok(()) => step,
+                // On a nearly full disk the entry may fit where the step does not.
+                Err(error) if error.kind() == ErrorKind::StorageFull => {
+                    self.file.allocate(end)?;
+                    end
+                }
+                Err(error) => return Err(error),
+            };
         }
         Ok(())
     }

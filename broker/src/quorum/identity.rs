@@ -1,6 +1,6 @@
 //! `DATA/meta`: which cluster, node and disk a data directory belongs to.
 //!
-//! Written once, at the first start in an empty directory; never changed. It is what keeps a broker
+//! Written once, at the first start with an empty directory; never changed. It is what keeps a broker
 //! from serving a directory that is not its own: another cluster's, another node's, a newer
 //! version's, or one full of something else.
 
@@ -23,6 +23,10 @@ const FIRST_LINE: &str = "# Sawlog data directory. Do not edit, do not copy to a
 /// Broker id of a first start that names none.
 const FIRST_NODE_ID: i32 = 1;
 
+/// What a directory holds: the metadata and logs, or logs alone.
+const METADATA: &str = "metadata,logs";
+const LOGS: &str = "logs";
+
 /// Names that do not make a directory somebody else's.
 const HARMLESS: [&str; 3] = ["lost+found", "lock", ".lock"];
 
@@ -35,6 +39,8 @@ pub struct Identity {
     pub node_id: BrokerId,
     /// The directory itself: a copy restored to an empty disk gets another.
     pub storage_id: Uuid,
+    /// Whether the cluster's metadata is in it; in exactly one of a broker's directories.
+    pub holds_metadata: bool,
     /// Whether this start made the directory.
     pub first_start: bool,
 }
@@ -78,6 +84,36 @@ pub enum DataDirectoryError {
         /// The configured one.
         configured: BrokerId,
     },
+    /// It was given twice, or is a copy of another that was given.
+    #[error("data directories {} and {} are the same, or one is a copy of the other; give each once with --data", .other.display(), .path.display())]
+    Twice {
+        /// The directory.
+        path: PathBuf,
+        /// The one before it.
+        other: PathBuf,
+    },
+    /// It belongs to another cluster or node than another that was given.
+    #[error("data directories {} and {} do not belong to the same broker; give only those of one with --data", .other.display(), .path.display())]
+    Strangers {
+        /// The directory.
+        path: PathBuf,
+        /// The one before it.
+        other: PathBuf,
+    },
+    /// Two of the directories hold metadata of their own.
+    #[error("data directories {} and {} both hold the cluster's metadata; give only one of them with --data", .other.display(), .path.display())]
+    TwoMetadata {
+        /// The directory.
+        path: PathBuf,
+        /// The one before it.
+        other: PathBuf,
+    },
+    /// The directory with the metadata is not among those given.
+    #[error("data directory {} is one of several, and the one with the cluster's metadata is missing; give that too with --data", .path.display())]
+    NoMetadata {
+        /// One that was given.
+        path: PathBuf,
+    },
     /// A newer version wrote it.
     #[error("data directory {} has format {found}, this version of sawlog knows up to {}; start the version that wrote it, or a newer one", .path.display(), FORMAT)]
     NewerFormat {
@@ -96,17 +132,46 @@ pub enum DataDirectoryError {
     },
 }
 
-/// Finds out who the data directory is; makes one that is empty or not there.
+/// Finds out who the data directories are, in the order given; makes those that are empty or not
+/// there. All belong to one node of one cluster, and one of them holds its metadata: the first that
+/// was ever given.
 ///
 /// # Errors
-/// It cannot be used; nothing was changed then.
-pub fn open_data_directory(
+/// One of them cannot be used. None that held data was changed then.
+pub fn open_data_directories(
     disk: &dyn Disk,
-    directory: &Path,
+    directories: &[PathBuf],
     config: &BrokerConfig,
     random: &mut dyn Random,
-) -> Result<Identity, DataDirectoryError> {
-    let inaccessible = |error: io::Error| {
+) -> Result<Vec<Identity>, DataDirectoryError> {
+    let mut known: Vec<(&Path, Identity)> = Vec::new();
+    let mut found = Vec::with_capacity(directories.len());
+    for directory in directories {
+        let identity = read(disk, directory)?;
+        if let Some(identity) = &identity {
+            check(directory, config, identity)?;
+            check_together(directory, identity, &known)?;
+            known.push((directory, *identity));
+        }
+        found.push(identity);
+    }
+    let holder = known.iter().any(|(_, identity)| identity.holds_metadata);
+    if let (false, Some((path, _))) = (holder, known.first()) {
+        return Err(DataDirectoryError::NoMetadata { path: path.to_path_buf() });
+    }
+    let mut family = known.first().map(|(_, identity)| *identity);
+    for (directory, identity) in directories.iter().zip(&mut found) {
+        if identity.is_none() {
+            let made = make(disk, directory, config, family, random)?;
+            family = family.or(Some(made));
+            *identity = Some(made);
+        }
+    }
+    Ok(found.into_iter().flatten().collect())
+}
+
+fn inaccessible(directory: &Path) -> impl Fn(io::Error) -> DataDirectoryError {
+    move |error| {
         let reason = match error.kind() {
             ErrorKind::NotADirectory | ErrorKind::AlreadyExists => {
                 "it is not a directory".to_owned()
@@ -114,27 +179,77 @@ pub fn open_data_directory(
             _ => error.to_string(),
         };
         DataDirectoryError::Inaccessible { path: directory.to_path_buf(), reason }
-    };
-    files::create_dir(disk, directory).map_err(inaccessible)?;
-    let names = disk.list(directory).map_err(inaccessible)?;
+    }
+}
+
+/// Who the directory is; nobody yet if it is empty, or not there.
+fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, DataDirectoryError> {
+    files::create_dir(disk, directory).map_err(inaccessible(directory))?;
+    let names = disk.list(directory).map_err(inaccessible(directory))?;
     let path = directory.join(NAME);
-    if let Some(bytes) = files::read(disk, &path).map_err(inaccessible)? {
-        let identity = parse(directory, &bytes)?;
-        check(directory, config, &identity)?;
-        return Ok(identity);
+    if let Some(bytes) = files::read(disk, &path).map_err(inaccessible(directory))? {
+        return parse(directory, &bytes).map(Some);
     }
     let harmless = |name: &str| HARMLESS.contains(&name) || name == format!("{NAME}{TEMPORARY}");
-    if let Some(found) = names.into_iter().find(|name| !harmless(name)) {
-        return Err(DataDirectoryError::NotOurs { path: directory.to_path_buf(), found });
+    match names.into_iter().find(|name| !harmless(name)) {
+        Some(found) => Err(DataDirectoryError::NotOurs { path: directory.to_path_buf(), found }),
+        None => Ok(None),
     }
-    let identity = Identity {
-        cluster_id: config.cluster_id.parse().unwrap_or_else(|_| random.next_uuid()),
-        node_id: BrokerId(if config.node_id < 0 { FIRST_NODE_ID } else { config.node_id }),
-        storage_id: random.next_uuid(),
-        first_start: true,
+}
+
+/// Makes an empty directory ours: of the `family` of those there are, or the first of a new one.
+fn make(
+    disk: &dyn Disk,
+    directory: &Path,
+    config: &BrokerConfig,
+    family: Option<Identity>,
+    random: &mut dyn Random,
+) -> Result<Identity, DataDirectoryError> {
+    // Made since it was looked at: it is in the list a second time.
+    if read(disk, directory)?.is_some() {
+        let path = directory.to_path_buf();
+        return Err(DataDirectoryError::Twice { other: path.clone(), path });
+    }
+    let identity = match family {
+        Some(family) => Identity {
+            storage_id: random.next_uuid(),
+            holds_metadata: false,
+            first_start: true,
+            ..family
+        },
+        None => Identity {
+            cluster_id: config.cluster_id.parse().unwrap_or_else(|_| random.next_uuid()),
+            node_id: BrokerId(if config.node_id < 0 { FIRST_NODE_ID } else { config.node_id }),
+            storage_id: random.next_uuid(),
+            holds_metadata: true,
+            first_start: true,
+        },
     };
-    write_atomically(disk, &path, render(&identity).as_bytes()).map_err(inaccessible)?;
+    let path = directory.join(NAME);
+    write_atomically(disk, &path, render(&identity).as_bytes()).map_err(inaccessible(directory))?;
     Ok(identity)
+}
+
+/// Whether a directory goes with those before it in the list.
+fn check_together(
+    directory: &Path,
+    identity: &Identity,
+    others: &[(&Path, Identity)],
+) -> Result<(), DataDirectoryError> {
+    let path = directory.to_path_buf();
+    for (other_path, other) in others {
+        let other_path = other_path.to_path_buf();
+        if identity.storage_id == other.storage_id {
+            return Err(DataDirectoryError::Twice { path, other: other_path });
+        }
+        if (identity.cluster_id, identity.node_id) != (other.cluster_id, other.node_id) {
+            return Err(DataDirectoryError::Strangers { path, other: other_path });
+        }
+        if identity.holds_metadata && other.holds_metadata {
+            return Err(DataDirectoryError::TwoMetadata { path, other: other_path });
+        }
+    }
+    Ok(())
 }
 
 fn check(
@@ -159,9 +274,10 @@ fn check(
 }
 
 fn render(identity: &Identity) -> String {
-    let Identity { cluster_id, node_id, storage_id, first_start: _ } = identity;
+    let Identity { cluster_id, node_id, storage_id, holds_metadata, first_start: _ } = identity;
+    let role = if *holds_metadata { METADATA } else { LOGS };
     let body = format!(
-        "{FIRST_LINE}\nformat={FORMAT}\ncluster.id={cluster_id}\nnode.id={node_id}\nstorage.id={storage_id}\n"
+        "{FIRST_LINE}\nformat={FORMAT}\ncluster.id={cluster_id}\nnode.id={node_id}\nstorage.id={storage_id}\nholds={role}\n"
     );
     format!("{body}checksum={:08x}\n", crc32fast::hash(body.as_bytes()))
 }
@@ -196,6 +312,8 @@ fn parse(directory: &Path, bytes: &[u8]) -> Result<Identity, DataDirectoryError>
         cluster_id: id("cluster.id")?,
         node_id: BrokerId(node_id.ok_or_else(|| damaged("node.id is missing"))?),
         storage_id: id("storage.id")?,
+        // Without the line it is from before there could be several: then everything is in it.
+        holds_metadata: value("holds") != Some(LOGS),
         first_start: false,
     })
 }
@@ -210,12 +328,19 @@ mod tests {
     fn open(path: &Path, settings: &[(&str, &str)]) -> Result<Identity, DataDirectoryError> {
         let sources =
             settings.iter().fold(Sources::new(), |s, (key, value)| s.flag("-X", key, value));
-        open_data_directory(
+        open_data_directories(
             &RealDisk::new(),
-            path,
+            &[path.to_owned()],
             &sources.load().unwrap(),
             &mut SeededRandom::new(7),
         )
+        .map(|identities| identities[0])
+    }
+
+    fn open_all(paths: &[&Path], seed: u64) -> Result<Vec<Identity>, DataDirectoryError> {
+        let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
+        let config = Sources::new().load().unwrap();
+        open_data_directories(&RealDisk::new(), &paths, &config, &mut SeededRandom::new(seed))
     }
 
     fn refusal(path: &Path, settings: &[(&str, &str)]) -> String {
@@ -300,5 +425,42 @@ mod tests {
             std::fs::write(&path, &whole[..at]).unwrap();
             assert!(open(dir.path(), &[]).is_err(), "cut at {at}");
         }
+    }
+
+    #[test]
+    fn several_directories_are_of_one_family_in_any_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        let made = open_all(&[&a, &b], 1).unwrap();
+        assert_eq!((made[0].cluster_id, made[0].node_id), (made[1].cluster_id, made[1].node_id));
+        assert_ne!(made[0].storage_id, made[1].storage_id);
+        assert_eq!(made.iter().map(|one| one.holds_metadata).collect::<Vec<_>>(), [true, false]);
+        // One more, and another order: nobody changes.
+        let again = open_all(&[&b, &c, &a], 2).unwrap();
+        let known = |one: Identity| Identity { first_start: false, ..one };
+        assert_eq!([again[2], again[0]], [known(made[0]), known(made[1])]);
+        assert_eq!(again[1].cluster_id, made[0].cluster_id);
+        assert!(again[1].first_start && !again[1].holds_metadata);
+    }
+
+    #[test]
+    fn directories_that_do_not_go_together_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b, other, link] = ["a", "b", "other", "link"].map(|name| dir.path().join(name));
+        let refused = |paths: &[&Path], words: &str| {
+            let text = open_all(paths, 3).unwrap_err().to_string();
+            assert!(text.contains(words) && !text.contains('\n'), "{text}");
+        };
+        refused(&[&a, &a], "are the same");
+        open_all(&[&a, &b], 1).unwrap();
+        open_all(&[&other], 2).unwrap();
+        refused(&[&a, &a], "are the same");
+        std::os::unix::fs::symlink(&b, &link).unwrap();
+        refused(&[&a, &b, &link], "are the same");
+        refused(&[&a, &other], "do not belong to the same broker");
+        refused(&[&b], "the one with the cluster's metadata is missing");
+        // One that could take the metadata's place must not.
+        refused(&[&b, &dir.path().join("new")], "is missing");
+        assert!(!dir.path().join("new").join(NAME).exists());
     }
 }

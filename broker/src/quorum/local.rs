@@ -183,7 +183,13 @@ impl MetadataLog for LocalMetadataLog {
         self.check_online()?;
         let offset = self.last.next();
         let bytes = log_file::encode_entry(offset, &records)?;
-        match self.file.reserve(&bytes) {
+        let mut reserved = self.file.reserve(&bytes);
+        if reserved.as_ref().is_err_and(|error| error.kind() == ErrorKind::StorageFull)
+            && self.data_directory.on_full()
+        {
+            reserved = self.file.reserve(&bytes);
+        }
+        match reserved {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::StorageFull => return Err(self.no_space()),
             Err(error) => return Err(self.go_offline("grow the metadata log", &error)),
@@ -211,7 +217,10 @@ impl MetadataLog for LocalMetadataLog {
         match replaced {
             Ok(()) => Ok(()),
             // At every step of it what is there is enough: the log goes on as it is.
-            Err(error) if error.kind() == ErrorKind::StorageFull => Err(self.no_space()),
+            Err(error) if error.kind() == ErrorKind::StorageFull => {
+                self.data_directory.on_full();
+                Err(self.no_space())
+            }
             Err(error) => Err(self.go_offline("store a snapshot", &error)),
         }
     }

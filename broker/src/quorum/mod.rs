@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use crate::metadata::{MetadataOffset, Record};
 
-pub use identity::{DataDirectoryError, Identity, open_data_directory};
+pub use identity::{DataDirectoryError, Identity, open_data_directories};
 pub use local::{LocalLogOptions, LocalMetadataLog, OpenError, TornTail};
 
 /// A committed entry.

@@ -258,7 +258,10 @@ impl Flusher {
         self.choice.lock().whole_took(self.clock.monotonic().saturating_sub(begun));
         for job in prepared {
             match &synced {
-                Ok(()) => self.on_synced(job),
+                Ok(()) => match job.ticket.check() {
+                    Ok(()) => self.on_synced(job),
+                    Err(error) => self.fail(job.partition, error),
+                },
                 Err(error) => {
                     let directory = job.ticket.directory().to_owned();
                     let source = io::Error::new(error.kind(), error.to_string());

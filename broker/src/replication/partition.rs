@@ -57,6 +57,8 @@ pub(crate) enum AppendError {
     Storage(#[from] StorageError),
     #[error("the partition's log is offline")]
     Offline,
+    #[error("the broker's disk is full; nothing was written, try again later")]
+    Full,
 }
 
 /// What a read found.
@@ -148,6 +150,9 @@ impl Partition {
         if state.core.is_failed() || !self.directory.data().is_online() {
             return Err(AppendError::Offline);
         }
+        if self.directory.data().is_full() {
+            return Err(AppendError::Full);
+        }
         let (base_offset, leader_epoch) = match state.core.on_produce(header, acks)? {
             Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
             Decision::Duplicate { base_offset, last_offset } => {
@@ -161,6 +166,8 @@ impl Partition {
             Err(error) => {
                 if error.is_fatal() {
                     self.fail(guard, &error);
+                } else if matches!(error, StorageError::NoSpace { .. }) {
+                    self.directory.data().on_full();
                 }
                 return Err(error.into());
             }
@@ -251,8 +258,12 @@ impl Partition {
     pub(super) fn end_flush(&self, result: Result<Flushed, StorageError>) {
         let mut state = self.state.lock();
         let Some(log) = state.log.as_mut() else { return };
+        let full = result.as_ref().is_ok_and(Flushed::is_full);
         if let Err(error) = log.end_flush(result) {
             self.fail(state, &error);
+        } else if full {
+            drop(state);
+            self.directory.data().on_full();
         }
     }
 
@@ -324,7 +335,7 @@ impl Partition {
             return Err(DeleteError::OutOfRange { asked: to, high_watermark });
         }
         if to > core.log().start {
-            if let Err(error) = log.advance_start(to, core.epochs()) {
+            if let Err(error) = self.advance_start(log, core, to) {
                 if error.is_fatal() {
                     self.fail(state, &error);
                 }
@@ -358,7 +369,7 @@ impl Partition {
         let upto = core.high_watermark();
         let expired = log.expired_by_retention(now, retention_ms, retention_bytes, upto);
         if let Some(start) = expired.filter(|start| *start > core.log().start) {
-            if let Err(error) = log.advance_start(start, core.epochs()) {
+            if let Err(error) = self.advance_start(log, core, start) {
                 if error.is_fatal() {
                     self.fail(state, &error);
                 }
@@ -372,6 +383,21 @@ impl Partition {
             self.directory.flusher().request(self);
         }
         Ok(())
+    }
+
+    /// Moves the start of `log`; where a full disk is in the way, with the space set aside for that.
+    fn advance_start(
+        &self,
+        log: &mut Log,
+        core: &PartitionCore,
+        to: Offset,
+    ) -> Result<(), StorageError> {
+        match log.advance_start(to, core.epochs()) {
+            Err(StorageError::NoSpace { .. }) if self.directory.data().on_full() => {
+                log.advance_start(to, core.epochs())
+            }
+            advanced => advanced,
+        }
     }
 
     /// Forgets idle producers.
@@ -409,7 +435,14 @@ impl Partition {
         state.core.on_resigned();
         self.publish(&state.core);
         self.waiters.fail_all();
-        log.map_or(Ok(()), Log::delete)
+        drop(state);
+        let deleted = log.map_or(Ok(()), Log::delete);
+        if let Err(error) = &deleted
+            && error.is_disk_failure()
+        {
+            self.directory.fail(&error.to_string());
+        }
+        deleted
     }
 
     /// Fires `signal` once the high watermark is above `offset`, at once if it is.

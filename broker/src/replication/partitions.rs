@@ -20,7 +20,7 @@ use super::placement::{TOPICS, place};
 use crate::base::{BrokerId, Clock, DataDirectory, Timestamp, TopicId, TopicPartition};
 use crate::controller::ImageSubscriber;
 use crate::metadata::{Image, PartitionState, Topic};
-use crate::storage::{Log, RecoveryReport};
+use crate::storage::{Log, RecoveryReport, StorageError};
 
 /// Logs recovered at once: recovery is bound by reads and syncs more than by the processor.
 const RECOVERY_THREADS: usize = 4;
@@ -212,6 +212,11 @@ impl Partitions {
         self.directories.iter().for_each(|directory| directory.flusher().tick());
     }
 
+    /// Looks whether disks that were full have room again.
+    pub(crate) fn look_for_room(&self) {
+        self.directories.iter().for_each(|directory| directory.data().look_for_room());
+    }
+
     /// Applies retention and forgets idle producers, everywhere.
     pub(crate) fn keep_house(&self, now: Timestamp, producer_expiration_ms: i64) {
         for partition in self.all() {
@@ -249,9 +254,13 @@ impl Partitions {
         let path = data.path().join(TOPICS).join(entry);
         let now = self.clock.now();
         let options = log_options(&topic.resolved);
-        let opened = Log::open(data.disk().clone(), path, options, now)
-            .inspect_err(|error| offline(error))
-            .ok()?;
+        let open = || Log::open(data.disk().clone(), path.clone(), options, now);
+        let opened = match open() {
+            // Recovery writes, too: with the space set aside for such things.
+            Err(StorageError::NoSpace { .. }) if data.on_full() => open(),
+            opened => opened,
+        };
+        let opened = opened.inspect_err(|error| offline(error)).ok()?;
         let report = opened.report;
         if report.bytes_cut > 0 {
             info!(partition = %name, bytes = report.bytes_cut, "cut a torn tail");

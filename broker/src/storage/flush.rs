@@ -119,6 +119,28 @@ pub struct Flushed {
     /// Segments and producer state the full disk had no space for.
     pub(super) unsealed: Vec<Arc<Segment>>,
     pub(super) snapshot: Option<Snapshot>,
+    /// Something found no space.
+    pub(super) full: bool,
+}
+
+impl Flushed {
+    /// Whether something beside the records found no space; it is tried again with the next flush.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.full
+    }
+
+    /// Whether something was written, or the disk is full or no more files may be open.
+    fn fits(&mut self, result: Result<(), StorageError>) -> Result<bool, StorageError> {
+        match result {
+            Ok(()) => Ok(true),
+            Err(error) if !error.is_fatal() => {
+                self.full |= matches!(error, StorageError::NoSpace { .. });
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 impl FlushTicket {
@@ -180,6 +202,16 @@ impl FlushTicket {
         Ok(())
     }
 
+    /// What has to follow a sync of the whole file system that stands for [`Self::sync_files`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check(&self) -> Result<(), StorageError> {
+        self.sealing.iter().chain(&self.active).try_for_each(|segment| {
+            segment.file.check_synced().map_err(StorageError::io("cannot sync", &segment.path))
+        })
+    }
+
     /// Writes what is beside the records, once they are durable. The order matters: a checkpoint is
     /// written after what it vouches for.
     ///
@@ -191,21 +223,22 @@ impl FlushTicket {
             snapshot_at: Offset::ZERO,
             unsealed: Vec::new(),
             snapshot: None,
+            full: false,
         };
         for segment in self.sealing {
-            if !fits(self.side.seal(&segment))? {
+            if !flushed.fits(self.side.seal(&segment))? {
                 flushed.unsealed.push(segment);
             }
         }
         if let Some(snapshot) = self.snapshot {
-            if fits(self.side.write_snapshot(&snapshot))? {
+            if flushed.fits(self.side.write_snapshot(&snapshot))? {
                 flushed.snapshot_at = snapshot.at;
             } else {
                 flushed.snapshot = Some(snapshot);
             }
         }
         // What was found on a full disk, and is still not written down.
-        fits(self.side.quarantine.persist())?;
+        flushed.fits(self.side.quarantine.persist())?;
         if let Some(epochs) = self.epochs {
             let upto = self.upto;
             let written = self.side.checkpoint.update(|checkpoint| {
@@ -215,17 +248,8 @@ impl FlushTicket {
                     checkpoint.epochs = epochs;
                 }
             });
-            fits(written)?;
+            flushed.fits(written)?;
         }
         Ok(flushed)
-    }
-}
-
-/// Whether something was written, or the disk is full or no more files may be open.
-fn fits(result: Result<(), StorageError>) -> Result<bool, StorageError> {
-    match result {
-        Ok(()) => Ok(true),
-        Err(error) if !error.is_fatal() => Ok(false),
-        Err(error) => Err(error),
     }
 }

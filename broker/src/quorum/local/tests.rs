@@ -229,8 +229,9 @@ fn run(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Result<(), String> {
     let directory = Path::new("/var/lib/data");
     let mut random = crate::metadata::SeededRandom::new(11);
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let identity = crate::quorum::open_data_directory(disk, directory, &config, &mut random)
-        .map_err(|error| text(&error))?;
+    let paths = [directory.to_path_buf()];
+    let identity = crate::quorum::open_data_directories(disk, &paths, &config, &mut random)
+        .map_err(|error| text(&error))?[0];
     acknowledged.identity = Some(identity);
     let options = LocalLogOptions {
         directory: DataDirectory::new(Arc::new(disk.clone()), directory.to_path_buf()),
@@ -263,9 +264,10 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
             let config = crate::config::BrokerConfig::default();
             let directory = Path::new("/var/lib/data");
             let mut random = crate::metadata::SeededRandom::new(12);
+            let paths = [directory.to_path_buf()];
             let identity =
-                crate::quorum::open_data_directory(&disk, directory, &config, &mut random)
-                    .unwrap_or_else(|error| panic!("{place}: {error}"));
+                crate::quorum::open_data_directories(&disk, &paths, &config, &mut random)
+                    .unwrap_or_else(|error| panic!("{place}: {error}"))[0];
             if let Some(known) = acknowledged.identity {
                 assert_eq!(
                     identity,
@@ -296,7 +298,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
 #[test]
 fn a_failed_sync_takes_the_log_offline_and_a_full_disk_does_not() {
     let (mut offline, mut full) = (0, 0);
-    for fault in [Fault::Io, Fault::NoSpace] {
+    for fault in [Fault::Io, Fault::Full] {
         for at in 1..200 {
             let disk = SimDisk::new();
             let options = LocalLogOptions {
@@ -307,7 +309,14 @@ fn a_failed_sync_takes_the_log_offline_and_a_full_disk_does_not() {
             let (mut log, ..) = LocalMetadataLog::open(&options).unwrap();
             disk.plan(at, fault);
             let large = || vec![Record::Topic { name: "x".repeat(30_000), id: id(1) }];
-            let outcomes: Vec<_> = (0..6).map(|_| log.propose(large())).collect();
+            let propose = |_| {
+                let outcome = log.propose(large());
+                if matches!(outcome, Err(LogError::NoSpace(_))) {
+                    disk.fill_up(false);
+                }
+                outcome
+            };
+            let outcomes: Vec<_> = (0..6).map(propose).collect();
             let Some(failed) = outcomes.iter().position(Result::is_err) else { break };
             match &outcomes[failed] {
                 Err(LogError::Offline(_)) => {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression};
 
 use super::*;
+use crate::base::disk_real::RealDisk;
 use crate::base::disk_sim::{Fault, SimDisk};
 use crate::base::{
     BrokerId, DataDirectory, LeaderEpoch, Offset, SystemClock, Timestamp, TopicPartition,
@@ -14,7 +15,7 @@ use crate::config::{BrokerConfig, FlushMode, TopicConfig};
 use crate::replication::LogDirectory;
 use crate::replication::core::{AckState, Acks, EpochMismatch, LogView, PartitionCore};
 use crate::replication::waiters::Signal;
-use crate::storage::{Log, LogOptions};
+use crate::storage::{Log, LogOptions, Recovered};
 
 const ME: BrokerId = BrokerId(1);
 
@@ -30,27 +31,26 @@ fn disk() -> SimDisk {
     disk
 }
 
-fn open(disk: &SimDisk, index: i32) -> crate::storage::Recovered {
+fn open(disk: &SimDisk, index: i32) -> Recovered {
     let options = LogOptions { segment_bytes: 4096, ..LogOptions::default() };
     Log::open(Arc::new(disk.clone()), directory(index), options, Timestamp(0)).unwrap()
 }
 
+fn partition(opened: Recovered, index: i32, directory: &Arc<LogDirectory>) -> Arc<Partition> {
+    let log = opened.log;
+    let view = LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
+    let core = PartitionCore::new(ME, view, opened.epochs, opened.producers);
+    let name = TopicPartition { topic: "t".into(), partition: index };
+    let config = Arc::new(BrokerConfig::default().topic_defaults());
+    let partition = Partition::new(name, core, log, config.clone(), directory.clone());
+    partition.apply(LeaderEpoch(0), &[ME], config);
+    let partition = Arc::new(partition);
+    directory.join(&partition);
+    partition
+}
+
 fn partitions(disk: &SimDisk, directory: &Arc<LogDirectory>, count: i32) -> Vec<Arc<Partition>> {
-    let partition = |index| {
-        let opened = open(disk, index);
-        let log = opened.log;
-        let view =
-            LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
-        let core = PartitionCore::new(ME, view, opened.epochs, opened.producers);
-        let name = TopicPartition { topic: "t".into(), partition: index };
-        let config = Arc::new(BrokerConfig::default().topic_defaults());
-        let partition = Partition::new(name, core, log, config.clone(), directory.clone());
-        partition.apply(LeaderEpoch(0), &[ME], config);
-        let partition = Arc::new(partition);
-        directory.join(&partition);
-        partition
-    };
-    (0..count).map(partition).collect()
+    (0..count).map(|index| partition(open(disk, index), index, directory)).collect()
 }
 
 fn append(partition: &Arc<Partition>, bytes: usize) {
@@ -179,5 +179,68 @@ fn one_failed_sync_takes_the_directory_offline_and_no_other() {
         append(&other[0], 10);
         eventually(|| other[0].high_watermark() == Offset(1));
         [bad_home, good_home].iter().for_each(|home| home.flusher().stop());
+    }
+}
+
+/// Wakes a thread.
+#[derive(Debug)]
+struct Unpark(std::thread::Thread);
+
+impl std::task::Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Appends one batch and waits until it is durable, as a request with acks=all does.
+fn append_and_wait(partition: &Arc<Partition>, batch: &[u8], header: &BatchHeader) {
+    let accepted = partition.append_as_leader(batch, header, Acks::All, Timestamp(0)).unwrap();
+    let (signal, waker) = (Signal::new(), Arc::new(Unpark(std::thread::current())).into());
+    partition.notify_above(accepted.last_offset, &signal, 0);
+    while signal.poll_fired(&waker).is_pending() {
+        std::thread::park();
+    }
+    assert_eq!(partition.ack_state(accepted.last_offset), AckState::Committed);
+}
+
+/// Syncs for each of many records written by `writers`, each of whom waits for the last.
+fn syncs_per_record(writers: usize, partitions: i32) -> f64 {
+    let scratch = tempfile::tempdir_in(std::env::current_dir().unwrap()).unwrap();
+    let disk = Arc::new(RealDisk::new());
+    let data = DataDirectory::new(disk.clone(), scratch.path().to_owned());
+    let home = LogDirectory::start(data, Arc::new(SystemClock::new())).unwrap();
+    let logs: Vec<_> = (0..partitions)
+        .map(|index| {
+            let path = scratch.path().join(index.to_string());
+            let opened = Log::open(disk.clone(), path, LogOptions::default(), Timestamp(0));
+            partition(opened.unwrap(), index, &home)
+        })
+        .collect();
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(0, None, Some(&[b'v'; 1000]), &[]).unwrap();
+    let batch = builder.build();
+    let header = BatchHeader::parse(&batch).unwrap();
+    // The first append makes files.
+    logs.iter().for_each(|log| append_and_wait(log, &batch, &header));
+    let (before, rounds) = (disk.syncs(), 2000 / writers);
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let (log, batch, header) = (&logs[writer % logs.len()], &batch, &header);
+            scope.spawn(move || (0..rounds).for_each(|_| append_and_wait(log, batch, header)));
+        }
+    });
+    home.flusher().stop();
+    let (syncs, records) = (disk.syncs() - before, rounds * writers);
+    f64::from(u32::try_from(syncs).unwrap()) / f64::from(u32::try_from(records).unwrap())
+}
+
+#[test]
+fn writers_that_wait_at_the_same_time_share_a_sync() {
+    for (writers, partitions, most) in
+        [(1, 1, 1.01), (10, 1, 0.5), (100, 1, 0.1), (10, 10, 0.7), (100, 10, 0.2), (100, 100, 0.2)]
+    {
+        let share = syncs_per_record(writers, partitions);
+        println!("{writers} writers, {partitions} partitions: {share:.3} syncs a record");
+        assert!(share <= most, "{writers} writers, {partitions} partitions: {share:.3}");
     }
 }

@@ -379,3 +379,26 @@ fn a_lost_index_of_a_compacted_segment_is_rebuilt() {
     }
     assert_eq!(said(&open(&disk)), before);
 }
+
+#[test]
+fn a_compacted_segment_that_was_cut_short_is_damage_and_no_gap() {
+    let disk = disk();
+    let segments = [batch(&[("a", Some("1")), ("b", Some("1"))]), batch(&[("a", Some("2"))])];
+    let mut opened = log_of(&disk, &segments);
+    opened.compact_fully(0);
+    let (first, _) = opened.batches().remove(0);
+    drop(opened);
+    for name in disk.list(Path::new(DIRECTORY)).unwrap() {
+        if name.ends_with("index") {
+            disk.remove_file(&Path::new(DIRECTORY).join(&name)).unwrap();
+        }
+    }
+    // Whole batches are left, and gaps are no damage here: but a segment has its last offset.
+    let path = Path::new(DIRECTORY).join("00000000000000000000.log");
+    let file = disk.open(&path, crate::base::disk::Create::Never).unwrap();
+    file.set_len(u64::try_from(first.total_len()).unwrap()).unwrap();
+    let reopened = open(&disk);
+    let quarantined = reopened.log.quarantined();
+    assert_eq!(quarantined.len(), 1);
+    assert_eq!((quarantined[0].from, quarantined[0].to), (Offset(2), Offset(3)));
+}

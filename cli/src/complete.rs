@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::{Cli, Global, cheat, context};
 
 /// Longest time a shell waits.
-const PATIENCE: Duration = Duration::from_millis(700);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Variable by which the script of [`script`] asks for candidates.
 const VARIABLE: &str = "SAWLOG_COMPLETE";

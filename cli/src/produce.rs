@@ -1,8 +1,9 @@
 //! `sawlog produce`: lines, JSON lines or whole files into a topic.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
@@ -12,6 +13,7 @@ use crate::Global;
 use crate::failure::{Failure, Kind, say};
 use crate::format::{Delimiter, delimiter};
 use crate::jsonl;
+use crate::progress::Progress;
 
 /// Records sent before the oldest of them is asked for its confirmation.
 const UNCONFIRMED_MAX: usize = 100_000;
@@ -77,6 +79,12 @@ pub(crate) struct Produce {
     /// What is confirmed
     #[arg(long, value_enum, default_value = "all")]
     pub(crate) acks: AcksOption,
+    /// Records a second; as fast as possible if not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) rate: Option<u64>,
+    /// Write each record this many times
+    #[arg(long, value_name = "N", default_value_t = 1, hide_default_value = true, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) repeat: u64,
     /// Say where each record is
     #[arg(short = 'v', long)]
     pub(crate) verbose: bool,
@@ -101,6 +109,10 @@ struct Sending {
     failed: u64,
     failure: Option<ClientError>,
     verbose: bool,
+    /// Records a second.
+    rate: Option<u64>,
+    started: Instant,
+    progress: Progress,
 }
 
 impl Produce {
@@ -117,6 +129,8 @@ impl Produce {
             compression: Compression::None,
             null: false,
             acks: AcksOption::All,
+            rate: None,
+            repeat: 1,
             verbose: false,
         }
     }
@@ -141,12 +155,17 @@ impl Produce {
             failed: 0,
             failure: None,
             verbose: self.verbose,
+            rate: self.rate,
+            started: Instant::now(),
+            // Who types sees how far it is.
+            progress: Progress::new("records", None, !std::io::stdin().is_terminal()),
         };
         let outcome = self.send_all(&mut sending).await;
         sending.producer.flush().await;
         while !sending.unconfirmed.is_empty() {
             sending.settle_oldest().await;
         }
+        drop(sending.progress);
         outcome?;
         match sending.failure {
             None => Ok(()),
@@ -187,7 +206,7 @@ impl Produce {
         if self.format == Input::File {
             let mut content = Vec::new();
             input.take(LINE_BYTES_MAX).read_to_end(&mut content).map_err(unreadable)?;
-            return sending.send(&self.topic, self.plain(content, None)).await;
+            return sending.repeat(&self.topic, self.plain(content, None), self.repeat).await;
         }
         let mut number = 0u64;
         let mut line = Vec::new();
@@ -219,7 +238,7 @@ impl Produce {
                     self.plain(value, key)
                 }
             };
-            sending.send(&self.topic, record).await?;
+            sending.repeat(&self.topic, record, self.repeat).await?;
         }
     }
 
@@ -248,9 +267,29 @@ impl Produce {
 }
 
 impl Sending {
+    async fn repeat(&mut self, topic: &str, record: Record, times: u64) -> Result<(), Failure> {
+        for _ in 1..times {
+            self.send(topic, record.clone()).await?;
+        }
+        self.send(topic, record).await
+    }
+
+    /// Waits until the next record is due.
+    async fn pace(&self) {
+        let Some(rate) = self.rate else { return };
+        let due_ns = u128::from(self.sent) * 1_000_000_000 / u128::from(rate);
+        let due = Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
+        let left = due.saturating_sub(self.started.elapsed());
+        if !left.is_zero() {
+            tokio::time::sleep(left).await;
+        }
+    }
+
     async fn send(&mut self, topic: &str, record: Record) -> Result<(), Failure> {
+        self.pace().await;
         let delivery = self.producer.send(topic, record).await?;
         self.sent += 1;
+        self.progress.update(self.sent);
         self.unconfirmed.push_back(delivery);
         if self.unconfirmed.len() >= UNCONFIRMED_MAX {
             self.settle_oldest().await;

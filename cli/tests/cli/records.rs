@@ -82,3 +82,18 @@ fn kcats_command_line_is_understood() {
     broker.fails(&["cat", "-C", "-t", "tt", "-e"], 3, "does not exist");
     assert_eq!(broker.run(&["cat", "-G", "group"], b"").status.code(), Some(2), "not there yet");
 }
+
+#[test]
+fn records_are_repeated_and_paced() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t"], b"");
+    let started = std::time::Instant::now();
+    broker.ok(&["produce", "t", "--repeat", "3", "--rate", "20"], b"a\nb\n");
+    let due = std::time::Duration::from_millis(250);
+    assert!(started.elapsed() >= due, "the sixth is due 250 ms after the first");
+    assert_eq!(broker.ok(&["consume", "t", "-e"], b""), "a\na\na\nb\nb\nb\n");
+    for wrong in [["--rate", "0"], ["--repeat", "0"]] {
+        let arguments = [&["produce", "t"][..], &wrong].concat();
+        assert_eq!(broker.run(&arguments, b"").status.code(), Some(2), "{wrong:?}");
+    }
+}

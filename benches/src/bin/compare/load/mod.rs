@@ -12,13 +12,15 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 
 pub(crate) use consume::{Written, consume};
-pub(crate) use latency::{FixedRate, latency, wait_until};
+#[allow(unused_imports, reason = "for loads over other clients")]
+pub(crate) use latency::{FixedRate, Latencies, latency, wait_until};
+#[allow(unused_imports, reason = "for loads over other clients")]
 pub(crate) use produce::{FlatOut, micros, produce};
 
 use crate::Failure;
 
 /// Longest any one load may take.
-const DEADLINE: Duration = Duration::from_secs(120);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A longer latency counts as this, in microseconds.
 const LATENCY_MICROS_MAX: u64 = 120_000_000;
@@ -66,13 +68,13 @@ pub(crate) fn delete_topics(address: &str, names: &[String]) -> Result<(), Failu
 }
 
 /// Record values no codec and no disk can shrink, each another slice of one random block.
-struct Values {
+pub(crate) struct Values {
     block: Vec<u8>,
     bytes: usize,
 }
 
 impl Values {
-    fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut block = Vec::with_capacity(BLOCK_BYTES + bytes);
         while block.len() < BLOCK_BYTES + bytes {
@@ -85,7 +87,7 @@ impl Values {
         Self { block, bytes }
     }
 
-    fn value(&self, number: u64) -> &[u8] {
+    pub(crate) fn value(&self, number: u64) -> &[u8] {
         let at = usize::try_from(number.wrapping_mul(STRIDE_BYTES)).unwrap_or(0) % BLOCK_BYTES;
         &self.block[at..at + self.bytes]
     }

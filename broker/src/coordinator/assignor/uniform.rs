@@ -22,6 +22,10 @@ use crate::coordinator::MemberId;
 /// Owners looked at to bring partitions nearer. Nearness is a preference, so the search for it ends.
 const NEARER_CHECKS_MAX: usize = 1 << 20;
 
+/// Partitions looked at to find the best to hand on, among those equally right to move: members may
+/// have thousands.
+const CANDIDATES_MAX: usize = 64;
+
 /// Assigns every partition of the group.
 pub(super) fn assign(group: &GroupSpec) -> Assignment {
     let mut plan = Plan::new(group);
@@ -43,6 +47,8 @@ struct Plan<'a> {
     subscribers: Vec<Vec<usize>>,
     /// Per member, what it shall have.
     owned: Vec<BTreeSet<Slot>>,
+    /// The part of `owned` that others had before, or nobody, until things are even.
+    fresh: Vec<BTreeSet<Slot>>,
     /// Who had a partition, as far as that still counts.
     before: BTreeMap<Slot, usize>,
 }
@@ -57,7 +63,7 @@ impl<'a> Plan<'a> {
         };
         let subscribers = topics.iter().map(|(topic, _)| subscribes(topic)).collect();
         let owned = vec![BTreeSet::new(); members.len()];
-        Self { members, topics, subscribers, owned, before: BTreeMap::new() }
+        Self { members, topics, subscribers, fresh: owned.clone(), owned, before: BTreeMap::new() }
     }
 
     fn keep_owned(&mut self) {
@@ -93,6 +99,7 @@ impl<'a> Plan<'a> {
                 let owner = self.subscribers[topic].iter().copied().min_by_key(cost);
                 if let Some(owner) = owner {
                     self.owned[owner].insert(slot);
+                    self.fresh[owner].insert(slot);
                 }
             }
         }
@@ -142,13 +149,11 @@ impl<'a> Plan<'a> {
         let mut queue = VecDeque::from([from]);
         let mut best: Option<usize> = None;
         while let Some(member) = queue.pop_front() {
-            let mut last = usize::MAX;
-            for (topic, _) in &self.owned[member] {
-                if *topic == last || std::mem::replace(&mut topic_seen[*topic], true) {
+            for topic in topics_of(&self.owned[member]) {
+                if std::mem::replace(&mut topic_seen[topic], true) {
                     continue;
                 }
-                last = *topic;
-                for next in &self.subscribers[*topic] {
+                for next in &self.subscribers[topic] {
                     if *next == from || came_from[*next].is_some() {
                         continue;
                     }
@@ -170,18 +175,29 @@ impl<'a> Plan<'a> {
         Some(path)
     }
 
-    /// Moves one partition: rather one that `to` had, or that `from` did not have, or that gets nearer.
+    /// Moves one partition: rather one that `from` did not have before.
     fn hand_on(&mut self, from: usize, to: usize) {
-        let worth = |slot: &Slot| {
-            let before = self.before.get(slot);
-            let nearer = i8::from(self.is_near(*slot, to)) - i8::from(self.is_near(*slot, from));
-            (before == Some(&to), before != Some(&from), nearer, *slot)
+        let fresh = self.best_of(&self.fresh[from], from, to);
+        let Some(slot) = fresh.or_else(|| self.best_of(&self.owned[from], from, to)) else {
+            return;
         };
-        let possible = self.owned[from].iter().filter(|slot| self.subscribes(to, slot.0));
-        if let Some(slot) = possible.copied().max_by_key(worth) {
-            self.owned[from].remove(&slot);
-            self.owned[to].insert(slot);
+        self.owned[from].remove(&slot);
+        self.fresh[from].remove(&slot);
+        self.owned[to].insert(slot);
+        if self.moves(slot, to) {
+            self.fresh[to].insert(slot);
         }
+    }
+
+    /// Rather one that `to` had before, or that gets nearer.
+    fn best_of(&self, slots: &BTreeSet<Slot>, from: usize, to: usize) -> Option<Slot> {
+        let worth = |slot: &Slot| {
+            let nearer = i8::from(self.is_near(*slot, to)) - i8::from(self.is_near(*slot, from));
+            (!self.moves(*slot, to), nearer, *slot)
+        };
+        let wanted = topics_of(slots).filter(|topic| self.subscribes(to, *topic));
+        let of_topic = |topic| slots.range((topic, i32::MIN)..=(topic, i32::MAX)).rev();
+        wanted.flat_map(of_topic).copied().take(CANDIDATES_MAX).max_by_key(worth)
     }
 
     /// Each step brings a partition near without taking another away, so this ends; in large groups
@@ -241,4 +257,14 @@ impl<'a> Plan<'a> {
         }
         assignment
     }
+}
+
+/// The topics of some partitions, each once.
+fn topics_of(slots: &BTreeSet<Slot>) -> impl Iterator<Item = usize> {
+    let mut next = slots.first().map(|slot| slot.0);
+    std::iter::from_fn(move || {
+        let topic = next?;
+        next = slots.range((topic + 1, i32::MIN)..).next().map(|slot| slot.0);
+        Some(topic)
+    })
 }

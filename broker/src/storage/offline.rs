@@ -327,7 +327,7 @@ impl<'a> Files<'a> {
                     progress(scan.position - position);
                     continue;
                 }
-                Step::End if scan.expected >= leads_to || self.gaps.reach(leads_to) => break,
+                Step::End if scan.expected >= leads_to => break,
                 Step::End => "records are missing at the end of the file".to_owned(),
                 Step::Bad(reason) => reason,
             };

@@ -405,11 +405,6 @@ impl Recovery<'_> {
                     continue;
                 }
                 Step::End if leads_to.is_none_or(|end| scan.expected >= end) => break,
-                Step::End if leads_to.is_some_and(|end| self.gaps.reach(end)) => {
-                    scan.expected = leads_to.unwrap_or(scan.expected);
-                    segment.skip(scan.position, scan.expected);
-                    break;
-                }
                 Step::End => "records are missing at the end of the file".to_owned(),
                 Step::Bad(reason) => reason,
             };

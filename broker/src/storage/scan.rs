@@ -46,14 +46,6 @@ pub(super) enum Gaps {
     Below(Offset),
 }
 
-impl Gaps {
-    /// Whether a segment that leads up to `end` may have lost its last offsets to compaction.
-    pub(super) fn reach(self, end: Offset) -> bool {
-        let Self::Below(gaps_upto) = self;
-        end <= gaps_upto
-    }
-}
-
 /// What comes next in a segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Step {

@@ -10,14 +10,17 @@
 #[path = "../compare/process.rs"]
 #[allow(dead_code, reason = "shared with the comparison, which uses all of it")]
 mod process;
+#[path = "../shared/sawlog.rs"]
+mod sawlog;
+#[path = "../shared/wire.rs"]
+#[allow(dead_code, reason = "shared: each program uses a part")]
 mod wire;
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use process::{Machine, Process};
+use sawlog::Sawlog;
 use wire::Wire;
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
@@ -27,9 +30,6 @@ const TOPICS: usize = 10;
 
 /// Partitions that take a record in one request.
 const PARTITIONS_PER_REQUEST: usize = 100;
-
-/// Longest wait for a start or a stop.
-const DEADLINE: Duration = Duration::from_secs(120);
 
 struct Options {
     sawlog: PathBuf,
@@ -104,49 +104,26 @@ fn write_everywhere(wire: &mut Wire, per_topic: usize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A broker process; killed when dropped.
-struct Broker {
-    child: Child,
-    address: String,
-    /// When the process was made, and how long it took to say that it listens.
-    begun: Instant,
-    started: Duration,
-}
+/// The broker, and what is asked of it.
+struct Broker(Sawlog);
 
 impl Broker {
     fn start(options: &Options, data: &Path) -> Result<Self, Failure> {
-        let begun = Instant::now();
-        let mut command = Command::new(&options.sawlog);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.join("data"));
-        for setting in &options.settings {
-            command.args(["-X", setting]);
-        }
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-        let mut said = BufReader::new(child.stderr.take().ok_or("no standard error")?);
-        let mut line = String::new();
-        let address = loop {
-            line.clear();
-            if said.read_line(&mut line)? == 0 || begun.elapsed() > DEADLINE {
-                return Err(format!("the broker did not start: {line}").into());
-            }
-            if let Some((_, address)) = line.split_once("is listening on ") {
-                break address.trim().to_owned();
-            }
-        };
-        let started = begun.elapsed();
-        // What it says later is of no interest, but has to go somewhere.
-        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
-        Ok(Self { child, address, begun, started })
+        Ok(Self(Sawlog::start(&options.sawlog, data, &options.settings)?))
+    }
+
+    fn stop(self, signal: &str) -> Result<(), Failure> {
+        self.0.stop(signal)
     }
 
     fn connect(&self) -> Result<Wire, Failure> {
-        Wire::connect(&self.address)
+        Wire::connect(&self.0.address)
     }
 
     /// Time from the making of the process to a record acknowledged by all.
     fn first_ack(&self) -> Result<Duration, Failure> {
         self.connect()?.produce(&name(0), 0..1)?;
-        Ok(self.begun.elapsed())
+        Ok(self.0.begun.elapsed())
     }
 
     /// Prints one row, after having been idle.
@@ -156,7 +133,7 @@ impl Broker {
         options: &Options,
         first_ack: Option<Duration>,
     ) -> Result<(), Failure> {
-        let process = Process(self.child.id());
+        let process = Process(self.0.id());
         process.settle()?;
         let (before, machine_before) = (process.cpu_seconds()?, Machine::now()?);
         std::thread::sleep(options.idle);
@@ -164,12 +141,12 @@ impl Broker {
         let machine = Machine::now()?;
         let others = machine.busy - machine_before.busy - spent;
         let memory = process.memory()?;
-        let proc_dir = PathBuf::from(format!("/proc/{}", self.child.id()));
+        let proc_dir = PathBuf::from(format!("/proc/{}", self.0.id()));
         let descriptors = std::fs::read_dir(proc_dir.join("fd"))?.count();
         let mappings = std::fs::read_to_string(proc_dir.join("maps"))?.lines().count();
         println!(
             "| {what} | {:.2} | {} | {:.0} | {:.0} | {:.2} | {descriptors} | {mappings} |",
-            self.started.as_secs_f64(),
+            self.0.started.as_secs_f64(),
             first_ack.map_or_else(String::new, |ack| format!("{:.2}", ack.as_secs_f64())),
             memory.resident,
             memory.anonymous,
@@ -179,29 +156,6 @@ impl Broker {
             println!("| (others used {others:.1} s of processor time meanwhile) | | | | | | | |");
         }
         Ok(())
-    }
-
-    fn stop(mut self, signal: &str) -> Result<(), Failure> {
-        let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status()?;
-        if !sent.success() {
-            return Err("kill failed".into());
-        }
-        let deadline = Instant::now() + DEADLINE;
-        while self.child.try_wait()?.is_none() {
-            if Instant::now() > deadline {
-                return Err("the broker does not stop".into());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        // Already gone is fine.
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
     }
 }
 

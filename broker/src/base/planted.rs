@@ -113,6 +113,29 @@ mod switch {
             /// A start does not finish what a crash has interrupted.
             ForgetSwap,
         }
+        /// Those of groups.
+        GROUPS {
+            /// Members are told what is not committed yet.
+            AnswerBeforeCommit,
+            /// The generation of a request is not looked at.
+            AcceptStaleGeneration,
+            /// The next generation has the number of the last.
+            RepeatGeneration,
+            /// The group is written down before its members have their assignments.
+            WriteBeforeAssignment,
+            /// A static member's new id is not written down.
+            ForgetReplacement,
+            /// Offsets grow old while they are in use.
+            ExpireOffsetsInUse,
+            /// Members that are not heard of stay.
+            ForgetSessions,
+            /// Nobody takes over what a member that leaves has read.
+            ForgetRebalanceOnLeave,
+            /// A JoinGroup that was repeated is not answered.
+            ForgetRepeatedJoin,
+            /// A group is deleted without its offsets.
+            ForgetTombstones,
+        }
     }
 
     thread_local! {

@@ -135,7 +135,10 @@ fn expired_offsets(turn: &Turn<'_>, group: &Group) -> BTreeSet<TopicPartition> {
             turn.now.wall >= after(since.max(value.committed_at), retention)
         }
     };
-    let unused = group.offsets.iter().filter(|(at, _)| !group.reads(&at.topic));
+    let unused = group
+        .offsets
+        .iter()
+        .filter(|(at, _)| !group.reads(&at.topic) || planted!(ExpireOffsetsInUse));
     unused.filter(|(_, value)| is_expired(value)).map(|(at, _)| at.clone()).collect()
 }
 

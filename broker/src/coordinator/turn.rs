@@ -20,7 +20,8 @@ pub(super) struct Turn<'a> {
 impl Turn<'_> {
     /// Answers, once what the answer tells of is committed.
     pub(super) fn reply(&mut self, request: RequestId, reply: Reply) {
-        self.out.replies.push(Outgoing { request, reply, after: self.after });
+        let after = self.after.filter(|_| !planted!(AnswerBeforeCommit));
+        self.out.replies.push(Outgoing { request, reply, after });
     }
 
     /// Answers something that tells of no record.

@@ -237,6 +237,7 @@ impl ClassicGroup {
         let after = member.protocols.clone();
         match member.joining.replace(request) {
             // The client has given up waiting for that one.
+            Some(_) if planted!(ForgetRepeatedJoin) => {}
             Some(old) => refuse_join(turn, old, GroupError::RebalanceInProgress, Some(id.clone())),
             None => self.waiting += 1,
         }
@@ -263,7 +264,9 @@ impl ClassicGroup {
         if let Some(instance) = instance {
             match self.instances.get(instance) {
                 None => return Err(GroupError::UnknownMember),
-                Some(current) if current != id => return Err(GroupError::FencedInstance),
+                Some(current) if current != id => {
+                    return Err(GroupError::FencedInstance);
+                }
                 Some(_) => {}
             }
         }

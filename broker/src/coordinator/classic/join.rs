@@ -195,7 +195,9 @@ impl ClassicGroup {
         match self.state {
             GroupState::Stable if self.select_protocol() == self.protocol => {
                 self.take_joining(&new);
-                turn.write(self.record());
+                if !planted!(ForgetReplacement) {
+                    turn.write(self.record());
+                }
                 let mut joined = self.joined(&new);
                 if knows_skip {
                     // The leader gets everyone, but shall leave the assignment alone (KIP-814).

@@ -19,6 +19,9 @@ impl ClassicGroup {
                 LeftMember { member: member.member, instance: member.instance, result }
             })
             .collect();
+        if planted!(ForgetRebalanceOnLeave) && !self.members.is_empty() {
+            return left;
+        }
         let count = left.iter().filter(|member| member.result.is_ok()).count();
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance if count > 0 => {

@@ -96,7 +96,9 @@ impl ClassicGroup {
             // Only static members are left, and none has joined: they are still waited for.
             return self.wait_for_joins(turn, self.rebalance_timeout(), JoinWait::Rejoin);
         }
-        self.generation = Generation(self.generation.0.checked_add(1).unwrap_or(1));
+        if !planted!(RepeatGeneration) {
+            self.generation = Generation(self.generation.0.checked_add(1).unwrap_or(1));
+        }
         self.unsynced.clear();
         if self.members.is_empty() {
             self.protocol = None;
@@ -225,6 +227,9 @@ impl ClassicGroup {
         let Some(member) = self.members.get_mut(id) else { return };
         if !turn.timers.is_over(&mut member.session, entry, now, key) || member.is_excused() {
             return;
+        }
+        if planted!(ForgetSessions) {
+            return self.refresh(turn, id);
         }
         self.remove(turn, id, GroupError::UnknownMember);
         let event = EventKind::TimedOut { member: id.clone(), timeout: Timeout::Session };

@@ -65,7 +65,11 @@ impl ClassicGroup {
         generation: Generation,
     ) -> Result<(), GroupError> {
         self.validate(member, instance)?;
-        if generation == self.generation { Ok(()) } else { Err(GroupError::IllegalGeneration) }
+        if generation == self.generation || planted!(AcceptStaleGeneration) {
+            Ok(())
+        } else {
+            Err(GroupError::IllegalGeneration)
+        }
     }
 
     /// The member waits for the assignment. The leader brings it, and ends everybody's wait.
@@ -80,6 +84,9 @@ impl ClassicGroup {
         if self.leader.as_ref() != Some(&request.member) {
             return;
         }
+        if planted!(WriteBeforeAssignment) {
+            turn.write(self.record());
+        }
         let mut assignments: BTreeMap<_, _> = request.assignments.into_iter().collect();
         for member in self.members.values_mut() {
             member.assignment = assignments.remove(&member.id).unwrap_or_default();
@@ -87,7 +94,9 @@ impl ClassicGroup {
         self.transition(turn, GroupState::Stable);
         let generation = self.generation;
         self.timeline.note(turn.now.wall, EventKind::Assigned { generation });
-        turn.write(self.record());
+        if !planted!(WriteBeforeAssignment) {
+            turn.write(self.record());
+        }
         self.answer_syncs(turn, Ok(()));
     }
 

@@ -13,20 +13,20 @@ use crate::coordinator::*;
 const START: Timestamp = Timestamp(1_795_000_000_000);
 
 #[derive(Debug)]
-pub(super) struct Driver {
-    pub(super) core: GroupCore,
-    pub(super) log: Vec<Record>,
-    pub(super) now: Now,
+pub(in crate::coordinator) struct Driver {
+    pub(in crate::coordinator) core: GroupCore,
+    pub(in crate::coordinator) log: Vec<Record>,
+    pub(in crate::coordinator) now: Now,
     replies: BTreeMap<RequestId, Reply>,
     next: u64,
 }
 
 impl Driver {
-    pub(super) fn new() -> Self {
+    pub(in crate::coordinator) fn new() -> Self {
         Self::with(GroupOptions::default())
     }
 
-    pub(super) fn with(options: GroupOptions) -> Self {
+    pub(in crate::coordinator) fn with(options: GroupOptions) -> Self {
         let mut driver = Self {
             core: GroupCore::new(options),
             log: Vec::new(),
@@ -53,7 +53,7 @@ impl Driver {
     }
 
     /// The coordinator is restarted: what was only in memory is gone.
-    pub(super) fn restart(&mut self, options: GroupOptions) {
+    pub(in crate::coordinator) fn restart(&mut self, options: GroupOptions) {
         self.core = GroupCore::new(options);
         for (at, record) in (0..).zip(self.log.clone()) {
             self.core.replay(record, Offset(at));
@@ -63,7 +63,7 @@ impl Driver {
     }
 
     /// Time passes, deadline by deadline.
-    pub(super) fn pass(&mut self, time: Duration) {
+    pub(in crate::coordinator) fn pass(&mut self, time: Duration) {
         let end = self.now.monotonic + time;
         while let Some(due) = self.core.next_deadline().filter(|due| *due <= end) {
             self.jump(due);
@@ -80,7 +80,7 @@ impl Driver {
     }
 
     /// Sends a request whose reply may come later.
-    pub(super) fn send(&mut self, ask: impl Ask) -> RequestId {
+    pub(in crate::coordinator) fn send(&mut self, ask: impl Ask) -> RequestId {
         let id = RequestId(self.next);
         self.next += 1;
         let output = self.core.on_request(self.now, id, ask.into_request());
@@ -89,36 +89,36 @@ impl Driver {
     }
 
     /// The reply that has come, if it has.
-    pub(super) fn reply<A: Ask>(&mut self, id: RequestId) -> Option<A::Answer> {
+    pub(in crate::coordinator) fn reply<A: Ask>(&mut self, id: RequestId) -> Option<A::Answer> {
         A::answer(self.replies.remove(&id)?)
     }
 
     /// Sends a request that is answered at once.
-    pub(super) fn ask<A: Ask>(&mut self, ask: A) -> A::Answer {
+    pub(in crate::coordinator) fn ask<A: Ask>(&mut self, ask: A) -> A::Answer {
         let id = self.send(ask);
         self.reply::<A>(id).expect("answered at once")
     }
 
-    pub(super) fn joined(&mut self, id: RequestId) -> Joined {
+    pub(in crate::coordinator) fn joined(&mut self, id: RequestId) -> Joined {
         self.reply::<JoinGroup>(id).expect("answered").expect("joined")
     }
 
-    pub(super) fn refused(&mut self, id: RequestId) -> GroupError {
+    pub(in crate::coordinator) fn refused(&mut self, id: RequestId) -> GroupError {
         self.reply::<JoinGroup>(id).expect("answered").expect_err("refused").error
     }
 
-    pub(super) fn is_waiting(&self, id: RequestId) -> bool {
+    pub(in crate::coordinator) fn is_waiting(&self, id: RequestId) -> bool {
         !self.replies.contains_key(&id)
     }
 
-    pub(super) fn state(&mut self) -> GroupState {
+    pub(in crate::coordinator) fn state(&mut self) -> GroupState {
         let described = self.ask(DescribeGroup { group: group() }).unwrap();
         described.map_or(GroupState::Dead, |described| described.state)
     }
 
     /// Lets `names` join an empty group as dynamic members, the first as its leader, and gives each
     /// its own name as its assignment.
-    pub(super) fn stable(&mut self, names: &[&str]) -> Generation {
+    pub(in crate::coordinator) fn stable(&mut self, names: &[&str]) -> Generation {
         let joins: Vec<_> = names.iter().map(|name| self.send(join(name))).collect();
         while self.is_waiting(joins[0]) {
             self.pass(Duration::from_secs(1));
@@ -142,21 +142,21 @@ impl Driver {
     }
 }
 
-pub(super) fn group() -> GroupId {
+pub(in crate::coordinator) fn group() -> GroupId {
     "group".into()
 }
 
-pub(super) fn protocols(names: &[&str]) -> Vec<Protocol> {
+pub(in crate::coordinator) fn protocols(names: &[&str]) -> Vec<Protocol> {
     let metadata = Bytes::from_static(b"\0\0\0\0\0\x01\0\x06ordersxx");
     names.iter().map(|name| Protocol { name: (*name).into(), metadata: metadata.clone() }).collect()
 }
 
-pub(super) fn client() -> Client {
+pub(in crate::coordinator) fn client() -> Client {
     Client { id: "client".into(), host: "/127.0.0.1".into() }
 }
 
 /// An old client: it is let in without MEMBER_ID_REQUIRED, under the id `name`.
-pub(super) fn join(name: &str) -> JoinGroup {
+pub(in crate::coordinator) fn join(name: &str) -> JoinGroup {
     JoinGroup {
         group: group(),
         member: None,
@@ -173,16 +173,16 @@ pub(super) fn join(name: &str) -> JoinGroup {
     }
 }
 
-pub(super) fn rejoin(name: &str) -> JoinGroup {
+pub(in crate::coordinator) fn rejoin(name: &str) -> JoinGroup {
     JoinGroup { member: Some(name.into()), ..join(name) }
 }
 
 /// A static member `instance` whose process has just started and would be called `name`.
-pub(super) fn join_static(instance: &str, name: &str) -> JoinGroup {
+pub(in crate::coordinator) fn join_static(instance: &str, name: &str) -> JoinGroup {
     JoinGroup { instance: Some(instance.into()), ..join(name) }
 }
 
-pub(super) fn sync(name: &str, generation: Generation) -> SyncGroup {
+pub(in crate::coordinator) fn sync(name: &str, generation: Generation) -> SyncGroup {
     SyncGroup {
         group: group(),
         member: name.into(),
@@ -195,7 +195,11 @@ pub(super) fn sync(name: &str, generation: Generation) -> SyncGroup {
 }
 
 /// A leader's SyncGroup, with every member's name as its assignment.
-pub(super) fn assign(name: &str, generation: Generation, members: &[&str]) -> SyncGroup {
+pub(in crate::coordinator) fn assign(
+    name: &str,
+    generation: Generation,
+    members: &[&str],
+) -> SyncGroup {
     let assignments = members
         .iter()
         .map(|member| (MemberId::from(*member), Bytes::from((*member).to_owned())))
@@ -203,21 +207,25 @@ pub(super) fn assign(name: &str, generation: Generation, members: &[&str]) -> Sy
     SyncGroup { assignments, ..sync(name, generation) }
 }
 
-pub(super) fn heartbeat(name: &str, generation: Generation) -> Heartbeat {
+pub(in crate::coordinator) fn heartbeat(name: &str, generation: Generation) -> Heartbeat {
     Heartbeat { group: group(), member: name.into(), instance: None, generation }
 }
 
-pub(super) fn leave(name: &str) -> LeaveGroup {
+pub(in crate::coordinator) fn leave(name: &str) -> LeaveGroup {
     let member = LeavingMember { member: Some(name.into()), instance: None, reason: None };
     LeaveGroup { group: group(), members: vec![member] }
 }
 
-pub(super) fn at(topic: &str, partition: i32) -> TopicPartition {
+pub(in crate::coordinator) fn at(topic: &str, partition: i32) -> TopicPartition {
     TopicPartition { topic: topic.into(), partition }
 }
 
 /// A commit of `offset` in `orders-0` by `name`, or by nobody.
-pub(super) fn commit(name: Option<&str>, generation: Generation, offset: i64) -> OffsetCommit {
+pub(in crate::coordinator) fn commit(
+    name: Option<&str>,
+    generation: Generation,
+    offset: i64,
+) -> OffsetCommit {
     OffsetCommit {
         group: group(),
         member: name.map(MemberId::from),
@@ -234,6 +242,6 @@ pub(super) fn commit(name: Option<&str>, generation: Generation, offset: i64) ->
     }
 }
 
-pub(super) fn fetch_all() -> OffsetFetch {
+pub(in crate::coordinator) fn fetch_all() -> OffsetFetch {
     OffsetFetch { group: group(), member: None, member_epoch: -1, partitions: None }
 }

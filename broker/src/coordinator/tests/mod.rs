@@ -1,5 +1,6 @@
 //! Tests of the core, by its inputs and outputs alone.
 
 mod classic;
-mod driver;
+pub(super) mod driver;
+mod model;
 mod offsets;

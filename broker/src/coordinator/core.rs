@@ -287,12 +287,6 @@ impl Groups {
                 self.by_id.insert(group, loaded);
             }
             Record::Group { group, value: None } => self.remove(&group, at),
-            Record::ConsumerEpoch { .. }
-            | Record::ConsumerMember { .. }
-            | Record::ConsumerTargetEpoch { .. }
-            | Record::ConsumerTarget { .. }
-            | Record::ConsumerAssignment { .. }
-            | Record::ConsumerPartitions { .. } => {}
         }
     }
 
@@ -307,12 +301,6 @@ impl Groups {
                 }
             }
             Record::Group { group, value: None } => self.remove(&group, at),
-            Record::ConsumerEpoch { .. }
-            | Record::ConsumerMember { .. }
-            | Record::ConsumerTargetEpoch { .. }
-            | Record::ConsumerTarget { .. }
-            | Record::ConsumerAssignment { .. }
-            | Record::ConsumerPartitions { .. } => {}
         }
     }
 

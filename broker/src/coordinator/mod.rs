@@ -11,10 +11,15 @@ pub mod assignor;
 mod classic;
 mod core;
 mod group;
+mod load;
 mod offsets;
 mod options;
 mod record;
 mod requests;
+#[allow(dead_code, reason = "the handlers that use it come with the APIs of groups")]
+pub(crate) mod service;
+mod shard;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod timeline;
@@ -25,10 +30,7 @@ mod types;
 
 pub use self::core::{Ask, GroupCore, Outgoing, Output, Reply, Request, RequestId};
 pub use options::GroupOptions;
-pub use record::{
-    ClassicMemberRecord, ConsumerAssignmentRecord, ConsumerMemberRecord, GroupRecord, MemberState,
-    OffsetRecord, Record, TopicPartitions,
-};
+pub use record::{ClassicMemberRecord, GroupRecord, OffsetRecord, Record, TopicPartitions};
 pub use timeline::{Event, EventKind, Timeout};
 pub use topic_pattern::{TopicPattern, TopicPatternError};
 pub use types::{

@@ -1,0 +1,203 @@
+//! The groups this broker coordinates: which partition of `__consumer_offsets` each belongs to, and
+//! the shards of those partitions.
+//!
+//! The topic is made when the first client looks for a coordinator. A shard starts when its
+//! partition is first asked for and ends when the partition does.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tracing::error;
+
+use super::core::Ask;
+use super::options::GroupOptions;
+use super::shard::Shard;
+use super::types::{GroupError, GroupId, ListGroups, ListedGroup, TopicsDeleted};
+use crate::base::Clock;
+use crate::controller::{AdminError, Controller, CreateTopic, ImageSubscriber};
+use crate::metadata::{Image, ImageCell};
+use crate::replication::{Partition, Partitions};
+
+/// The topic in which groups live.
+pub(crate) const GROUPS_TOPIC: &str = "__consumer_offsets";
+
+/// How `__consumer_offsets` is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupsTopicOptions {
+    /// `offsets.topic.num.partitions`.
+    pub(crate) partitions: i32,
+    /// `offsets.topic.segment.bytes`.
+    pub(crate) segment_bytes: u32,
+}
+
+#[derive(Debug)]
+struct Running {
+    shard: Arc<Shard>,
+    keeper: JoinHandle<()>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.keeper.abort();
+    }
+}
+
+/// The groups this broker coordinates.
+pub(crate) struct Coordinator {
+    partitions: Arc<Partitions>,
+    images: Arc<ImageCell>,
+    clock: Arc<dyn Clock>,
+    runtime: Handle,
+    topic: GroupsTopicOptions,
+    options: GroupOptions,
+    shards: Mutex<BTreeMap<i32, Running>>,
+}
+
+impl std::fmt::Debug for Coordinator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Coordinator").field("shards", &self.shards.lock().len()).finish()
+    }
+}
+
+impl Coordinator {
+    /// A coordinator whose tasks run on `runtime`.
+    pub(crate) fn new(
+        partitions: Arc<Partitions>,
+        images: Arc<ImageCell>,
+        clock: Arc<dyn Clock>,
+        runtime: Handle,
+        (topic, options): (GroupsTopicOptions, GroupOptions),
+    ) -> Self {
+        let shards = Mutex::default();
+        Self { partitions, images, clock, runtime, topic, options, shards }
+    }
+
+    /// Makes sure the topic is there, so that every group has a coordinator.
+    ///
+    /// # Errors
+    /// It is not, and cannot be made now.
+    pub(crate) async fn ensure_topic(&self, controller: &Controller) -> Result<(), GroupError> {
+        if self.images.peek().topic(GROUPS_TOPIC).is_some() {
+            return Ok(());
+        }
+        let setting = |name: &str, value: String| (name.to_owned(), Some(value));
+        let topic = CreateTopic {
+            name: GROUPS_TOPIC.to_owned(),
+            partitions: Some(self.topic.partitions),
+            configs: vec![
+                setting("cleanup.policy", "compact".to_owned()),
+                setting("flush.mode", "group".to_owned()),
+                setting("segment.bytes", self.topic.segment_bytes.to_string()),
+            ],
+            ..CreateTopic::default()
+        };
+        match controller.create_topics(vec![topic], false).await.pop() {
+            // Somebody else was faster.
+            Some(Ok(_) | Err(AdminError::TopicExists(_))) => Ok(()),
+            Some(Err(error)) => {
+                error!(%error, "groups: cannot create {GROUPS_TOPIC}");
+                Err(GroupError::NotAvailable)
+            }
+            None => Err(GroupError::NotAvailable),
+        }
+    }
+
+    /// The partition of `__consumer_offsets` that `group` belongs to, if the topic is there.
+    pub(crate) fn partition_of(&self, group: &GroupId) -> Option<i32> {
+        let count = self.images.peek().topic(GROUPS_TOPIC)?.partitions.len();
+        partition_for(group.as_str(), i32::try_from(count).ok()?)
+    }
+
+    /// Asks the coordinator of `group`.
+    pub(crate) async fn ask<A: Ask>(&self, group: &GroupId, ask: A) -> A::Answer {
+        let shard = self.partition_of(group).and_then(|index| self.shard(index));
+        match shard {
+            Some(shard) => shard.ask(ask).await,
+            None => A::refused(GroupError::NotCoordinator),
+        }
+    }
+
+    /// All groups this broker coordinates.
+    ///
+    /// # Errors
+    /// Some are not known yet.
+    pub(crate) async fn list(&self, request: ListGroups) -> Result<Vec<ListedGroup>, GroupError> {
+        let count = self.images.peek().topic(GROUPS_TOPIC).map_or(0, |it| it.partitions.len());
+        let mut listed = Vec::new();
+        for index in 0..i32::try_from(count).unwrap_or(0) {
+            if let Some(shard) = self.shard(index) {
+                listed.extend(shard.ask(request.clone()).await?);
+            }
+        }
+        Ok(listed)
+    }
+
+    /// Takes over other settings.
+    pub(crate) fn set_options(&self, options: &GroupOptions) {
+        self.shards.lock().values().for_each(|running| running.shard.set_options(options));
+    }
+
+    /// The shard of a partition this broker leads; it is started if it is not running.
+    fn shard(&self, index: i32) -> Option<Arc<Shard>> {
+        let partition = self.partitions.by_name(GROUPS_TOPIC, index)?;
+        partition.leader_epoch()?;
+        let mut shards = self.shards.lock();
+        let running = match shards.remove(&index) {
+            Some(running) if running.shard.is_of(&partition) => running,
+            _ => self.start(partition),
+        };
+        let shard = running.shard.clone();
+        shards.insert(index, running);
+        Some(shard)
+    }
+
+    fn start(&self, partition: Arc<Partition>) -> Running {
+        let shard = Arc::new(Shard::new(partition, self.clock.clone(), self.options.clone()));
+        let keeper = self.runtime.spawn(shard.clone().keep());
+        Running { shard, keeper }
+    }
+}
+
+impl ImageSubscriber for Coordinator {
+    /// Offsets in topics that are gone are forgotten. Groups of partitions that are not loaded keep
+    /// theirs until they expire.
+    fn image_changed(&self, old: &Image, new: &Arc<Image>) {
+        let gone = old.topics().filter(|topic| new.topic_by_id(topic.id).is_none());
+        let topics: Vec<Arc<str>> = gone.map(|topic| topic.name.clone()).collect();
+        if topics.is_empty() {
+            return;
+        }
+        for running in self.shards.lock().values() {
+            let request = TopicsDeleted { topics: topics.clone() }.into_request();
+            // A shard that is loading now has nothing to forget that it could.
+            let _ = running.shard.submit(request);
+        }
+    }
+}
+
+/// `abs(String.hashCode(group)) mod partitions`, as Kafka has it: tools and other brokers look for
+/// a group where it puts it.
+fn partition_for(group: &str, partitions: i32) -> Option<i32> {
+    let hash = group
+        .encode_utf16()
+        .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    hash.checked_abs().unwrap_or(0).checked_rem(partitions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_where_kafka_puts_them() {
+        // String.hashCode of these: 0, 97, 1439395402, -2147483648, -1019671990.
+        let cases = [("", 0), ("a", 97 % 50), ("polygenelubricants", 0)];
+        for (group, partition) in cases {
+            assert_eq!(partition_for(group, 50), Some(partition), "{group}");
+        }
+        assert_eq!(partition_for("a", 0), None);
+    }
+}

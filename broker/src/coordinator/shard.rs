@@ -1,0 +1,379 @@
+//! One partition of `__consumer_offsets` and the core that decides for it.
+//!
+//! A request is decided on the task that brings it, under the shard's lock: the records are in the
+//! log when the lock is given back, so the order of decisions is the order of the log. The lock is
+//! never held across an await. Whoever is to be answered waits itself for what its answer depends
+//! on to be committed. One task per shard loads the log, and keeps the deadlines.
+//!
+//! When the log refuses records, or the leadership changes, the core is dropped: those who wait are
+//! told to look for the coordinator again, and a new core is loaded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sawlog_protocol::records::{BatchBuilder, BatchError, BatchHeader, Compression};
+use tokio::sync::{Notify, oneshot};
+use tracing::{error, info, warn};
+
+use super::core::{Ask, GroupCore, Output, Reply, Request, RequestId};
+use super::load::load;
+use super::options::GroupOptions;
+use super::stored;
+use super::types::{GroupError, Now};
+use crate::base::{Clock, LeaderEpoch, Offset};
+use crate::replication::{AckState, Acks, AppendError, AppendRefusal, Partition, Signal};
+
+/// How long a load that failed, or a log that refused records, is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How long an answer waits for its records to be committed (Kafka's `offsets.commit.timeout.ms`).
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A reply, and the last record that has to be committed before it may leave.
+#[derive(Debug)]
+pub(super) struct Decided {
+    reply: Reply,
+    after: Option<Offset>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The log has to be read, or is being read.
+    Loading,
+    /// Groups are served as leader of this epoch.
+    Serving { core: Box<GroupCore>, epoch: LeaderEpoch },
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    waiting: HashMap<RequestId, oneshot::Sender<Decided>>,
+    next_request: u64,
+    /// Until when the keeper sleeps.
+    sleeps_until: Option<Duration>,
+}
+
+/// One partition of `__consumer_offsets`.
+#[derive(Debug)]
+pub(super) struct Shard {
+    partition: Arc<Partition>,
+    clock: Arc<dyn Clock>,
+    options: Mutex<GroupOptions>,
+    inner: Mutex<Inner>,
+    /// Tells the keeper to look at deadlines and state again.
+    keeper: Notify,
+}
+
+impl Shard {
+    /// A shard that has not read its log yet; [`Self::keep`] does.
+    pub(super) fn new(
+        partition: Arc<Partition>,
+        clock: Arc<dyn Clock>,
+        options: GroupOptions,
+    ) -> Self {
+        let inner = Inner {
+            state: State::Loading,
+            waiting: HashMap::new(),
+            next_request: 0,
+            sleeps_until: None,
+        };
+        Self {
+            partition,
+            clock,
+            options: Mutex::new(options),
+            inner: Mutex::new(inner),
+            keeper: Notify::new(),
+        }
+    }
+
+    /// Whether this is still the shard of `partition`.
+    pub(super) fn is_of(&self, partition: &Arc<Partition>) -> bool {
+        Arc::ptr_eq(&self.partition, partition)
+    }
+
+    /// Takes over other settings.
+    pub(super) fn set_options(&self, options: &GroupOptions) {
+        self.options.lock().clone_from(options);
+        if let State::Serving { core, .. } = &mut self.inner.lock().state {
+            core.set_options(options.clone());
+        }
+    }
+
+    /// Decides about a request and waits until its answer may leave.
+    pub(super) async fn ask<A: Ask>(&self, ask: A) -> A::Answer {
+        let receiver = match self.submit(ask.into_request()) {
+            Ok(receiver) => receiver,
+            Err(error) => return A::refused(error),
+        };
+        // Without a sender the core that was asked is gone.
+        let Ok(decided) = receiver.await else { return A::refused(GroupError::NotCoordinator) };
+        if let Some(after) = decided.after
+            && let Err(error) = self.committed(after).await
+        {
+            return A::refused(error);
+        }
+        A::answer(decided.reply).unwrap_or_else(|| A::refused(GroupError::NotAvailable))
+    }
+
+    /// Decides about a request; the reply comes when the core has one.
+    pub(super) fn submit(
+        &self,
+        request: Request,
+    ) -> Result<oneshot::Receiver<Decided>, GroupError> {
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        let Inner { state, waiting, next_request, .. } = &mut *inner;
+        let State::Serving { core, epoch } = state else {
+            return Err(GroupError::LoadInProgress);
+        };
+        if self.partition.leader_epoch() != Some(*epoch) {
+            self.drop_core(&mut inner);
+            return Err(GroupError::NotCoordinator);
+        }
+        let id = RequestId(*next_request);
+        *next_request += 1;
+        let (sender, receiver) = oneshot::channel();
+        waiting.insert(id, sender);
+        let output = core.on_request(now, id, request);
+        if let Err(error) = self.carry_out(&mut inner, output) {
+            // Where the core is gone, so is the sender; where it is as before, this is what is left.
+            inner.waiting.remove(&id);
+            return Err(error);
+        }
+        self.wake_keeper(&inner);
+        Ok(receiver)
+    }
+
+    /// Appends the records and hands out the replies.
+    fn carry_out(&self, inner: &mut Inner, output: Output) -> Result<(), GroupError> {
+        let State::Serving { core, .. } = &mut inner.state else {
+            return Err(GroupError::LoadInProgress);
+        };
+        let mut written = None;
+        let is_offsets_only = output.is_offsets_only();
+        if output.records.is_empty() {
+            core.on_appended(output.records, Offset::ZERO);
+        } else {
+            match self.append(&output) {
+                Ok((base, last)) => {
+                    core.on_appended(output.records, base);
+                    written = Some(last);
+                }
+                Err(error) if is_offsets_only => {
+                    core.on_refused();
+                    return Err(error);
+                }
+                Err(error) => {
+                    self.drop_core(inner);
+                    return Err(error);
+                }
+            }
+        }
+        for outgoing in output.replies {
+            if let Some(sender) = inner.waiting.remove(&outgoing.request) {
+                let decided = Decided { reply: outgoing.reply, after: written.max(outgoing.after) };
+                // Whoever asked may have gone.
+                let _ = sender.send(decided);
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch. Returns its first and last offset.
+    fn append(&self, output: &Output) -> Result<(Offset, Offset), GroupError> {
+        let now = self.clock.now();
+        let batch = encode(output, now.0).map_err(|error| {
+            warn!(partition = %self.partition.name, %error, "groups: cannot write records");
+            GroupError::TooLarge
+        })?;
+        let header = BatchHeader::parse(&batch).map_err(|_| GroupError::TooLarge)?;
+        match self.partition.append_as_leader(&batch, &header, Acks::All, now) {
+            Ok(accepted) => Ok((accepted.base_offset, accepted.last_offset)),
+            Err(error) => {
+                warn!(partition = %self.partition.name, %error, "groups: records refused");
+                Err(match error {
+                    AppendError::Refused(AppendRefusal::NotLeader) | AppendError::Offline => {
+                        GroupError::NotCoordinator
+                    }
+                    AppendError::Storage(error) if error.is_fatal() => GroupError::NotCoordinator,
+                    AppendError::Refused(_) | AppendError::Storage(_) | AppendError::Full => {
+                        GroupError::NotAvailable
+                    }
+                })
+            }
+        }
+    }
+
+    /// Those who wait find out that nobody will answer; the keeper loads anew.
+    fn drop_core(&self, inner: &mut Inner) {
+        inner.state = State::Loading;
+        inner.waiting.clear();
+        self.keeper.notify_one();
+    }
+
+    /// Wakes the keeper if something comes up before it would look.
+    fn wake_keeper(&self, inner: &Inner) {
+        let State::Serving { core, .. } = &inner.state else { return };
+        if let Some(next) = core.next_deadline()
+            && inner.sleeps_until.is_none_or(|until| next < until)
+        {
+            self.keeper.notify_one();
+        }
+    }
+
+    /// Returns once the record at `offset` is committed.
+    async fn committed(&self, offset: Offset) -> Result<(), GroupError> {
+        if self.partition.high_watermark() > offset {
+            return Ok(());
+        }
+        let signal = Signal::new();
+        let _registered = Registered { partition: &self.partition, signal: &signal };
+        self.partition.notify_above(offset, &signal, 0);
+        let wait = async {
+            loop {
+                match self.partition.ack_state(offset) {
+                    AckState::Committed => return Ok(()),
+                    AckState::NotEnoughReplicas => return Err(GroupError::NotAvailable),
+                    AckState::NotLeader | AckState::Offline => {
+                        return Err(GroupError::NotCoordinator);
+                    }
+                    AckState::Waiting => {}
+                }
+                std::future::poll_fn(|cx| match signal.poll_fired(cx.waker()) {
+                    Poll::Ready(_) => Poll::Ready(()),
+                    Poll::Pending => Poll::Pending,
+                })
+                .await;
+            }
+        };
+        // What was appended stays and may be committed yet: the client has to ask again.
+        tokio::time::timeout(COMMIT_TIMEOUT, wait).await.unwrap_or(Err(GroupError::NotAvailable))
+    }
+
+    /// Loads the log and keeps the deadlines, until the shard is dropped by its owner.
+    pub(super) async fn keep(self: Arc<Self>) {
+        loop {
+            if self.is_loading() {
+                if self.partition.leader_epoch().is_none() || !self.reload().await {
+                    self.pause(Some(RETRY)).await;
+                }
+                continue;
+            }
+            let next = self.run_deadlines();
+            self.pause(next).await;
+        }
+    }
+
+    fn is_loading(&self) -> bool {
+        matches!(self.inner.lock().state, State::Loading)
+    }
+
+    /// Sleeps for `time`, or until somebody notices that there is something to do. Dropping either
+    /// branch loses nothing: state and deadlines are looked at again.
+    async fn pause(&self, time: Option<Duration>) {
+        let sleep = async {
+            match time {
+                Some(time) => tokio::time::sleep(time).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep => {}
+            () = self.keeper.notified() => {}
+        }
+    }
+
+    /// Decides about the deadlines that are over. Returns how long there is nothing to do.
+    fn run_deadlines(&self) -> Option<Duration> {
+        loop {
+            let now = self.now();
+            let mut inner = self.inner.lock();
+            let State::Serving { core, epoch } = &mut inner.state else { return None };
+            if self.partition.leader_epoch() != Some(*epoch) {
+                self.drop_core(&mut inner);
+                return None;
+            }
+            let next = core.next_deadline();
+            match next {
+                Some(due) if due <= now.monotonic => {
+                    let output = core.on_timers(now);
+                    // What could not be written is logged; the core is as before, or loaded anew.
+                    let _ = self.carry_out(&mut inner, output);
+                }
+                _ => {
+                    inner.sleeps_until = next;
+                    return next.map(|due| due.saturating_sub(now.monotonic));
+                }
+            }
+        }
+    }
+
+    /// Reads the log into a new core and serves it, once all that was read is committed.
+    async fn reload(self: &Arc<Self>) -> bool {
+        let Some(epoch) = self.partition.leader_epoch() else { return false };
+        let until = self.partition.log_end();
+        let partition = self.partition.clone();
+        let mut core = GroupCore::new(self.options.lock().clone());
+        let loaded = tokio::task::spawn_blocking(move || {
+            load(&partition, until, &mut core).map(|count| (core, count))
+        })
+        .await;
+        let (core, records) = match loaded {
+            Ok(Ok(loaded)) => loaded,
+            Ok(Err(error)) => {
+                error!(partition = %self.partition.name, %error, "groups: cannot read the log");
+                return false;
+            }
+            // The broker stops, or the load panicked.
+            Err(_) => return false,
+        };
+        if until > Offset::ZERO && self.committed(Offset(until.0 - 1)).await.is_err() {
+            return false;
+        }
+        self.serve(core, epoch, until, records)
+    }
+
+    fn serve(&self, core: GroupCore, epoch: LeaderEpoch, until: Offset, records: usize) -> bool {
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        if self.partition.leader_epoch() != Some(epoch) || self.partition.log_end() != until {
+            return false;
+        }
+        inner.state = State::Serving { core: Box::new(core), epoch };
+        let State::Serving { core, .. } = &mut inner.state else { return false };
+        let output = core.on_loaded(now);
+        info!(partition = %self.partition.name, records, "groups: coordinator ready");
+        self.carry_out(&mut inner, output).is_ok()
+    }
+
+    fn now(&self) -> Now {
+        Now { monotonic: self.clock.monotonic(), wall: self.clock.now() }
+    }
+}
+
+/// Takes back a registration when its waiter goes away.
+struct Registered<'a> {
+    partition: &'a Partition,
+    signal: &'a Arc<Signal>,
+}
+
+impl Drop for Registered<'_> {
+    fn drop(&mut self) {
+        self.partition.forget(self.signal);
+    }
+}
+
+fn encode(output: &Output, timestamp: i64) -> Result<bytes::Bytes, BatchError> {
+    let mut builder = BatchBuilder::new(Compression::None);
+    for record in &output.records {
+        let (key, value) = stored::encode(record);
+        builder.append(timestamp, Some(&key), value.as_deref(), &[])?;
+    }
+    Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests;

@@ -182,7 +182,10 @@ impl Quarantine {
     /// write down.
     pub(super) fn persist(&self) -> Result<(), StorageError> {
         let mut unwritten = self.unwritten.lock();
-        if !*unwritten || planted!(ForgetQuarantine) {
+        if planted!(ForgetQuarantine) {
+            *unwritten = false;
+        }
+        if !*unwritten {
             return Ok(());
         }
         let ranges = self.ranges.load();

@@ -112,10 +112,11 @@ pub fn verify_log(
     let mut expected = files.bases.first().copied();
     for (at, base) in files.bases.iter().enumerate() {
         let next = files.bases.get(at + 1).copied();
-        if in_use == InUse::Yes && next.is_none() {
+        if files.is_in_the_making(next) {
             let name = file_name(*base, LOG_SUFFIX);
             verified.notes.push(format!("{name} is being written: not read"));
-            break;
+            expected = next;
+            continue;
         }
         if let Some(expected) = expected.filter(|expected| expected < base)
             && !files.is_quarantined(expected)
@@ -215,6 +216,12 @@ impl<'a> Files<'a> {
 
     fn path(&self, base: Offset) -> PathBuf {
         self.directory.join(file_name(base, LOG_SUFFIX))
+    }
+
+    /// Whether a broker may be at work on a segment that ends where `next` begins. One that is full
+    /// gets its index files before the checkpoint knows of it, and after its writers have heard.
+    fn is_in_the_making(&self, next: Option<Offset>) -> bool {
+        self.in_use == InUse::Yes && next.is_none_or(|next| next > self.checkpoint.durable_end)
     }
 
     fn is_quarantined(&self, offset: Offset) -> bool {

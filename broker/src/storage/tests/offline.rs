@@ -141,6 +141,19 @@ fn beside_a_broker_the_segment_it_writes_is_left_out() {
 }
 
 #[test]
+fn beside_a_broker_a_full_segment_without_its_index_is_left_out() {
+    let (disk, _) = filled();
+    let Recovered { mut log, .. } = open(&disk);
+    append(&mut log, &batch(None, 3, 100, 0));
+    log.roll();
+    append(&mut log, &batch(None, 3, 100, 0));
+    let found = verify_log(&shared(&disk), Path::new(DIRECTORY), InUse::Yes, &mut |_| {}).unwrap();
+    assert_eq!(found.problems, []);
+    assert_eq!(found.notes.len(), 2, "{:?}", found.notes);
+    assert_eq!(found.batches, 60);
+}
+
+#[test]
 fn missing_segments_and_cut_files_are_told() {
     let (disk, _) = filled();
     let file = disk.open(&first(), Create::Never).unwrap();

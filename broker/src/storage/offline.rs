@@ -112,7 +112,7 @@ pub fn verify_log(
     let mut expected = files.bases.first().copied();
     for (at, base) in files.bases.iter().enumerate() {
         let next = files.bases.get(at + 1).copied();
-        if files.is_in_the_making(next) {
+        if files.is_in_the_making(at)? {
             let name = file_name(*base, LOG_SUFFIX);
             verified.notes.push(format!("{name} is being written: not read"));
             expected = next;
@@ -218,10 +218,18 @@ impl<'a> Files<'a> {
         self.directory.join(file_name(base, LOG_SUFFIX))
     }
 
-    /// Whether a broker may be at work on a segment that ends where `next` begins. One that is full
-    /// gets its index files before the checkpoint knows of it, and after its writers have heard.
-    fn is_in_the_making(&self, next: Option<Offset>) -> bool {
-        self.in_use == InUse::Yes && next.is_none_or(|next| next > self.checkpoint.durable_end)
+    /// Whether a broker may be at work on segment `at`: the last, and before it those that are full
+    /// and have no whole index files yet. They get them in turn, after their writers have heard.
+    fn is_in_the_making(&self, at: usize) -> Result<bool, StorageError> {
+        let (Some(base), Some(later)) = (self.bases.get(at), self.bases.get(at + 1..)) else {
+            return Ok(false);
+        };
+        let has_index =
+            |base: &Offset| self.disk.exists(&self.path(*base).with_extension(INDEX_SUFFIX));
+        if self.in_use == InUse::No || later.iter().any(has_index) {
+            return Ok(false);
+        }
+        Ok(later.is_empty() || !has_index(base) || self.index_problem(*base)?.is_some())
     }
 
     fn is_quarantined(&self, offset: Offset) -> bool {
@@ -367,8 +375,8 @@ impl<'a> Files<'a> {
         let path = self.path(base);
         let there = |suffix| self.disk.exists(&path.with_extension(suffix));
         if !there(INDEX_SUFFIX) && !there(TIME_INDEX_SUFFIX) {
-            // The last segment may not be full, and a broker may be about to write them.
-            let due = self.in_use == InUse::No && self.bases.last() != Some(&base);
+            // The last segment may not be full.
+            let due = self.bases.last() != Some(&base);
             return Ok(due.then(|| "missing".to_owned()));
         }
         let Some(files) = FileIndex::open(self.disk.clone(), &path)? else {

@@ -1,5 +1,7 @@
 //! Administration: topics, settings, records, disk usage.
 
+use std::time::Duration;
+
 use sawlog_protocol::messages::create_partitions::{
     CreatePartitionsRequest, CreatePartitionsTopic,
 };
@@ -19,6 +21,7 @@ use sawlog_protocol::messages::incremental_alter_configs::{
 };
 use sawlog_protocol::{ErrorCode, decode_response};
 
+use crate::backoff::Random;
 use crate::cluster::Client;
 use crate::consumer::{EARLIEST, LATEST};
 use crate::error::{ClientError, check};
@@ -113,8 +116,12 @@ pub struct PartitionSize {
     pub bytes: i64,
 }
 
+/// Longest wait for a new topic to be known.
+const KNOWN_WITHIN: Duration = Duration::from_secs(5);
+
 impl Client {
-    /// Creates a topic.
+    /// Creates a topic, and returns once it can be used: where a cluster takes its time to tell its
+    /// brokers, that is waited for, for a few seconds.
     ///
     /// # Errors
     /// The broker refuses, and says why.
@@ -138,7 +145,29 @@ impl Client {
         let (_, response) =
             decode_response::<CreateTopicsRequest<'_>>(&reply.frame, reply.version)?;
         let result = response.topics.first().ok_or(MISSING)?;
-        check(result.error_code, result.error_message)
+        check(result.error_code, result.error_message)?;
+        if !topic.validate_only {
+            self.wait_until_known(topic.name).await;
+        }
+        Ok(())
+    }
+
+    /// Waits for metadata to know the topic. That it was created is certain before: if it stays
+    /// unknown, its first use says so.
+    async fn wait_until_known(&self, name: &str) {
+        let known = async {
+            let mut random = Random::new();
+            for attempt in 1.. {
+                match self.refresh(name).await {
+                    Ok(info) if !info.partitions.is_empty() => return,
+                    Ok(_) | Err(_) => {
+                        tokio::time::sleep(self.backoff().pause(attempt, &mut random)).await;
+                    }
+                }
+            }
+        };
+        // Either way it is created.
+        let _known = tokio::time::timeout(KNOWN_WITHIN, known).await;
     }
 
     /// Deletes a topic with all its records.

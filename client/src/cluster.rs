@@ -314,7 +314,7 @@ impl Client {
         self.controller().await?.call(request).await
     }
 
-    fn backoff(&self) -> Backoff {
+    pub(crate) fn backoff(&self) -> Backoff {
         backoff(&self.shared.options)
     }
 

@@ -373,9 +373,9 @@ impl Shared {
             }
         }
         queue.settled();
-        let weight = batch.weight;
+        // Room first: who hears of the outcome finds it given back.
+        self.room.add_permits(batch.weight);
         batch.settle(outcome);
-        self.room.add_permits(weight);
     }
 
     fn tell_retry(&self, lane: &Lane, error: &ClientError, now: Instant) {

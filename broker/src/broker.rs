@@ -23,6 +23,7 @@ use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
 use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::Registration;
+use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
 use crate::quorum::Identity;
@@ -160,6 +161,14 @@ impl Broker {
             progress(so_far);
         });
         controller.subscribe(partitions.clone());
+        let groups = Arc::new(Coordinator::new(
+            partitions.clone(),
+            controller.images(),
+            clock.clone(),
+            runtime.handle().clone(),
+            group_settings(&config),
+        ));
+        controller.subscribe(groups.clone());
 
         let node = Arc::new(Node {
             config: config.clone(),
@@ -167,6 +176,7 @@ impl Broker {
             images: controller.images(),
             controller: Arc::new(controller),
             partitions: partitions.clone(),
+            groups,
             fetch_sessions: FetchSessions::new(
                 usize::try_from(config.max_incremental_fetch_session_cache_slots)
                     .unwrap_or(usize::MAX),
@@ -266,6 +276,25 @@ impl Broker {
         self.node.partitions.close();
         info!("broker stopped");
     }
+}
+
+fn group_settings(config: &BrokerConfig) -> (GroupsTopicOptions, GroupOptions) {
+    let topic = GroupsTopicOptions {
+        partitions: config.offsets_topic_num_partitions,
+        segment_bytes: config.offsets_topic_segment_bytes,
+    };
+    let options = GroupOptions {
+        initial_rebalance_delay: Duration::from_millis(config.group_initial_rebalance_delay_ms),
+        session_timeout_min: Duration::from_millis(config.group_min_session_timeout_ms),
+        session_timeout_max: Duration::from_millis(config.group_max_session_timeout_ms),
+        size_max: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
+        offset_metadata_bytes_max: usize::try_from(config.offset_metadata_max_bytes)
+            .unwrap_or(usize::MAX),
+        offsets_retention: Duration::from_secs(60 * config.offsets_retention_minutes),
+        offsets_check_interval: Duration::from_millis(config.offsets_retention_check_interval_ms),
+        ..GroupOptions::default()
+    };
+    (topic, options)
 }
 
 fn registration(

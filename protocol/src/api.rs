@@ -23,30 +23,30 @@ apis! {
     /// Brokers, topics, partitions, leaders.
     3 Metadata metadata 0..=13 flexible 9: MetadataRequest<'a> => MetadataResponse<'r>;
     /// How far a group has read.
-    8 OffsetCommit offset_commit 2..=10 flexible 8 [unserved]:
+    8 OffsetCommit offset_commit 2..=10 flexible 8:
         OffsetCommitRequest<'a> => OffsetCommitResponse<'r>;
     /// How far groups have read, asked.
-    9 OffsetFetch offset_fetch 1..=10 flexible 6 [unserved]:
+    9 OffsetFetch offset_fetch 1..=10 flexible 6:
         OffsetFetchRequest<'a> => OffsetFetchResponse<'r>;
     /// Who coordinates a group or a transaction.
     10 FindCoordinator find_coordinator 0..=6 flexible 3:
         FindCoordinatorRequest<'a> => FindCoordinatorResponse<'r>;
     /// A member enters a group, or a new generation of it.
-    11 JoinGroup join_group 0..=9 flexible 6 [unserved]:
+    11 JoinGroup join_group 0..=9 flexible 6:
         JoinGroupRequest<'a> => JoinGroupResponse<'r>;
     /// A member lives.
-    12 Heartbeat heartbeat 0..=4 flexible 4 [unserved]: HeartbeatRequest<'a> => HeartbeatResponse;
+    12 Heartbeat heartbeat 0..=4 flexible 4: HeartbeatRequest<'a> => HeartbeatResponse;
     /// Members leave a group.
-    13 LeaveGroup leave_group 0..=5 flexible 4 [unserved]:
+    13 LeaveGroup leave_group 0..=5 flexible 4:
         LeaveGroupRequest<'a> => LeaveGroupResponse<'r>;
     /// Assignments, from the leader to the members.
-    14 SyncGroup sync_group 0..=5 flexible 4 [unserved]:
+    14 SyncGroup sync_group 0..=5 flexible 4:
         SyncGroupRequest<'a> => SyncGroupResponse<'r>;
     /// State and members of groups.
-    15 DescribeGroups describe_groups 0..=6 flexible 5 [unserved]:
+    15 DescribeGroups describe_groups 0..=6 flexible 5:
         DescribeGroupsRequest<'a> => DescribeGroupsResponse<'r>;
     /// The groups of a broker.
-    16 ListGroups list_groups 0..=5 flexible 3 [unserved]:
+    16 ListGroups list_groups 0..=5 flexible 3:
         ListGroupsRequest<'a> => ListGroupsResponse<'r>;
     /// What a broker serves.
     18 ApiVersions api_versions 0..=4 flexible 3: ApiVersionsRequest<'a> => ApiVersionsResponse<'r>;
@@ -75,13 +75,13 @@ apis! {
     37 CreatePartitions create_partitions 0..=3 flexible 2:
         CreatePartitionsRequest<'a> => CreatePartitionsResponse<'r>;
     /// Groups to delete.
-    42 DeleteGroups delete_groups 0..=2 flexible 2 [unserved]:
+    42 DeleteGroups delete_groups 0..=2 flexible 2:
         DeleteGroupsRequest<'a> => DeleteGroupsResponse<'r>;
     /// Changes single settings of a resource.
     44 IncrementalAlterConfigs incremental_alter_configs 0..=1 flexible 1:
         IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>;
     /// Offsets a group is to forget.
-    47 OffsetDelete offset_delete 0..=0 [unserved]:
+    47 OffsetDelete offset_delete 0..=0:
         OffsetDeleteRequest<'a> => OffsetDeleteResponse<'r>;
     /// The brokers of the cluster.
     60 DescribeCluster describe_cluster 0..=2 flexible 0:

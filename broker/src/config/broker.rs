@@ -52,6 +52,18 @@ properties! {
     "insecure.listeners.allowed" => insecure_listeners_allowed: bool, Boolean None, default "false",
         Valid::Any, Static, broker [],
         "Whether to listen on addresses other machines can reach, without encryption or passwords (`--insecure`). An extension of Sawlog.";
+    "group.initial.rebalance.delay.ms" => group_initial_rebalance_delay_ms: u64, Int Milliseconds, default "3000",
+        Valid::Range(0, 2_147_483_647), Static, broker [],
+        "How long the first rebalance of an empty group waits for more members.";
+    "group.max.session.timeout.ms" => group_max_session_timeout_ms: u64, Int Milliseconds, default "1800000",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "The longest session timeout a member of a classic group may ask for.";
+    "group.max.size" => group_max_size: u32, Int None, default "2147483647",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "Members a classic group may have.";
+    "group.min.session.timeout.ms" => group_min_session_timeout_ms: u64, Int Milliseconds, default "6000",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "The shortest session timeout a member of a classic group may ask for.";
     "listeners" => listeners: Vec<Endpoint>, List None, default "127.0.0.1:9092",
         Valid::Check(check_endpoint), Static, broker [],
         "Addresses to listen on, as host:port; port 0 lets the operating system choose.";
@@ -106,6 +118,21 @@ properties! {
         "Threads that serve connections; 0 for one per processor the broker may use.";
     "num.partitions" => num_partitions: i32, Int None, default "1", Valid::Range(1, 10_000), Dynamic, broker [],
         "Partitions of a topic whose creator does not say.";
+    "offset.metadata.max.bytes" => offset_metadata_max_bytes: u32, Int Bytes, default "4096",
+        Valid::Range(0, 2_147_483_647), Static, broker [],
+        "Most bytes of the note a consumer commits with an offset.";
+    "offsets.retention.check.interval.ms" => offsets_retention_check_interval_ms: u64, Long Milliseconds,
+        default "600000", Valid::Range(1, i64::MAX), Static, broker [],
+        "How often committed offsets are checked against their retention.";
+    "offsets.retention.minutes" => offsets_retention_minutes: u64, Int Minutes, default "10080",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "How long committed offsets are kept after their group became empty or stopped reading the topic.";
+    "offsets.topic.num.partitions" => offsets_topic_num_partitions: i32, Int None, default "16",
+        Valid::Range(1, 10_000), Static, broker [],
+        "Partitions of `__consumer_offsets`, over which groups are spread. Takes effect when the topic is created, with the first group.";
+    "offsets.topic.segment.bytes" => offsets_topic_segment_bytes: u32, Int Bytes, default "104857600",
+        Valid::Range(1_048_576, 2_147_483_647), Static, broker [],
+        "Segment size of `__consumer_offsets`, when the topic is created: smaller ones are compacted sooner, and a start reads less.";
     "producer.id.expiration.ms" => producer_id_expiration_ms: u64, Int Milliseconds, default "86400000",
         Valid::Range(1, 2_147_483_647), Static, broker [],
         "How long the sequence numbers of an idempotent producer are remembered after its last write.";
@@ -129,7 +156,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("controller.listener.names", "the broker keeps its own metadata; remove it"),
     ("controller.quorum.bootstrap.servers", "a cluster of several brokers is not built yet"),
     ("controller.quorum.voters", "a cluster of several brokers is not built yet"),
-    ("group.initial.rebalance.delay.ms", "consumer groups are not built yet"),
     ("inter.broker.listener.name", "a cluster of several brokers is not built yet"),
     ("listener.security.protocol.map", "TLS and SASL are not built yet"),
     (
@@ -150,8 +176,7 @@ const NOT_YET: &[(&str, &str)] = &[
     ("num.io.threads", "use num.network.threads"),
     ("num.recovery.threads.per.data.dir", "recovery needs no setting; remove it"),
     ("num.replica.fetchers", "replication is not built yet"),
-    ("offsets.topic.num.partitions", "consumer groups are not built yet"),
-    ("offsets.topic.replication.factor", "consumer groups are not built yet"),
+    ("offsets.topic.replication.factor", "a cluster of several brokers is not built yet"),
     ("process.roles", "every broker is also a controller; remove it"),
     ("socket.receive.buffer.bytes", "the operating system chooses; remove it"),
     ("socket.send.buffer.bytes", "the operating system chooses; remove it"),

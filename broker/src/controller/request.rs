@@ -72,6 +72,8 @@ pub struct CreateTopic {
     pub assignments: Vec<(i32, Vec<BrokerId>)>,
     /// Settings; `None` is the inherited value.
     pub configs: Vec<(String, Option<String>)>,
+    /// The broker makes it for itself: the name may be a reserved one.
+    pub is_internal: bool,
 }
 
 /// A topic made, or that would have been.

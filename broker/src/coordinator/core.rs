@@ -182,11 +182,6 @@ impl GroupCore {
         }
     }
 
-    /// Takes over other settings, for what begins from now on.
-    pub fn set_options(&mut self, options: GroupOptions) {
-        self.options = options;
-    }
-
     /// Takes in a record of the log, in the order of the log, before [`Self::on_loaded`].
     pub fn replay(&mut self, record: Record, at: Offset) {
         self.groups.replay(record, at);

@@ -16,8 +16,7 @@ mod offsets;
 mod options;
 mod record;
 mod requests;
-#[allow(dead_code, reason = "the handlers that use it come with the APIs of groups")]
-pub(crate) mod service;
+mod service;
 mod shard;
 mod stored;
 #[cfg(test)]
@@ -31,6 +30,7 @@ mod types;
 pub use self::core::{Ask, GroupCore, Outgoing, Output, Reply, Request, RequestId};
 pub use options::GroupOptions;
 pub use record::{ClassicMemberRecord, GroupRecord, OffsetRecord, Record, TopicPartitions};
+pub(crate) use service::{Coordinator, GROUPS_TOPIC, GroupsTopicOptions};
 pub use timeline::{Event, EventKind, Timeout};
 pub use topic_pattern::{TopicPattern, TopicPatternError};
 pub use types::{

@@ -87,6 +87,7 @@ impl Coordinator {
         let topic = CreateTopic {
             name: GROUPS_TOPIC.to_owned(),
             partitions: Some(self.topic.partitions),
+            is_internal: true,
             configs: vec![
                 setting("cleanup.policy", "compact".to_owned()),
                 setting("flush.mode", "group".to_owned()),
@@ -133,11 +134,6 @@ impl Coordinator {
             }
         }
         Ok(listed)
-    }
-
-    /// Takes over other settings.
-    pub(crate) fn set_options(&self, options: &GroupOptions) {
-        self.shards.lock().values().for_each(|running| running.shard.set_options(options));
     }
 
     /// The shard of a partition this broker leads; it is started if it is not running.

@@ -61,7 +61,7 @@ struct Inner {
 pub(super) struct Shard {
     partition: Arc<Partition>,
     clock: Arc<dyn Clock>,
-    options: Mutex<GroupOptions>,
+    options: GroupOptions,
     inner: Mutex<Inner>,
     /// Tells the keeper to look at deadlines and state again.
     keeper: Notify,
@@ -80,26 +80,12 @@ impl Shard {
             next_request: 0,
             sleeps_until: None,
         };
-        Self {
-            partition,
-            clock,
-            options: Mutex::new(options),
-            inner: Mutex::new(inner),
-            keeper: Notify::new(),
-        }
+        Self { partition, clock, options, inner: Mutex::new(inner), keeper: Notify::new() }
     }
 
     /// Whether this is still the shard of `partition`.
     pub(super) fn is_of(&self, partition: &Arc<Partition>) -> bool {
         Arc::ptr_eq(&self.partition, partition)
-    }
-
-    /// Takes over other settings.
-    pub(super) fn set_options(&self, options: &GroupOptions) {
-        self.options.lock().clone_from(options);
-        if let State::Serving { core, .. } = &mut self.inner.lock().state {
-            core.set_options(options.clone());
-        }
     }
 
     /// Decides about a request and waits until its answer may leave.
@@ -316,7 +302,7 @@ impl Shard {
         let Some(epoch) = self.partition.leader_epoch() else { return false };
         let until = self.partition.log_end();
         let partition = self.partition.clone();
-        let mut core = GroupCore::new(self.options.lock().clone());
+        let mut core = GroupCore::new(self.options.clone());
         let loaded = tokio::task::spawn_blocking(move || {
             load(&partition, until, &mut core).map(|count| (core, count))
         })

@@ -46,6 +46,7 @@ fn wanted(topic: &CreatableTopic<'_>) -> CreateTopic {
             .iter()
             .map(|config| (config.name.to_owned(), config.value.map(str::to_owned)))
             .collect(),
+        is_internal: false,
     }
 }
 

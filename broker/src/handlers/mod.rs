@@ -6,7 +6,7 @@
 //! Wire error codes exist only here; each handler maps them in one place.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use crate::base::Clock;
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
+use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
 use crate::replication::{EpochMismatch, LocalTopic, Partitions};
 
@@ -30,22 +31,33 @@ mod alter_configs;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
+mod list_groups;
 mod list_offsets;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod sync_group;
 
 pub(crate) use fetch_sessions::FetchSessions;
 pub(crate) use init_producer_id::ProducerIds;
@@ -58,6 +70,7 @@ pub(crate) struct Node {
     pub(crate) images: Arc<ImageCell>,
     pub(crate) controller: Arc<Controller>,
     pub(crate) partitions: Arc<Partitions>,
+    pub(crate) groups: Arc<Coordinator>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
     /// Requests that are being handled on threads of their own because they take long.
@@ -82,6 +95,10 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) key: ApiKey,
     pub(crate) version: i16,
     pub(crate) correlation_id: i32,
+    /// What the client calls itself.
+    pub(crate) client_id: Option<&'a str>,
+    /// Where it connects from.
+    pub(crate) address: IpAddr,
     /// Host and port under which this client reaches this broker.
     pub(crate) host: &'a str,
     pub(crate) port: u16,
@@ -216,6 +233,8 @@ impl Call {
             key: self.key,
             version: header.api_version,
             correlation_id: header.correlation_id,
+            client_id: header.client_id,
+            address: self.peer.address.ip(),
             host: &self.peer.host,
             port: self.peer.port,
         })
@@ -320,9 +339,19 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::Produce => order_produce(call),
         ApiKey::Fetch => answer_now!(call, fetch),
         ApiKey::ApiVersions => answer_now!(call, api_versions),
-        ApiKey::FindCoordinator => answer_now!(call, find_coordinator),
         ApiKey::OffsetForLeaderEpoch => answer_now!(call, offset_for_leader_epoch),
         ApiKey::DescribeProducers => answer_now!(call, describe_producers),
+        ApiKey::FindCoordinator => answer_later!(call, find_coordinator),
+        ApiKey::JoinGroup => answer_later!(call, join_group),
+        ApiKey::SyncGroup => answer_later!(call, sync_group),
+        ApiKey::Heartbeat => answer_later!(call, heartbeat),
+        ApiKey::LeaveGroup => answer_later!(call, leave_group),
+        ApiKey::OffsetCommit => answer_later!(call, offset_commit),
+        ApiKey::OffsetFetch => answer_later!(call, offset_fetch),
+        ApiKey::OffsetDelete => answer_later!(call, offset_delete),
+        ApiKey::DescribeGroups => answer_later!(call, describe_groups),
+        ApiKey::ListGroups => answer_later!(call, list_groups),
+        ApiKey::DeleteGroups => answer_later!(call, delete_groups),
         ApiKey::ListOffsets => answer_later!(call, list_offsets),
         ApiKey::Metadata => answer_later!(call, metadata),
         ApiKey::InitProducerId => answer_later!(call, init_producer_id),
@@ -337,17 +366,7 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
         ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
         // Known to the table, not served: refused above.
-        ApiKey::OffsetCommit
-        | ApiKey::OffsetFetch
-        | ApiKey::JoinGroup
-        | ApiKey::Heartbeat
-        | ApiKey::LeaveGroup
-        | ApiKey::SyncGroup
-        | ApiKey::DescribeGroups
-        | ApiKey::ListGroups
-        | ApiKey::DeleteGroups
-        | ApiKey::OffsetDelete
-        | ApiKey::ConsumerGroupHeartbeat
+        ApiKey::ConsumerGroupHeartbeat
         | ApiKey::ConsumerGroupDescribe
         | ApiKey::GetTelemetrySubscriptions
         | ApiKey::PushTelemetry

@@ -23,7 +23,7 @@ const KAFKA: &[Row] = &[
     (7, "ControlledShutdown", None, "removed in Kafka 4.0"),
     (8, "OffsetCommit", Some((2, 10)), ""),
     (9, "OffsetFetch", Some((1, 10)), ""),
-    (10, "FindCoordinator", Some((0, 6)), "always COORDINATOR_NOT_AVAILABLE: groups and transactions are not served yet"),
+    (10, "FindCoordinator", Some((0, 6)), "transactions: COORDINATOR_NOT_AVAILABLE, they are not served yet"),
     (11, "JoinGroup", Some((0, 9)), ""),
     (12, "Heartbeat", Some((0, 4)), ""),
     (13, "LeaveGroup", Some((0, 5)), ""),

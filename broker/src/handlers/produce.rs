@@ -20,6 +20,7 @@ use sawlog_protocol::messages::produce::{
 use sawlog_protocol::{ErrorCode, Uuid};
 
 use self::check::{Allowance, Refusal, Rules, TooMuch, check};
+use super::admin::is_internal;
 use super::{CloseReason, Reply, ReplyTo, RequestContext};
 use crate::base::{Offset, Timestamp};
 use crate::config::MessageTimestampType;
@@ -32,6 +33,9 @@ mod check;
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION_MIN: i16 = 13;
+
+/// Who calls itself this may write to internal topics, as with Kafka: tools that repair them do.
+const ADMIN_CLIENT: &str = "__admin_client";
 
 /// Why a batch is refused, in the words the client gets.
 #[derive(Debug, PartialEq, Eq)]
@@ -202,6 +206,13 @@ fn append(
         };
         return Ok((Err(rejected), Timestamp::NONE));
     };
+    if is_internal(&topic.name) && ctx.client_id != Some(ADMIN_CLIENT) {
+        let message = format!("topic {} is written by the broker only", topic.name);
+        return Ok((
+            Err(Rejected::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message)),
+            Timestamp::NONE,
+        ));
+    }
     let Some(partition) = topic.partition(index) else {
         if topic.is_offline(index) {
             let message = "the partition's log could not be opened";

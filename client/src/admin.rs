@@ -1,4 +1,6 @@
-//! Administration: topics, settings, records, disk usage.
+//! Administration: topics, settings, records, disk usage; groups in a file of their own.
+
+mod groups;
 
 use std::time::Duration;
 

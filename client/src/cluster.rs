@@ -16,6 +16,7 @@ use sawlog_protocol::{ErrorCode, Request, decode_response};
 use crate::backoff::{Backoff, Random};
 use crate::breaker::Breaker;
 use crate::connection::{Connection, ConnectionOptions, Reply};
+use crate::coordinator::Coordinators;
 use crate::error::{ClientError, check};
 use crate::metadata::{BrokerInfo, Cache, ClusterInfo, TopicInfo};
 use crate::transport::{Connector, TcpConnector};
@@ -87,6 +88,7 @@ struct Shared {
     /// Held while metadata is asked for.
     refreshing: tokio::sync::Mutex<()>,
     next_channel: AtomicU32,
+    coordinators: Coordinators,
 }
 
 /// One connection of the pool, open or not.
@@ -111,6 +113,7 @@ impl Client {
                 peers: Mutex::default(),
                 refreshing: tokio::sync::Mutex::default(),
                 next_channel: AtomicU32::new(1),
+                coordinators: Coordinators::default(),
             }),
         };
         client.any().await?;
@@ -279,7 +282,21 @@ impl Client {
         let address = self.cache().brokers.get(&id).map(BrokerInfo::address);
         let address =
             address.ok_or_else(|| ClientError::broker(ErrorCode::BROKER_NOT_AVAILABLE, None))?;
-        self.peer(&address, channel).connection(&self.shared.options).await
+        self.connection_to(&address, channel).await
+    }
+
+    /// A connection to the broker at this `host:port`.
+    pub(crate) async fn connection_to(
+        &self,
+        address: &str,
+        channel: Channel,
+    ) -> Result<Connection, ClientError> {
+        self.peer(address, channel).connection(&self.shared.options).await
+    }
+
+    /// What is known of coordinators.
+    pub(crate) fn coordinators(&self) -> &Coordinators {
+        &self.shared.coordinators
     }
 
     /// A connection to any broker: an open one, else the first that can be reached.

@@ -39,6 +39,7 @@ mod breaker;
 mod cluster;
 mod connection;
 mod consumer;
+mod coordinator;
 mod error;
 mod frames;
 mod metadata;

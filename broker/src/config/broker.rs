@@ -52,6 +52,24 @@ properties! {
     "insecure.listeners.allowed" => insecure_listeners_allowed: bool, Boolean None, default "false",
         Valid::Any, Static, broker [],
         "Whether to listen on addresses other machines can reach, without encryption or passwords (`--insecure`). An extension of Sawlog.";
+    "group.consumer.heartbeat.interval.ms" => group_consumer_heartbeat_interval_ms: u64, Int Milliseconds,
+        default "5000", Valid::Range(1, 2_147_483_647), Static, broker [],
+        "How often members of the consumer protocol (KIP-848) are told to send a heartbeat, where their group does not set it.";
+    "group.consumer.max.heartbeat.interval.ms" => group_consumer_max_heartbeat_interval_ms: u64, Int Milliseconds,
+        default "15000", Valid::Range(1, 2_147_483_647), Static, broker [],
+        "The longest heartbeat interval a group may set.";
+    "group.consumer.max.session.timeout.ms" => group_consumer_max_session_timeout_ms: u64, Int Milliseconds,
+        default "60000", Valid::Range(1, 2_147_483_647), Static, broker [],
+        "The longest session timeout a group may set for the consumer protocol.";
+    "group.consumer.min.heartbeat.interval.ms" => group_consumer_min_heartbeat_interval_ms: u64, Int Milliseconds,
+        default "5000", Valid::Range(1, 2_147_483_647), Static, broker [],
+        "The shortest heartbeat interval a group may set.";
+    "group.consumer.min.session.timeout.ms" => group_consumer_min_session_timeout_ms: u64, Int Milliseconds,
+        default "45000", Valid::Range(1, 2_147_483_647), Static, broker [],
+        "The shortest session timeout a group may set for the consumer protocol.";
+    "group.consumer.session.timeout.ms" => group_consumer_session_timeout_ms: u64, Int Milliseconds,
+        default "45000", Valid::Range(1, 2_147_483_647), Static, broker [],
+        "How long after its last heartbeat a member of the consumer protocol (KIP-848) is taken for dead, where its group does not set it.";
     "group.initial.rebalance.delay.ms" => group_initial_rebalance_delay_ms: u64, Int Milliseconds, default "3000",
         Valid::Range(0, 2_147_483_647), Static, broker [],
         "How long the first rebalance of an empty group waits for more members.";
@@ -289,12 +307,45 @@ impl BrokerConfig {
                 "listeners is empty: name at least one host:port".to_owned(),
             ));
         }
+        config.check_consumer_groups()?;
         if config.log_dirs.is_empty() {
             return Err(ConfigError::Conflict(
                 "log.dirs is empty: name at least one directory".to_owned(),
             ));
         }
         Ok(config)
+    }
+
+    /// The settings of consumer groups have to keep the order that groups are held to.
+    fn check_consumer_groups(&self) -> Result<(), ConfigError> {
+        for (name, least, value, most) in [
+            (
+                "heartbeat.interval.ms",
+                self.group_consumer_min_heartbeat_interval_ms,
+                self.group_consumer_heartbeat_interval_ms,
+                self.group_consumer_max_heartbeat_interval_ms,
+            ),
+            (
+                "session.timeout.ms",
+                self.group_consumer_min_session_timeout_ms,
+                self.group_consumer_session_timeout_ms,
+                self.group_consumer_max_session_timeout_ms,
+            ),
+        ] {
+            if least > value || value > most {
+                return Err(ConfigError::Conflict(format!(
+                    "group.consumer.{name} ({value}) must be from group.consumer.min.{name} ({least}) to group.consumer.max.{name} ({most})"
+                )));
+            }
+        }
+        let (heartbeat, session) =
+            (self.group_consumer_heartbeat_interval_ms, self.group_consumer_session_timeout_ms);
+        if heartbeat >= session {
+            return Err(ConfigError::Conflict(format!(
+                "group.consumer.heartbeat.interval.ms ({heartbeat}) must be less than group.consumer.session.timeout.ms ({session})"
+            )));
+        }
+        Ok(())
     }
 
     fn assemble(
@@ -498,6 +549,14 @@ mod tests {
         assert!(error.contains("must be at least socket.request.max.bytes"), "{error}");
         let dirs = BTreeMap::from([("log.dirs", setting(""))]);
         assert!(BrokerConfig::from_settings(dirs).is_err());
+        for (name, value) in [
+            ("group.consumer.session.timeout.ms", "60001"),
+            ("group.consumer.min.heartbeat.interval.ms", "5001"),
+            ("group.consumer.max.session.timeout.ms", "44999"),
+        ] {
+            let one = BTreeMap::from([(name, setting(value))]);
+            assert!(BrokerConfig::from_settings(one).is_err(), "{name}");
+        }
     }
 
     #[test]

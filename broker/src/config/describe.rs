@@ -3,6 +3,7 @@
 
 use super::Overrides;
 use super::broker::{BrokerConfig, broker_properties, scaled_up};
+use super::group::group_properties;
 use super::property::{Kind, Mode, Property};
 use super::topic::topic_properties;
 
@@ -19,6 +20,8 @@ pub enum ConfigSource {
     StaticBroker,
     /// Nobody.
     Default,
+    /// The group itself.
+    Group,
 }
 
 impl ConfigSource {
@@ -31,6 +34,7 @@ impl ConfigSource {
             Self::DynamicDefaultBroker => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
+            Self::Group => 8,
         }
     }
 }
@@ -70,13 +74,27 @@ pub struct Described {
 /// Every property of a topic with these settings of its own.
 #[must_use]
 pub fn describe_topic(overrides: &Overrides, broker: &BrokerConfig) -> Vec<Described> {
-    topic_properties()
-        .iter()
+    describe_inheriting(topic_properties(), ConfigSource::Topic, overrides, broker)
+}
+
+/// Every property of a group with these settings of its own.
+#[must_use]
+pub fn describe_group(overrides: &Overrides, broker: &BrokerConfig) -> Vec<Described> {
+    describe_inheriting(group_properties(), ConfigSource::Group, overrides, broker)
+}
+
+fn describe_inheriting(
+    rows: &'static [Property],
+    source: ConfigSource,
+    overrides: &Overrides,
+    broker: &BrokerConfig,
+) -> Vec<Described> {
+    rows.iter()
         .map(|row| {
             let own = overrides.get(row.name).map(|value| Synonym {
                 name: row.name,
                 value: Some(value.clone()),
-                source: ConfigSource::Topic,
+                source,
             });
             let inherited = row.broker.iter().filter_map(|name| {
                 broker_properties().iter().find(|candidate| candidate.name == *name)

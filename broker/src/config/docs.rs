@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::broker::{broker_properties, broker_settings_not_yet};
+use super::group::{group_properties, group_settings_not_yet};
 use super::property::{Mode, Property, Unit};
 use super::topic::{topic_properties, topic_settings_not_yet};
 
@@ -45,6 +46,11 @@ pub fn configuration_page() -> String {
         let broker: Vec<_> = row.broker.iter().map(|name| format!("`{name}`")).collect();
         push_row(&mut page, row, &broker.join(", "));
     }
+    page.push_str("\n## Group settings\n\nSet on a consumer group by IncrementalAlterConfigs (`kafka-configs --entity-type groups`) at any time,\nalso before the group exists. A group inherits what it does not set from the broker setting named\nbeside it.\n\n");
+    page.push_str("| setting | type | default | valid | inherits from | meaning |\n|---|---|---|---|---|---|\n");
+    for row in group_properties() {
+        push_row(&mut page, row, &format!("`{}`", row.broker.join("`, `")));
+    }
     page.push_str("\n## Broker settings\n\n");
     page.push_str(
         "| setting | type | default | valid | change | meaning |\n|---|---|---|---|---|---|\n",
@@ -58,8 +64,11 @@ pub fn configuration_page() -> String {
     }
     page.push_str("\n## Known settings of Kafka that are refused\n\nAccepting a setting is a promise to honour it.\n\n");
     page.push_str("| setting | of | why |\n|---|---|---|\n");
-    for (of, names) in [("topic", topic_settings_not_yet()), ("broker", broker_settings_not_yet())]
-    {
+    for (of, names) in [
+        ("topic", topic_settings_not_yet()),
+        ("group", group_settings_not_yet()),
+        ("broker", broker_settings_not_yet()),
+    ] {
         for (name, reason) in names {
             line(&mut page, format_args!("| `{name}` | {of} | {reason} |"));
         }

@@ -1,6 +1,6 @@
 //! What can be set, by whom, to what.
 //!
-//! Owns the property tables of topics and of the broker (one row per property), the typed structs
+//! Owns the property tables of topics, of groups and of the broker (one row per property), the typed structs
 //! read from them, validation, the sources a broker's settings come from, and what DescribeConfigs
 //! says about them. Every other module receives typed values and never looks a property up by name.
 //! Does no I/O except reading the one configuration file it is pointed at.
@@ -9,6 +9,7 @@ mod broker;
 mod describe;
 mod docs;
 mod error;
+mod group;
 mod property;
 mod sources;
 mod suggest;
@@ -17,10 +18,12 @@ mod value;
 
 pub use broker::{BrokerConfig, Setting, broker_properties, broker_property};
 pub use describe::{
-    ConfigSource, Described, Synonym, describe_broker, describe_cluster_defaults, describe_topic,
+    ConfigSource, Described, Synonym, describe_broker, describe_cluster_defaults, describe_group,
+    describe_topic,
 };
 pub use docs::configuration_page;
 pub use error::{ConfigError, Origin};
+pub use group::{GroupConfig, group_properties, group_property};
 pub use property::{Kind, Mode, Property, Unit, Valid};
 pub use sources::Sources;
 pub use suggest::suggest;

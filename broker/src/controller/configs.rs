@@ -1,8 +1,10 @@
-//! Changing settings of topics, of one broker, of all brokers.
+//! Changing settings of topics, of groups, of one broker, of all brokers.
+
+use sawlog_protocol::group_records::KEY_STRING_BYTES_MAX;
 
 use crate::config::{
-    BrokerConfig, ConfigError, Kind, Mode, Origin, Overrides, Property, TopicConfig,
-    broker_property, topic_property,
+    BrokerConfig, ConfigError, GroupConfig, Kind, Mode, Origin, Overrides, Property, TopicConfig,
+    broker_property, group_property, topic_property,
 };
 use crate::metadata::{ConfigResource, Record};
 
@@ -49,21 +51,39 @@ fn plan(scratch: &Scratch<'_>, request: &AlterConfigs) -> Result<Vec<Record>, Ad
             (ConfigResource::Broker(*id), image.broker_overrides(*id).unwrap_or(&empty))
         }
         ConfigTarget::Cluster => (ConfigResource::Cluster, image.cluster_overrides()),
-    };
-    let wanted = match &request.change {
-        Alteration::Replace(pairs) => replace(resource, pairs)?,
-        Alteration::Incremental(changes) => {
-            incremental(resource, current, image.config(), changes)?
+        ConfigTarget::Group(group) => {
+            check_group_name(group)?;
+            let current = image.group_overrides(group).unwrap_or(&empty);
+            (ConfigResource::Group(group.as_str().into()), current)
         }
     };
-    if let ConfigResource::Topic(_) = resource {
-        TopicConfig::check_together(&wanted, image.config())?;
+    let wanted = match &request.change {
+        Alteration::Replace(pairs) => replace(&resource, pairs)?,
+        Alteration::Incremental(changes) => {
+            incremental(&resource, current, image.config(), changes)?
+        }
+    };
+    match &resource {
+        ConfigResource::Topic(_) => TopicConfig::check_together(&wanted, image.config())?,
+        ConfigResource::Group(_) => GroupConfig::check_together(&wanted, image.config())?,
+        ConfigResource::Broker(_) | ConfigResource::Cluster => {}
     }
-    Ok(difference(resource, current, &wanted))
+    Ok(difference(&resource, current, &wanted))
+}
+
+/// A group has to be one that can be coordinated; whether it is there does not matter.
+pub(crate) fn check_group_name(group: &str) -> Result<(), AdminError> {
+    if group.is_empty() || group.len() > KEY_STRING_BYTES_MAX {
+        return Err(AdminError::InvalidRequest(format!(
+            "the name of a group has 1 to {KEY_STRING_BYTES_MAX} bytes, not {}",
+            group.len()
+        )));
+    }
+    Ok(())
 }
 
 fn replace(
-    resource: ConfigResource,
+    resource: &ConfigResource,
     pairs: &[(String, Option<String>)],
 ) -> Result<Overrides, AdminError> {
     let mut wanted = Overrides::new();
@@ -78,7 +98,7 @@ fn replace(
 }
 
 fn incremental(
-    resource: ConfigResource,
+    resource: &ConfigResource,
     current: &Overrides,
     broker: &BrokerConfig,
     changes: &[ConfigChange],
@@ -94,7 +114,7 @@ fn incremental(
 }
 
 fn apply(
-    resource: ConfigResource,
+    resource: &ConfigResource,
     broker: &BrokerConfig,
     wanted: &mut Overrides,
     change: &ConfigChange,
@@ -149,9 +169,10 @@ fn items(list: &str) -> Vec<String> {
 }
 
 /// The property, if it can be changed on such a resource while the broker runs.
-fn property(resource: ConfigResource, name: &str) -> Result<&'static Property, AdminError> {
+fn property(resource: &ConfigResource, name: &str) -> Result<&'static Property, AdminError> {
     let property = match resource {
         ConfigResource::Topic(_) => topic_property(name)?,
+        ConfigResource::Group(_) => group_property(name)?,
         ConfigResource::Broker(_) | ConfigResource::Cluster => {
             broker_property(name, Origin::Request)?
         }
@@ -174,7 +195,7 @@ fn named_twice(name: &str) -> AdminError {
 }
 
 /// Only what changes is recorded.
-fn difference(resource: ConfigResource, current: &Overrides, wanted: &Overrides) -> Vec<Record> {
+fn difference(resource: &ConfigResource, current: &Overrides, wanted: &Overrides) -> Vec<Record> {
     let removed = current.keys().filter(|key| !wanted.contains_key(*key)).map(|key| (key, None));
     let set = wanted
         .iter()
@@ -182,6 +203,10 @@ fn difference(resource: ConfigResource, current: &Overrides, wanted: &Overrides)
         .map(|(key, value)| (key, Some(value)));
     removed
         .chain(set)
-        .map(|(key, value)| Record::Config { resource, key: key.clone(), value: value.cloned() })
+        .map(|(key, value)| Record::Config {
+            resource: resource.clone(),
+            key: key.clone(),
+            value: value.cloned(),
+        })
         .collect()
 }

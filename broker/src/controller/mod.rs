@@ -15,6 +15,7 @@ mod subscriber;
 pub(crate) mod tests;
 mod topics;
 
+pub(crate) use configs::check_group_name;
 pub use decide::{Decision, decide};
 pub use error::AdminError;
 pub use request::{

@@ -120,6 +120,8 @@ pub enum ConfigTarget {
     Broker(BrokerId),
     /// All brokers'.
     Cluster,
+    /// A group's; it need not exist.
+    Group(String),
 }
 
 /// Settings of one resource to change.

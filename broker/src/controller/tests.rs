@@ -404,6 +404,7 @@ fn changes_that_cannot_be_are_refused_whole() {
     let mut cluster = Cluster::of(1, &[]);
     cluster.create_one(named("t")).unwrap();
     let topic = || ConfigTarget::Topic("t".to_owned());
+    let group = |name: &str| ConfigTarget::Group(name.to_owned());
     let operation = ConfigOperation::Set;
     for (target, alteration, reason) in [
         (topic(), change("retention.ms", ConfigOperation::Append, Some("1")), "is not a list"),
@@ -427,6 +428,9 @@ fn changes_that_cannot_be_are_refused_whole() {
         ),
         (ConfigTarget::Cluster, change("node.id", operation, Some("1")), "cannot be changed while"),
         (ConfigTarget::Cluster, change("num.partition", operation, Some("1")), "did you mean"),
+        (group(""), change("consumer.session.timeout.ms", operation, Some("50s")), "not 0"),
+        (group("g"), change("consumer.session.timeout.ms", operation, Some("1s")), "is below"),
+        (group("g"), change("retention.ms", operation, Some("1")), "unknown group setting"),
     ] {
         let before = cluster.image.clone();
         let text = cluster.alter(target, alteration).unwrap_err().to_string();
@@ -441,6 +445,21 @@ fn changes_that_cannot_be_are_refused_whole() {
     let mixed = Alteration::Incremental(vec![set("retention.ms", "1"), set("segment.ms", "no")]);
     assert!(cluster.alter(topic(), mixed).is_err());
     assert!(cluster.image.topic("t").unwrap().configs.is_empty(), "all or nothing");
+}
+
+#[test]
+fn a_group_has_its_own_settings_until_they_are_taken_back() {
+    let mut cluster = Cluster::of(1, &[]);
+    let timeout =
+        |cluster: &Cluster, group| cluster.image.group_config(group).consumer_session_timeout_ms;
+    let name = "consumer.session.timeout.ms";
+    let g = || ConfigTarget::Group("g".to_owned());
+    cluster.alter(g(), change(name, ConfigOperation::Set, Some("50s"))).unwrap();
+    assert_eq!((timeout(&cluster, "g"), timeout(&cluster, "h")), (50_000, 45_000));
+    assert_eq!(cluster.image.configured_groups().map(|g| &**g).collect::<Vec<_>>(), ["g"]);
+    cluster.alter(g(), change(name, ConfigOperation::Delete, None)).unwrap();
+    assert_eq!(timeout(&cluster, "g"), 45_000);
+    assert_eq!(cluster.image.configured_groups().len(), 0, "nothing is left of it");
 }
 
 #[test]

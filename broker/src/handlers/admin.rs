@@ -11,6 +11,8 @@ use crate::metadata::{Broker, Image, PartitionState};
 pub(super) const TOPIC: i8 = 2;
 /// `resource_type` of a broker's settings.
 pub(super) const BROKER: i8 = 4;
+/// `resource_type` of a group's settings.
+pub(super) const GROUP: i8 = 32;
 
 /// Operations on a topic when nobody is refused anything: read, write, create, delete, alter,
 /// describe, describe and alter settings.
@@ -66,8 +68,9 @@ pub(super) fn target(resource_type: i8, name: &str) -> Result<ConfigTarget, Admi
             Ok(id) => Ok(ConfigTarget::Broker(BrokerId(id))),
             Err(_) => Err(AdminError::InvalidRequest(format!("\"{name}\" is not a broker id"))),
         },
+        GROUP => Ok(ConfigTarget::Group(name.to_owned())),
         other => Err(AdminError::InvalidRequest(format!(
-            "resource type {other} has no settings here: 2 is a topic, 4 a broker"
+            "resource type {other} has no settings here: 2 is a topic, 4 a broker, 32 a group"
         ))),
     }
 }
@@ -145,10 +148,11 @@ mod tests {
     }
 
     #[test]
-    fn resources_are_topics_brokers_or_all_brokers() {
+    fn resources_are_topics_groups_brokers_or_all_brokers() {
         assert_eq!(target(2, "t"), Ok(ConfigTarget::Topic("t".to_owned())));
         assert_eq!(target(4, "3"), Ok(ConfigTarget::Broker(BrokerId(3))));
         assert_eq!(target(4, ""), Ok(ConfigTarget::Cluster));
+        assert_eq!(target(32, "g"), Ok(ConfigTarget::Group("g".to_owned())));
         for (kind, name) in [(4, "x"), (8, "1"), (0, ""), (16, "c"), (-1, "")] {
             assert_eq!(target(kind, name).map_err(|e| code(&e)), Err(ErrorCode::INVALID_REQUEST));
         }

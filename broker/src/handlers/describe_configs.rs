@@ -1,4 +1,4 @@
-//! DescribeConfigs: settings of topics and of this broker, with where they come from.
+//! DescribeConfigs: settings of topics, of groups and of this broker, with where they come from.
 
 use sawlog_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -8,8 +8,11 @@ use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
 use super::admin::{code, target};
-use crate::config::{Described, describe_broker, describe_cluster_defaults, describe_topic};
-use crate::controller::{AdminError, ConfigTarget, check_name};
+use crate::config::{
+    Described, Overrides, describe_broker, describe_cluster_defaults, describe_group,
+    describe_topic,
+};
+use crate::controller::{AdminError, ConfigTarget, check_group_name, check_name};
 use crate::metadata::Image;
 
 /// Describes settings.
@@ -35,6 +38,11 @@ fn find(
             describe_topic(&topic.configs, image.config())
         }
         ConfigTarget::Cluster => describe_cluster_defaults(image.config()),
+        ConfigTarget::Group(group) => {
+            check_group_name(&group)?;
+            let none = Overrides::new();
+            describe_group(image.group_overrides(&group).unwrap_or(&none), image.config())
+        }
         ConfigTarget::Broker(id) if id.0 == image.config().node_id => {
             describe_broker(image.config())
         }
@@ -131,6 +139,7 @@ mod tests {
         let of = |kind, name| names(&resource(kind, name, None), &image).unwrap_err();
         assert_eq!(of(2, "unknown"), ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
         assert_eq!(of(2, "not a name"), ErrorCode::INVALID_TOPIC_EXCEPTION);
+        assert_eq!(of(32, ""), ErrorCode::INVALID_REQUEST);
         assert_eq!(of(4, "2"), ErrorCode::INVALID_REQUEST);
         assert_eq!(of(4, "one"), ErrorCode::INVALID_REQUEST);
         assert_eq!(of(8, "1"), ErrorCode::INVALID_REQUEST);

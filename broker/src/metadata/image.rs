@@ -15,7 +15,7 @@ use sawlog_protocol::Uuid;
 use thiserror::Error;
 
 use crate::base::{BrokerId, LeaderEpoch, TopicId};
-use crate::config::{BrokerConfig, Overrides, TopicConfig};
+use crate::config::{BrokerConfig, GroupConfig, Overrides, TopicConfig};
 
 use super::MetadataOffset;
 use super::record::{ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker};
@@ -108,6 +108,8 @@ pub struct Image {
     names: Arc<BTreeMap<Arc<str>, TopicId>>,
     cluster_overrides: Arc<Overrides>,
     broker_overrides: Arc<BTreeMap<BrokerId, Overrides>>,
+    /// Groups with settings of their own; by themselves they are the coordinator's.
+    groups: Arc<BTreeMap<Arc<str>, GroupSettings>>,
     producer_id_next: i64,
     /// As written down at this node's start.
     base: Arc<BrokerConfig>,
@@ -115,6 +117,15 @@ pub struct Image {
     config: Arc<BrokerConfig>,
     /// What a topic without settings of its own gets from `config`; shared by all such topics.
     topic_defaults: Arc<TopicConfig>,
+    /// What a group without settings of its own gets from `config`.
+    group_defaults: Arc<GroupConfig>,
+}
+
+/// What is set on a group.
+#[derive(Clone, Debug, PartialEq)]
+struct GroupSettings {
+    configs: Overrides,
+    resolved: GroupConfig,
 }
 
 impl Image {
@@ -130,8 +141,10 @@ impl Image {
             names: Arc::default(),
             cluster_overrides: Arc::default(),
             broker_overrides: Arc::default(),
+            groups: Arc::default(),
             producer_id_next: 0,
             topic_defaults: Arc::new(base.topic_defaults()),
+            group_defaults: Arc::new(GroupConfig::inherited(&base)),
             config: Arc::clone(&base),
             base,
         }
@@ -218,6 +231,23 @@ impl Image {
         self.broker_overrides.get(&id)
     }
 
+    /// What is set on a group, if anything is.
+    #[must_use]
+    pub fn group_overrides(&self, group: &str) -> Option<&Overrides> {
+        self.groups.get(group).map(|settings| &settings.configs)
+    }
+
+    /// The settings in force for a group.
+    #[must_use]
+    pub fn group_config(&self, group: &str) -> &GroupConfig {
+        self.groups.get(group).map_or(&self.group_defaults, |settings| &settings.resolved)
+    }
+
+    /// The groups with settings of their own, by name.
+    pub fn configured_groups(&self) -> impl ExactSizeIterator<Item = &Arc<str>> {
+        self.groups.keys()
+    }
+
     /// The first producer id not given away.
     #[must_use]
     pub fn producer_id_next(&self) -> i64 {
@@ -262,13 +292,17 @@ impl Image {
     pub fn snapshot(&self) -> Vec<Record> {
         let mut records: Vec<_> =
             self.brokers.values().cloned().map(Record::RegisterBroker).collect();
-        push_configs(&mut records, ConfigResource::Cluster, &self.cluster_overrides);
+        push_configs(&mut records, &ConfigResource::Cluster, &self.cluster_overrides);
         for (id, overrides) in self.broker_overrides.iter() {
-            push_configs(&mut records, ConfigResource::Broker(*id), overrides);
+            push_configs(&mut records, &ConfigResource::Broker(*id), overrides);
+        }
+        for (group, settings) in self.groups.iter() {
+            let resource = ConfigResource::Group(Arc::clone(group));
+            push_configs(&mut records, &resource, &settings.configs);
         }
         for topic in self.topics.values() {
             records.push(Record::Topic { name: topic.name.to_string(), id: topic.id });
-            push_configs(&mut records, ConfigResource::Topic(topic.id), &topic.configs);
+            push_configs(&mut records, &ConfigResource::Topic(topic.id), &topic.configs);
             records.extend(topic.indexed().map(|(index, partition)| {
                 let PartitionState { leader, leader_epoch, partition_epoch, replicas, isr, elr } =
                     partition.clone();
@@ -308,7 +342,7 @@ impl Image {
                 Arc::make_mut(&mut self.names).remove(&topic.name);
             }
             Record::Config { resource, key, value } => {
-                self.set_config(*resource, key, value.as_deref())?;
+                self.set_config(resource, key, value.as_deref())?;
             }
             Record::ProducerIds { next, .. } => {
                 if *next < self.producer_id_next {
@@ -395,23 +429,23 @@ impl Image {
 
     fn set_config(
         &mut self,
-        resource: ConfigResource,
+        resource: &ConfigResource,
         key: &str,
         value: Option<&str>,
     ) -> Result<(), String> {
         match resource {
             ConfigResource::Topic(id) => {
                 let config = Arc::clone(&self.config);
-                let topic = self.topic_mut(id)?;
+                let topic = self.topic_mut(*id)?;
                 set(&mut topic.configs, key, value);
                 topic.resolved = Arc::new(TopicConfig::resolve(&topic.configs, &config));
             }
             ConfigResource::Broker(id) => {
                 let all = Arc::make_mut(&mut self.broker_overrides);
-                let overrides = all.entry(id).or_default();
+                let overrides = all.entry(*id).or_default();
                 set(overrides, key, value);
                 if overrides.is_empty() {
-                    all.remove(&id);
+                    all.remove(id);
                 }
                 self.resolve_all();
             }
@@ -419,11 +453,22 @@ impl Image {
                 set(Arc::make_mut(&mut self.cluster_overrides), key, value);
                 self.resolve_all();
             }
+            ConfigResource::Group(group) => self.set_group_config(group, key, value),
         }
         Ok(())
     }
 
-    /// A broker setting changed: so may every topic that inherits it.
+    fn set_group_config(&mut self, group: &Arc<str>, key: &str, value: Option<&str>) {
+        let groups = Arc::make_mut(&mut self.groups);
+        let mut configs = groups.remove(group).map(|known| known.configs).unwrap_or_default();
+        set(&mut configs, key, value);
+        if !configs.is_empty() {
+            let resolved = GroupConfig::resolve(&configs, &self.config);
+            groups.insert(Arc::clone(group), GroupSettings { configs, resolved });
+        }
+    }
+
+    /// A broker setting changed: so may every topic and group that inherits it.
     fn resolve_all(&mut self) {
         let none = Overrides::new();
         let own = self.broker_overrides.get(&BrokerId(self.base.node_id)).unwrap_or(&none);
@@ -432,6 +477,7 @@ impl Image {
             return;
         }
         self.config = Arc::new(config);
+        self.resolve_groups();
         let defaults = self.config.topic_defaults();
         if defaults == *self.topic_defaults {
             return;
@@ -442,6 +488,17 @@ impl Image {
             if resolved != *topic.resolved {
                 Arc::make_mut(topic).resolved = Arc::new(resolved);
             }
+        }
+    }
+
+    fn resolve_groups(&mut self) {
+        let defaults = GroupConfig::inherited(&self.config);
+        if defaults == *self.group_defaults {
+            return;
+        }
+        self.group_defaults = Arc::new(defaults);
+        for settings in Arc::make_mut(&mut self.groups).values_mut() {
+            settings.resolved = GroupConfig::resolve(&settings.configs, &self.config);
         }
     }
 
@@ -475,9 +532,9 @@ fn set(overrides: &mut Overrides, key: &str, value: Option<&str>) {
     }
 }
 
-fn push_configs(records: &mut Vec<Record>, resource: ConfigResource, overrides: &Overrides) {
+fn push_configs(records: &mut Vec<Record>, resource: &ConfigResource, overrides: &Overrides) {
     records.extend(overrides.iter().map(|(key, value)| Record::Config {
-        resource,
+        resource: resource.clone(),
         key: key.clone(),
         value: Some(value.clone()),
     }));

@@ -4,6 +4,8 @@
 //! of the body; we write the newest and read it and the one before. An unknown type or version is an
 //! error, never skipped: a node that ignores a fact would disagree with the others.
 
+use std::sync::Arc;
+
 use sawlog_protocol::Uuid;
 
 use crate::base::{BrokerId, LeaderEpoch, TopicId};
@@ -113,7 +115,7 @@ pub struct PartitionChange {
 }
 
 /// What a setting belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConfigResource {
     /// One topic.
     Topic(TopicId),
@@ -121,6 +123,8 @@ pub enum ConfigResource {
     Broker(BrokerId),
     /// All brokers.
     Cluster,
+    /// One group, which need not exist.
+    Group(Arc<str>),
 }
 
 const REGISTER_BROKER: u8 = 1;
@@ -185,7 +189,7 @@ impl Record {
             Self::PartitionChange(change) => change.encode(out),
             Self::RemoveTopic { id } => out.uuid(*id),
             Self::Config { resource, key, value } => {
-                encode_resource(*resource, out);
+                encode_resource(resource, out);
                 out.text(key);
                 out.optional(value.as_deref(), Encoder::text);
             }
@@ -321,17 +325,21 @@ fn decode_broker(body: &mut Decoder<'_>) -> Result<BrokerId, DecodeError> {
     Ok(BrokerId(body.i32()?))
 }
 
-fn encode_resource(resource: ConfigResource, out: &mut Encoder) {
+fn encode_resource(resource: &ConfigResource, out: &mut Encoder) {
     match resource {
         ConfigResource::Topic(id) => {
             out.u8(0);
-            out.uuid(id);
+            out.uuid(*id);
         }
         ConfigResource::Broker(id) => {
             out.u8(1);
             out.i32(id.0);
         }
         ConfigResource::Cluster => out.u8(2),
+        ConfigResource::Group(group) => {
+            out.u8(3);
+            out.text(group);
+        }
     }
 }
 
@@ -340,6 +348,7 @@ fn decode_resource(body: &mut Decoder<'_>) -> Result<ConfigResource, DecodeError
         0 => Ok(ConfigResource::Topic(body.uuid()?)),
         1 => Ok(ConfigResource::Broker(decode_broker(body)?)),
         2 => Ok(ConfigResource::Cluster),
+        3 => Ok(ConfigResource::Group(body.text()?.into())),
         other => Err(DecodeError::UnknownResource(other)),
     }
 }

@@ -62,6 +62,7 @@ fn record() -> impl Strategy<Value = Record> {
         uuid().prop_map(ConfigResource::Topic),
         any::<i32>().prop_map(|id| ConfigResource::Broker(BrokerId(id))),
         Just(ConfigResource::Cluster),
+        ".{0,9}".prop_map(|group| ConfigResource::Group(group.into())),
     ];
     let leader = proptest::option::of(any::<i32>().prop_map(BrokerId));
     prop_oneof![
@@ -186,6 +187,7 @@ fn history() -> Vec<Vec<Record>> {
             fenced: n == 2,
         })
     };
+    let group = || ConfigResource::Group("g".into());
     let change = |leader, isr: &[i32], elr: &[i32]| {
         Record::PartitionChange(PartitionChange {
             topic: id(1),
@@ -211,6 +213,11 @@ fn history() -> Vec<Vec<Record>> {
         vec![Record::ProducerIds { broker: BrokerId(1), epoch: 1, next: 1000 }, Record::NoOp],
         vec![Record::RemoveTopic { id: id(2) }, topic(3, "ant"), partition(3, 0)],
         vec![config(ConfigResource::Topic(id(1)), "retention.ms", None)],
+        vec![config(group(), "consumer.session.timeout.ms", Some("50000"))],
+        vec![
+            config(group(), "consumer.session.timeout.ms", None),
+            config(group(), "consumer.heartbeat.interval.ms", Some("6000")),
+        ],
     ]
 }
 

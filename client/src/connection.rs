@@ -29,8 +29,8 @@ const PENDING_MAX: usize = 4096;
 /// Parts of frames written at once; the kernel takes 1024.
 const PARTS_MAX: usize = 64;
 
-/// Name and version in ApiVersions (KIP-511).
-const SOFTWARE: (&str, &str) = ("sawlog", env!("CARGO_PKG_VERSION"));
+/// Name and version in ApiVersions (KIP-511). The name makes a Sawlog broker tell of its own APIs.
+const SOFTWARE: (&str, &str) = (sawlog_protocol::OWN_CLIENT, env!("CARGO_PKG_VERSION"));
 
 /// A reply frame, header included, with the version it was asked for in.
 #[derive(Debug)]

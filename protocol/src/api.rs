@@ -6,10 +6,10 @@ use crate::messages::{
     alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat,
     create_partitions, create_topics, delete_groups, delete_records, delete_topics,
     describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_topic_partitions, fetch, find_coordinator, get_telemetry_subscriptions, heartbeat,
-    incremental_alter_configs, init_producer_id, join_group, leave_group, list_config_resources,
-    list_groups, list_offsets, metadata, offset_commit, offset_delete, offset_fetch,
-    offset_for_leader_epoch, produce, push_telemetry, sync_group,
+    describe_topic_partitions, fetch, find_coordinator, get_telemetry_subscriptions,
+    group_timeline, heartbeat, incremental_alter_configs, init_producer_id, join_group,
+    leave_group, list_config_resources, list_groups, list_offsets, metadata, offset_commit,
+    offset_delete, offset_fetch, offset_for_leader_epoch, produce, push_telemetry, sync_group,
 };
 
 apis! {
@@ -107,4 +107,8 @@ apis! {
     /// Topics in pages.
     75 DescribeTopicPartitions describe_topic_partitions 0..=0 flexible 0:
         DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>;
+    /// What happened to a group lately. The first of Sawlog's own keys, far from Kafka's, which count
+    /// up from 0.
+    20000 GroupTimeline group_timeline 0..=0 flexible 0 [own]:
+        GroupTimelineRequest<'a> => GroupTimelineResponse<'r>;
 }

@@ -14,6 +14,10 @@ pub mod messages;
 pub mod records;
 pub mod uuid;
 
+/// What Sawlog's own client calls itself in ApiVersions (KIP-511). Who does so is told of the APIs
+/// that are no part of Kafka's protocol.
+pub const OWN_CLIENT: &str = "sawlog-client";
+
 pub use api::ApiKey;
 pub use error_code::ErrorCode;
 pub use header::{RequestHeader, decode_request_header};

@@ -121,6 +121,23 @@ connection, as Kafka does with requests it does not know.
 
 ";
 
+const OWN: &str = "
+## Sawlog's own
+
+No part of Kafka's protocol. ApiVersions lists these APIs for clients alone that call themselves
+`sawlog-client` there (version 3 or later); whoever sends such a request is answered.
+
+| key | API | versions | what it tells | layout |
+|---:|---|---|---|---|
+";
+
+/// Name, what it does, and the page that says what its bytes are.
+const OWN_APIS: &[(&str, &str, &str)] = &[(
+    "GroupTimeline",
+    "what happened to a group lately: who came, who went and why",
+    "formats/group-timeline.md",
+)];
+
 fn text_of(versions: &RangeInclusive<i16>) -> String {
     match versions.start() == versions.end() {
         true => versions.start().to_string(),
@@ -131,7 +148,7 @@ fn text_of(versions: &RangeInclusive<i16>) -> String {
 fn page() -> String {
     let mut page = HEAD.to_owned();
     let apis = KAFKA.iter().filter(|row| row.2.is_some()).count();
-    let served = ApiKey::ALL.iter().filter(|key| key.is_served()).count();
+    let served = ApiKey::ALL.iter().filter(|key| key.is_served() && !key.is_own()).count();
     writeln!(page, "Served: {served} of the {apis} APIs of Kafka 4.3.\n").unwrap();
     page.push_str("| key | API | versions | flexible | Kafka 4.3 | note |\n");
     page.push_str("|---:|---|---|---|---|---|\n");
@@ -146,6 +163,12 @@ fn page() -> String {
         let kafka = kafka.map_or("-".to_owned(), |(first, last)| text_of(&(first..=last)));
         let line = format!("| {key} | {name} | {versions} | {flexible} | {kafka} | {note} |");
         writeln!(page, "{}", line.replace("|  |", "| |").replace("|  |", "| |")).unwrap();
+    }
+    page.push_str(OWN);
+    for api in ApiKey::ALL.iter().filter(|api| api.is_own()) {
+        let (key, name, versions) = (api.as_i16(), api.name(), text_of(&api.versions()));
+        let (_, does, bytes) = OWN_APIS.iter().find(|own| own.0 == name).unwrap();
+        writeln!(page, "| {key} | {name} | {versions} | {does} | [bytes]({bytes}) |").unwrap();
     }
     page
 }
@@ -163,7 +186,7 @@ fn api_support_page_is_current() {
 
 #[test]
 fn names_and_ranges_are_those_of_kafka() {
-    for api in ApiKey::ALL {
+    for api in ApiKey::ALL.iter().filter(|api| !api.is_own()) {
         let row = KAFKA.iter().find(|row| row.0 == api.as_i16()).unwrap();
         assert_eq!(row.1, api.name());
         let (first, last) = row.2.unwrap();

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::types::{Generation, InstanceId, MemberId};
+use super::types::{Client, Generation, InstanceId, MemberId};
 use crate::base::Timestamp;
 use crate::base::limits::GROUP_TIMELINE_EVENTS_MAX;
 
@@ -46,8 +47,8 @@ pub enum EventKind {
         member: MemberId,
         /// Its instance, if it is static.
         instance: Option<InstanceId>,
-        /// Where from.
-        host: Arc<str>,
+        /// Whose it is.
+        client: Client,
         /// Why, in the client's words.
         reason: Option<Arc<str>>,
     },
@@ -64,6 +65,8 @@ pub enum EventKind {
     Left {
         /// Who.
         member: MemberId,
+        /// Whose it was, if it had joined.
+        client: Option<Client>,
         /// Why, in the client's words.
         reason: Option<Arc<str>>,
     },
@@ -71,8 +74,12 @@ pub enum EventKind {
     TimedOut {
         /// Who.
         member: MemberId,
+        /// Whose it was, if it had joined.
+        client: Option<Client>,
         /// For what.
         timeout: Timeout,
+        /// How long that may take, where known.
+        limit: Option<Duration>,
     },
     /// Members have to join again.
     RebalanceStarted {

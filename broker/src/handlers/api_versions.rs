@@ -1,12 +1,13 @@
 //! ApiVersions: what this broker serves.
 //!
 //! The first request of most connections. A version this broker does not know is answered in
-//! version 0 with our own range, so that the client asks again (KIP-511).
+//! version 0 with our own range, so that the client asks again (KIP-511). Sawlog's own APIs are told
+//! to Sawlog's own client alone.
 
 use sawlog_protocol::messages::api_versions::{
     ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
 };
-use sawlog_protocol::{ApiKey, ErrorCode, Rope, encode_response};
+use sawlog_protocol::{ApiKey, ErrorCode, OWN_CLIENT, Rope, encode_response};
 
 use super::RequestContext;
 
@@ -25,7 +26,9 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) 
             ..Default::default()
         });
     }
-    let api_keys = ApiKey::ALL.iter().copied().filter(|key| key.is_served()).map(range).collect();
+    let is_ours = named && request.client_software_name == OWN_CLIENT;
+    let is_told = |key: &ApiKey| key.is_served() && (is_ours || !key.is_own());
+    let api_keys = ApiKey::ALL.iter().copied().filter(is_told).map(range).collect();
     ctx.reply(&ApiVersionsResponse { api_keys, ..Default::default() })
 }
 

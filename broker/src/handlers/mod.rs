@@ -43,6 +43,7 @@ mod describe_topic_partitions;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
+mod group_timeline;
 mod groups;
 mod heartbeat;
 mod incremental_alter_configs;
@@ -352,6 +353,7 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::DescribeGroups => answer_later!(call, describe_groups),
         ApiKey::ListGroups => answer_later!(call, list_groups),
         ApiKey::DeleteGroups => answer_later!(call, delete_groups),
+        ApiKey::GroupTimeline => answer_later!(call, group_timeline),
         ApiKey::ListOffsets => answer_later!(call, list_offsets),
         ApiKey::Metadata => answer_later!(call, metadata),
         ApiKey::InitProducerId => answer_later!(call, init_producer_id),

@@ -135,7 +135,7 @@ fn unreachable(address: SocketAddr, error: &std::io::Error) -> Trouble {
 /// Asks for the APIs; returns how many there are, and the newest Metadata version both speak.
 fn speak(stream: &mut TcpStream) -> Result<(usize, i16), Trouble> {
     let request = ApiVersionsRequest {
-        client_software_name: "sawlog",
+        client_software_name: sawlog_protocol::OWN_CLIENT,
         client_software_version: env!("CARGO_PKG_VERSION"),
     };
     let mut version = *ApiKey::ApiVersions.versions().end();

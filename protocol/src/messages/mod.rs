@@ -1,4 +1,4 @@
-//! Messages, one file per API. Names are Kafka's, in snake case.
+//! Messages, one file per API. Names are Kafka's, in snake case. `group_timeline` is Sawlog's own.
 
 pub mod alter_configs;
 pub mod api_versions;
@@ -18,6 +18,7 @@ pub mod describe_topic_partitions;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod get_telemetry_subscriptions;
+pub mod group_timeline;
 pub mod heartbeat;
 pub mod incremental_alter_configs;
 pub mod init_producer_id;
@@ -57,6 +58,7 @@ pub use find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 pub use get_telemetry_subscriptions::{
     GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse,
 };
+pub use group_timeline::{GroupTimelineRequest, GroupTimelineResponse};
 pub use heartbeat::{HeartbeatRequest, HeartbeatResponse};
 pub use incremental_alter_configs::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,

@@ -188,14 +188,18 @@ macro_rules! wire {
 
 /// The table of APIs: key, name, versions, first flexible version, messages. Everything that must
 /// agree about them is made from it. `[unserved]` marks those the code can encode and decode, for
-/// clients of other brokers, but the broker does not answer yet.
+/// clients of other brokers, but the broker does not answer yet. `[own]` marks those that are
+/// Sawlog's own and no part of Kafka's protocol.
 macro_rules! apis {
     (@served) => { true };
+    (@served own) => { true };
     (@served unserved) => { false };
+    (@own own) => { true };
+    (@own $($other:ident)?) => { false };
     ($(
         $(#[$meta:meta])*
         $key:literal $name:ident $module:ident $first:literal ..= $last:literal
-        $(advertised $advertised:literal)? $(flexible $flexible:literal)? $([$unserved:ident])?
+        $(advertised $advertised:literal)? $(flexible $flexible:literal)? $([$mark:ident])?
         : $request:ident $(<$request_life:lifetime>)? => $response:ident $(<$response_life:lifetime>)?;
     )*) => {
         /// An API of the protocol.
@@ -219,7 +223,7 @@ macro_rules! apis {
                 match self { $( Self::$name => $key, )* }
             }
 
-            /// Kafka's name of the API.
+            /// Kafka's name of the API, or ours of one of our own.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $( Self::$name => stringify!($name), )* }
@@ -235,7 +239,15 @@ macro_rules! apis {
             /// requests are refused like those of unknown keys.
             #[must_use]
             pub const fn is_served(self) -> bool {
-                match self { $( Self::$name => apis!(@served $($unserved)?), )* }
+                match self { $( Self::$name => apis!(@served $($mark)?), )* }
+            }
+
+            /// Whether it is Sawlog's own. ApiVersions lists it for clients that call themselves
+            /// [`OWN_CLIENT`](crate::OWN_CLIENT) alone, so that no other ever meets a key it does not
+            /// know.
+            #[must_use]
+            pub const fn is_own(self) -> bool {
+                match self { $( Self::$name => apis!(@own $($mark)?), )* }
             }
 
             /// The versions ApiVersions tells clients, if it is served.

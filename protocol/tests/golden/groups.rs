@@ -507,3 +507,37 @@ fn telemetry() {
     golden!(PushTelemetry 0 push => "1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d 00000009 01 04 03 0a00 00");
     golden!(PushTelemetry 0 PushTelemetryResponse::default() => "00000000 0000 00");
 }
+
+/// Sawlog's own: confirmed by hand from `docs/formats/group-timeline.md`, there is no other code for it.
+#[test]
+fn group_timeline() {
+    use group_timeline::*;
+    golden!(GroupTimeline 0 GroupTimelineRequest { group_id: "g" } => "02 67 00");
+    let response = GroupTimelineResponse {
+        events: vec![
+            TimelineEvent {
+                timestamp_ms: 5,
+                kind: kind::SESSION_TIMED_OUT,
+                member_id: Some("m"),
+                client_id: Some("c"),
+                client_host: Some("/h"),
+                timeout_ms: 45_000,
+                ..Default::default()
+            },
+            TimelineEvent {
+                timestamp_ms: 6,
+                kind: kind::GENERATION_STARTED,
+                generation: 3,
+                count: 2,
+                protocol_name: Some("range"),
+                ..Default::default()
+            },
+        ],
+        ..Default::default()
+    };
+    golden!(GroupTimeline 0 response =>
+        "00000000 0000 00 03 \
+         0000000000000005 04 02 6d 00 02 63 03 2f68 00 00 000000000000afc8 ffffffff ffffffff 00 00 \
+         0000000000000006 09 00 00 00 00 00 00 ffffffffffffffff 00000003 00000002 06 72616e6765 00 \
+         00");
+}

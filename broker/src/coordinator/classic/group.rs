@@ -21,8 +21,8 @@ use crate::coordinator::timeline::Timeline;
 use crate::coordinator::timers::{Timer, TimerKey};
 use crate::coordinator::turn::Turn;
 use crate::coordinator::types::{
-    DescribedGroup, Generation, GroupError, GroupId, GroupState, InstanceId, JoinRefused, MemberId,
-    Protocol,
+    Client, DescribedGroup, Generation, GroupError, GroupId, GroupState, InstanceId, JoinRefused,
+    MemberId, Protocol,
 };
 
 /// Protocol type of groups of consumers.
@@ -200,6 +200,11 @@ impl ClassicGroup {
         self.waiting += usize::from(member.joining.is_some());
         self.pending.remove(&member.id);
         self.members.insert(member.id.clone(), member);
+    }
+
+    /// The program behind a member.
+    pub(super) fn client_of(&self, id: &MemberId) -> Option<Client> {
+        self.members.get(id).map(|member| member.client.clone())
     }
 
     /// Lets a member or pending member go. Requests of it that wait are refused with `error`.

@@ -130,7 +130,7 @@ impl ClassicGroup {
         let event = EventKind::Joined {
             member: member.clone(),
             instance: request.instance.clone(),
-            host: request.client.host.clone(),
+            client: request.client.clone(),
             reason: request.reason.clone(),
         };
         self.timeline.note(turn.now.wall, event);

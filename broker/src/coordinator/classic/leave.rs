@@ -45,9 +45,10 @@ impl ClassicGroup {
         leaving: &LeavingMember,
     ) -> Result<(), GroupError> {
         let member = self.member_leaving(leaving)?;
+        let client = self.client_of(&member);
         self.remove(turn, &member, GroupError::UnknownMember);
         let reason = leaving.reason.clone();
-        self.timeline.note(turn.now.wall, EventKind::Left { member, reason });
+        self.timeline.note(turn.now.wall, EventKind::Left { member, client, reason });
         Ok(())
     }
 

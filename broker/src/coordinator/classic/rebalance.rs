@@ -127,11 +127,24 @@ impl ClassicGroup {
             |member: &&super::member::Member| member.joining.is_none() && member.instance.is_none();
         let absent: Vec<MemberId> =
             self.members.values().filter(is_absent).map(|member| member.id.clone()).collect();
+        let limit = self.rebalance_timeout();
         for member in absent {
-            self.remove(turn, &member, GroupError::UnknownMember);
-            self.timeline
-                .note(turn.now.wall, EventKind::TimedOut { member, timeout: Timeout::Rejoin });
+            self.remove_late(turn, member, Timeout::Rejoin, limit);
         }
+    }
+
+    /// Lets a member go that overran `limit`.
+    fn remove_late(
+        &mut self,
+        turn: &mut Turn<'_>,
+        member: MemberId,
+        timeout: Timeout,
+        limit: Duration,
+    ) {
+        let client = self.client_of(&member);
+        self.remove(turn, &member, GroupError::UnknownMember);
+        let event = EventKind::TimedOut { member, client, timeout, limit: Some(limit) };
+        self.timeline.note(turn.now.wall, event);
     }
 
     /// Keeps the leader if it has joined, else takes the first that has. Whether there is one.
@@ -186,10 +199,9 @@ impl ClassicGroup {
         }
         let late: Vec<MemberId> = self.unsynced.iter().cloned().collect();
         let count = late.len();
+        let limit = self.rebalance_timeout();
         for member in late {
-            self.remove(turn, &member, GroupError::UnknownMember);
-            self.timeline
-                .note(turn.now.wall, EventKind::TimedOut { member, timeout: Timeout::Sync });
+            self.remove_late(turn, member, Timeout::Sync, limit);
         }
         self.prepare(turn, &format!("{count} members did not fetch their assignment"));
     }
@@ -218,7 +230,12 @@ impl ClassicGroup {
         if let Some(timer) = self.pending.get_mut(id) {
             if turn.timers.is_over(timer, entry, now, key) {
                 self.pending.remove(id);
-                let event = EventKind::TimedOut { member: id.clone(), timeout: Timeout::FirstJoin };
+                let event = EventKind::TimedOut {
+                    member: id.clone(),
+                    client: None,
+                    timeout: Timeout::FirstJoin,
+                    limit: None,
+                };
                 self.timeline.note(turn.now.wall, event);
                 self.complete_if_all_joined(turn);
             }
@@ -231,9 +248,8 @@ impl ClassicGroup {
         if planted!(ForgetSessions) {
             return self.refresh(turn, id);
         }
-        self.remove(turn, id, GroupError::UnknownMember);
-        let event = EventKind::TimedOut { member: id.clone(), timeout: Timeout::Session };
-        self.timeline.note(turn.now.wall, event);
+        let limit = member.session_timeout;
+        self.remove_late(turn, id.clone(), Timeout::Session, limit);
         self.rebalance_or_complete(turn, &format!("member {id} was not heard of in time"));
     }
 

@@ -198,8 +198,13 @@ fn who_does_not_join_again_in_time_is_out() {
     assert!(!driver.is_waiting(c));
     assert_eq!(driver.ask(heartbeat("a", generation)), Err(GroupError::UnknownMember));
     let events = driver.ask(GroupTimeline { group: group() }).unwrap().unwrap();
-    let late = EventKind::TimedOut { member: "a".into(), timeout: Timeout::Rejoin };
-    assert!(events.iter().any(|event| event.kind == late));
+    let is_late = |kind: &EventKind| match kind {
+        EventKind::TimedOut { member, timeout: Timeout::Rejoin, limit, client } => {
+            member.as_str() == "a" && *limit == Some(60 * SECOND) && client.is_some()
+        }
+        _ => false,
+    };
+    assert!(events.iter().any(|event| is_late(&event.kind)), "{events:?}");
 }
 
 #[test]

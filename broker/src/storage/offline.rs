@@ -441,7 +441,7 @@ impl<'a> Files<'a> {
             let what = format!("quarantined: {}", told(range));
             repaired.problems.push(Problem { path: path.clone(), what });
         }
-        self.quarantine.replace(base, read.damage);
+        self.quarantine.replace((base, read.next_offset), read.damage);
         self.quarantine.persist()?;
         segment.skip(length, read.next_offset);
         segment.set_damage(self.quarantine.spans(base));

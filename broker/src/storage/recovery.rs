@@ -87,10 +87,11 @@ impl Log {
             names.iter().filter_map(|name| base_of(name, LOG_SUFFIX)).collect();
         let snapshots = read_snapshots(&*disk, &directory, &names)?;
         let producers_upto = snapshots.first().map_or(Offset::ZERO, |(at, _)| *at);
-        let mut known = Known::from(&store, found, &bases, producers_upto);
-        if !quarantine_whole {
-            known.trusted_upto = Offset::ZERO;
-        }
+        let beside = Beside {
+            producers_upto,
+            quarantine: quarantine_whole.then_some(&quarantine),
+        };
+        let known = Known::from(&store, found, &bases, &beside);
         let clean = store.content().clean && known.checkpoint;
         let mut recovery = Recovery {
             disk: &disk,
@@ -115,7 +116,7 @@ impl Log {
         };
         recovery.open_segments(&bases, producers_upto)?;
         recovery.check_end()?;
-        quarantine.forget_below(recovery.known.log_start);
+        quarantine.forget_below(recovery.first_needed());
         recovery.write_quarantine()?;
         recovery.remove_litter(&names)?;
         recovery.epochs.truncate_from_end(recovery.expected);
@@ -148,6 +149,15 @@ impl Log {
     }
 }
 
+/// What is known besides the checkpoint.
+struct Beside<'a> {
+    /// Producer state on disk is as of here.
+    producers_upto: Offset,
+    /// None if its file is damaged: then nothing tells what must not be served, nor a segment that
+    /// was removed from one that is missing.
+    quarantine: Option<&'a Quarantine>,
+}
+
 /// What the files beside the segments say.
 struct Known {
     /// There is a checkpoint, or nothing it could tell.
@@ -173,7 +183,7 @@ impl Known {
         store: &CheckpointStore,
         found: Found,
         bases: &[Offset],
-        producers_upto: Offset,
+        beside: &Beside<'_>,
     ) -> Self {
         let first = bases.first().copied().unwrap_or_default();
         let checkpoint = store.content();
@@ -193,20 +203,30 @@ impl Known {
             }
             Found::Newest { .. } | Found::PerhapsOlder => {}
         }
-        // The start may have moved since an older checkpoint, and segments been removed. Then there
-        // is producer state from behind them, which is not so where they never reached the disk.
-        let moved = found == Found::PerhapsOlder && first <= producers_upto;
+        let producers_upto = beside.producers_upto;
+        let damaged_upto = beside.quarantine.map_or(Offset::ZERO, Quarantine::durable_end);
+        let moved = match (found, beside.quarantine) {
+            // The start may have moved since an older checkpoint, and segments been removed. Then
+            // there is producer state from behind them, which is not so where they never reached
+            // the disk; and none of them was found missing before.
+            (Found::PerhapsOlder, Some(quarantine)) if first <= producers_upto => {
+                quarantine.missing_before(first)
+            }
+            _ => Offset::ZERO,
+        };
+        let trusted_upto = match beside.quarantine {
+            _ if planted!(TrustBeyondCheckpoint) => Offset(i64::MAX),
+            Some(_) => checkpoint.durable_end.min(producers_upto),
+            None => Offset::ZERO,
+        };
         Self {
             checkpoint: true,
-            log_start: if moved { checkpoint.log_start.max(first) } else { checkpoint.log_start },
-            // Producer state is written down after what it is the state of.
-            durable_end: checkpoint.durable_end.max(producers_upto),
+            log_start: checkpoint.log_start.max(moved),
+            // Producer state is written down after what it is the state of, and what is damaged
+            // was durable.
+            durable_end: checkpoint.durable_end.max(producers_upto).max(damaged_upto),
             epochs_upto: checkpoint.durable_end,
-            trusted_upto: if planted!(TrustBeyondCheckpoint) {
-                Offset(i64::MAX)
-            } else {
-                checkpoint.durable_end.min(producers_upto)
-            },
+            trusted_upto,
             epochs: checkpoint.epochs,
         }
     }
@@ -299,13 +319,23 @@ impl Recovery<'_> {
             let reason = "no segments, and no checkpoint to say where the log ends";
             return Err(self.corrupt(self.known.log_start, 0, reason));
         }
-        if self.known.checkpoint && self.known.is_durable(self.expected) {
-            self.quarantine_missing(
-                self.expected.max(self.known.log_start),
-                self.known.durable_end,
-            );
+        // Where the checkpoint says nothing, what was damaged before was there.
+        let durable_end = if self.known.checkpoint {
+            self.known.durable_end
+        } else {
+            self.quarantine.durable_end()
+        };
+        let from = self.expected.max(self.known.log_start);
+        if from < durable_end {
+            self.quarantine_missing(from, durable_end);
         }
         Ok(())
+    }
+
+    /// Where the first segment begins that is kept, or the log start.
+    fn first_needed(&self) -> Offset {
+        let first = self.segments.first().map_or(Offset(i64::MAX), |segment| segment.base);
+        first.min(self.known.log_start)
     }
 
     /// Segments that were there are gone.
@@ -314,12 +344,12 @@ impl Recovery<'_> {
         let found = self.now;
         let range =
             QuarantinedRange { segment: from, from, to, position: 0, bytes: 0, found, reason };
-        self.note_damage(from, vec![range]);
+        self.note_damage((from, to), vec![range]);
         self.expected = to;
     }
 
-    fn note_damage(&mut self, base: Offset, damage: Vec<QuarantinedRange>) {
-        for range in self.quarantine.replace(base, damage) {
+    fn note_damage(&mut self, span: (Offset, Offset), damage: Vec<QuarantinedRange>) {
+        for range in self.quarantine.replace(span, damage) {
             self.quarantine.report(&range);
             self.report.quarantined += 1;
         }
@@ -439,7 +469,7 @@ impl Recovery<'_> {
             self.report.bytes_cut += length - scan.position;
         }
         let end = scan.position;
-        self.note_damage(segment.base, damage);
+        self.note_damage((segment.base, scan.expected), damage);
         segment.set_damage(self.quarantine.spans(segment.base));
         self.discard_behind(segment, end, length)
     }

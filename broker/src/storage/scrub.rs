@@ -93,7 +93,8 @@ impl LogScrubber {
         let still_there = self.segments.load().iter().any(|known| Arc::ptr_eq(known, segment));
         let mut found = Vec::new();
         if still_there {
-            found = self.side.quarantine.replace(segment.base, damage);
+            let span = (segment.base, segment.next_offset());
+            found = self.side.quarantine.replace(span, damage);
             segment.set_damage(self.side.quarantine.spans(segment.base));
             for range in &found {
                 self.side.quarantine.report(range);

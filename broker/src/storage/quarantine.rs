@@ -146,9 +146,11 @@ impl Quarantine {
     /// Where the segments begin that were found missing and led up to `first`, or `first`.
     pub(super) fn missing_before(&self, first: Offset) -> Offset {
         let ranges = self.ranges.load();
-        ranges.iter().rev().filter(|range| range.is_missing()).fold(first, |first, range| {
-            if range.to == first { range.from } else { first }
-        })
+        ranges
+            .iter()
+            .rev()
+            .filter(|range| range.is_missing())
+            .fold(first, |first, range| if range.to == first { range.from } else { first })
     }
 
     /// Replaces what is known of the segment at `base`, which leads up to `next`: the whole of it
@@ -323,7 +325,10 @@ mod tests {
         let disk = SimDisk::new();
         let (quarantine, whole) = load(&disk);
         assert!(whole, "no file is an empty quarantine");
-        assert_eq!(quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6)]), [range(0, 3, 6)]);
+        assert_eq!(
+            quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6)]),
+            [range(0, 3, 6)]
+        );
         assert_eq!(quarantine.replace((Offset(50), Offset(90)), vec![range(50, 60, 70)]).len(), 1);
         assert_eq!(quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6)]), []);
         quarantine.persist().unwrap();

@@ -13,7 +13,7 @@ use super::error::StorageError;
 use super::flush::Side;
 use super::quarantine::QuarantinedRange;
 use super::reader::Segments;
-use super::scan::{Gaps, Rule, Scan, Step};
+use super::scan::{Ahead, Gaps, Rule, Scan, Step};
 use super::segment::Segment;
 use crate::base::{Offset, Timestamp};
 
@@ -136,7 +136,7 @@ impl LogScrubber {
                 Step::Bad(reason) => reason,
             };
             let (position, from) = (scan.position, scan.expected);
-            if !scan.resume(next).map_err(failed)? {
+            if !scan.resume(Ahead::new(Some(next), None)).map_err(failed)? {
                 (scan.position, scan.expected) = (length, next.max(from.plus(1)));
             }
             if planted!(ScrubBlindly) {

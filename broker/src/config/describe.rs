@@ -101,7 +101,13 @@ fn describe_inheriting(
             });
             let below = inherited.flat_map(|candidate| layers(candidate, broker));
             let synonyms: Vec<_> = own.into_iter().chain(below).collect();
-            described(row, false, synonyms)
+            let mut described = described(row, false, synonyms);
+            // As Kafka lists them: other units only below the property that comes first.
+            let unit_set = |first: &&str| described.synonyms.iter().any(|s| s.name == *first);
+            if !row.broker.first().is_some_and(unit_set) {
+                described.synonyms.retain(|synonym| synonym.name == row.name);
+            }
+            described
         })
         .collect()
 }
@@ -114,12 +120,22 @@ pub fn describe_broker(broker: &BrokerConfig) -> Vec<Described> {
         .map(|row| {
             let mut described =
                 described(row, row.mode == Mode::Static, layers(row, broker).collect());
+            if !described.synonyms.is_empty() {
+                described.synonyms.extend(other_units(row).flat_map(|unit| layers(unit, broker)));
+            }
             if row.name == "node.id" {
                 described.value = Some(broker.node_id.to_string());
             }
             described
         })
         .collect()
+}
+
+/// The properties that hold the same in another unit and yield to this one: minutes and hours to `.ms`.
+fn other_units(row: &Property) -> impl Iterator<Item = &'static Property> {
+    let inheriting = topic_properties().iter().find(|t| t.broker.first() == Some(&row.name));
+    let names = inheriting.map_or(&[][..], |topic| &topic.broker[1..]);
+    broker_properties().iter().filter(move |candidate| names.contains(&candidate.name))
 }
 
 /// The dynamic configuration shared by all brokers: only what is set.
@@ -205,7 +221,7 @@ mod tests {
         let retention = find(&all, "retention.ms");
         assert_eq!(retention.value.as_deref(), Some("604800000"));
         assert_eq!(retention.source, ConfigSource::Default);
-        assert_eq!(chain(retention), [("log.retention.hours", "168", 5)]);
+        assert_eq!(chain(retention), [], "hours are listed below log.retention.ms, which is unset");
         assert!(!retention.read_only);
         assert_eq!(retention.kind.code(), 5);
     }
@@ -228,6 +244,17 @@ mod tests {
                 ("log.retention.hours", "168", 5)
             ]
         );
+    }
+
+    #[test]
+    fn other_units_are_listed_below_the_one_that_is_set() {
+        let cluster = Overrides::from([("log.retention.ms".to_owned(), "2".to_owned())]);
+        let broker = BrokerConfig::default().with_dynamic(&cluster, &Overrides::new());
+        let expected = [("log.retention.ms", "2", 3), ("log.retention.hours", "168", 5)];
+        assert_eq!(chain(find(&describe_broker(&broker), "log.retention.ms")), expected);
+        let topic = describe_topic(&Overrides::new(), &broker);
+        assert_eq!(chain(find(&topic, "retention.ms")), expected);
+        assert_eq!(find(&topic, "retention.ms").value.as_deref(), Some("2"));
     }
 
     #[test]

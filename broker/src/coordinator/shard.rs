@@ -39,18 +39,10 @@ pub(super) struct Decided {
     after: Option<Offset>,
 }
 
-/// When to read the log again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reload {
-    Now,
-    /// It has just refused records, and would only be asked to refuse the same ones again.
-    Later,
-}
-
 #[derive(Debug)]
 enum State {
     /// The log has to be read, or is being read.
-    Loading(Reload),
+    Loading,
     /// Groups are served as leader of this epoch.
     Serving { core: Box<GroupCore>, epoch: LeaderEpoch },
 }
@@ -83,7 +75,7 @@ impl Shard {
         options: GroupOptions,
     ) -> Self {
         let inner = Inner {
-            state: State::Loading(Reload::Now),
+            state: State::Loading,
             waiting: HashMap::new(),
             next_request: 0,
             sleeps_until: None,
@@ -124,7 +116,7 @@ impl Shard {
             return Err(GroupError::LoadInProgress);
         };
         if self.partition.leader_epoch() != Some(*epoch) {
-            self.drop_core(&mut inner, Reload::Now);
+            self.drop_core(&mut inner);
             return Err(GroupError::NotCoordinator);
         }
         let id = RequestId(*next_request);
@@ -161,7 +153,7 @@ impl Shard {
                     return Err(error);
                 }
                 Err(error) => {
-                    self.drop_core(inner, Reload::Later);
+                    self.drop_core(inner);
                     return Err(error);
                 }
             }
@@ -202,8 +194,8 @@ impl Shard {
     }
 
     /// Those who wait find out that nobody will answer; the keeper loads anew.
-    fn drop_core(&self, inner: &mut Inner, reload: Reload) {
-        inner.state = State::Loading(reload);
+    fn drop_core(&self, inner: &mut Inner) {
+        inner.state = State::Loading;
         inner.waiting.clear();
         self.keeper.notify_one();
     }
@@ -250,10 +242,7 @@ impl Shard {
     /// Loads the log and keeps the deadlines, until the shard is dropped by its owner.
     pub(super) async fn keep(self: Arc<Self>) {
         loop {
-            if let Some(reload) = self.take_reload() {
-                if reload == Reload::Later {
-                    tokio::time::sleep(RETRY).await;
-                }
+            if self.is_loading() {
                 if self.partition.leader_epoch().is_none() || !self.reload().await {
                     self.pause(Some(RETRY)).await;
                 }
@@ -264,12 +253,8 @@ impl Shard {
         }
     }
 
-    /// When to read the log, if it has to be read; after a rest it is time.
-    fn take_reload(&self) -> Option<Reload> {
-        match &mut self.inner.lock().state {
-            State::Loading(reload) => Some(std::mem::replace(reload, Reload::Now)),
-            State::Serving { .. } => None,
-        }
+    fn is_loading(&self) -> bool {
+        matches!(self.inner.lock().state, State::Loading)
     }
 
     /// Sleeps for `time`, or until somebody notices that there is something to do. Dropping either
@@ -294,7 +279,7 @@ impl Shard {
             let mut inner = self.inner.lock();
             let State::Serving { core, epoch } = &mut inner.state else { return None };
             if self.partition.leader_epoch() != Some(*epoch) {
-                self.drop_core(&mut inner, Reload::Now);
+                self.drop_core(&mut inner);
                 return None;
             }
             let next = core.next_deadline();

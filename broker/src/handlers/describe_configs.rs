@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn synonyms_and_documentation_come_only_when_asked_for() {
         let image = sample(1, &[], &["t"]);
-        let resource = resource(2, "t", Some(vec!["retention.ms"]));
+        let resource = resource(2, "t", Some(vec!["segment.bytes"]));
         let answer = Ok(find(&resource, &image).unwrap());
         let bare = encode(&DescribeConfigsRequest::default(), &resource, &answer);
         assert!(bare.configs[0].synonyms.is_empty());
@@ -162,9 +162,9 @@ mod tests {
         let setting = &full.configs[0];
         assert_eq!(
             (setting.value, setting.config_source, setting.config_type),
-            (Some("604800000"), 5, 5)
+            (Some("1073741824"), 5, 3)
         );
-        assert_eq!(setting.synonyms[0].name, "log.retention.hours");
+        assert_eq!(setting.synonyms[0].name, "log.segment.bytes");
         assert!(setting.documentation.is_some());
     }
 }

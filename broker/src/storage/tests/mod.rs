@@ -1,6 +1,5 @@
 //! The log against a model, on a disk that crashes.
 
-mod beyond_checkpoint;
 mod faults;
 mod offline;
 mod quarantine;

@@ -7,3 +7,4 @@ mod clients;
 mod real_input;
 mod segments;
 mod support;
+mod tools;

@@ -21,8 +21,6 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Wire {
     stream: TcpStream,
     next_correlation: i32,
-    /// What the client calls itself.
-    pub(crate) client_id: &'static str,
 }
 
 impl Wire {
@@ -30,7 +28,7 @@ impl Wire {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_DEADLINE))?;
-        Ok(Self { stream, next_correlation: 0, client_id: "sawlog-test" })
+        Ok(Self { stream, next_correlation: 0 })
     }
 
     /// Sends a request; returns its correlation id.
@@ -41,7 +39,7 @@ impl Wire {
     ) -> io::Result<i32> {
         let correlation = self.next_correlation;
         self.next_correlation += 1;
-        let rope = encode_request(request, version, correlation, Some(self.client_id));
+        let rope = encode_request(request, version, correlation, Some("sawlog-test"));
         for part in rope.parts() {
             self.stream.write_all(part)?;
         }

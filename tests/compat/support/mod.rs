@@ -1,6 +1,7 @@
 //! Where the clients are installed, and how their programs are run.
 
 pub(crate) mod facts;
+pub(crate) mod kafka;
 pub(crate) mod manifest;
 pub(crate) mod program;
 

@@ -1,6 +1,14 @@
 //! Administration: topics, settings, records, disk usage; groups in a file of their own.
 
+mod group_info;
+mod group_offsets;
+mod group_timeline;
 mod groups;
+
+pub use group_info::{GroupInfo, GroupMember};
+pub use group_offsets::{CommittedOffset, OffsetOutcome};
+pub use group_timeline::{GroupEvent, GroupEventKind};
+pub use groups::{GroupFilter, ListedGroup, MemberToRemove};
 
 use std::time::Duration;
 

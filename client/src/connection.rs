@@ -265,6 +265,11 @@ impl Connection {
         Ok(())
     }
 
+    /// The broker's `host:port`.
+    pub(crate) fn address(&self) -> &str {
+        &self.inner.address
+    }
+
     pub(crate) fn timeout(&self) -> Duration {
         self.inner.timeout
     }

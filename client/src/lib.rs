@@ -26,7 +26,8 @@
 //!   partition are in the order they were sent. Memory is bounded: [`Producer::send`] waits.
 //! - **[`Consumer`]** reads partitions it is assigned, ahead of its reader and bounded in bytes. An
 //!   offset that is not in the log is an error, or a jump that is told ([`ResetPolicy`]).
-//! - Administration is on [`Client`]: topics, settings, offsets, sizes.
+//! - Administration is on [`Client`]: topics, settings, offsets, sizes; groups, their members and how
+//!   far they have read.
 //!
 //! Errors say whether the same thing may succeed later: [`ClientError::is_retriable`]. Everything that
 //! waits has a bound: [`ClientOptions::timeout`], [`ProducerOptions::delivery_timeout`].
@@ -47,7 +48,11 @@ mod offsets;
 mod producer;
 mod transport;
 
-pub use admin::{ConfigChange, ConfigEntry, ConfigResource, NewTopic, PartitionSize};
+pub use admin::{
+    CommittedOffset, ConfigChange, ConfigEntry, ConfigResource, GroupEvent, GroupEventKind,
+    GroupFilter, GroupInfo, GroupMember, ListedGroup, MemberToRemove, NewTopic, OffsetOutcome,
+    PartitionSize,
+};
 pub use cluster::{Client, ClientOptions};
 pub use consumer::{
     Assignment, ConsumedRecord, Consumer, ConsumerHooks, ConsumerOptions, Jump, Lag, Position,

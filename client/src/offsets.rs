@@ -8,7 +8,7 @@ use sawlog_protocol::messages::list_offsets::{
 };
 
 use crate::cluster::Client;
-use crate::consumer::{EARLIEST, LATEST};
+use crate::consumer::{EARLIEST, LATEST, MAX_TIMESTAMP};
 use crate::error::{ClientError, check};
 use crate::metadata::TopicInfo;
 
@@ -28,6 +28,17 @@ pub struct OffsetRange {
 /// Partitions one broker leads, by topic.
 type Led<'a> = BTreeMap<&'a str, Vec<i32>>;
 
+fn by_leader(topics: &[TopicInfo]) -> BTreeMap<i32, Led<'_>> {
+    let mut by_leader: BTreeMap<i32, Led<'_>> = BTreeMap::new();
+    for topic in topics {
+        for partition in topic.partitions.iter().filter(|partition| partition.leader >= 0) {
+            let led = by_leader.entry(partition.leader).or_default();
+            led.entry(&topic.name).or_default().push(partition.index);
+        }
+    }
+    by_leader
+}
+
 impl Client {
     /// First and end offsets of all partitions of the topics, by topic and partition. A partition
     /// without a leader is left out.
@@ -38,19 +49,13 @@ impl Client {
         &self,
         topics: &[TopicInfo],
     ) -> Result<Vec<OffsetRange>, ClientError> {
-        let mut by_leader: BTreeMap<i32, Led<'_>> = BTreeMap::new();
-        for topic in topics {
-            for partition in topic.partitions.iter().filter(|partition| partition.leader >= 0) {
-                let led = by_leader.entry(partition.leader).or_default();
-                led.entry(&topic.name).or_default().push(partition.index);
-            }
-        }
         let mut ranges = Vec::new();
-        for led in by_leader.values() {
+        for led in by_leader(topics).values() {
             let starts = self.offsets_of(led, EARLIEST).await?;
             let ends = self.offsets_of(led, LATEST).await?;
-            ranges.extend(starts.into_iter().filter_map(|((topic, partition), start)| {
-                let end = *ends.get(&(topic.clone(), partition))?;
+            ranges.extend(starts.into_iter().filter_map(|((topic, partition), (start, _))| {
+                let (end, _) = *ends.get(&(topic.clone(), partition))?;
+                let (start, end) = (start.max(0), end.max(0));
                 Some(OffsetRange { topic, partition, start, end })
             }));
         }
@@ -58,12 +63,30 @@ impl Client {
         Ok(ranges)
     }
 
-    /// Asks the leader of all of them.
+    /// The largest timestamp in each partition of the topics, in milliseconds since the Unix epoch, by
+    /// topic and partition. Partitions without records or without a leader are left out.
+    ///
+    /// # Errors
+    /// No broker answers, or one refuses for a partition; brokers before Kafka 3.0 do for all.
+    pub async fn newest_timestamps(
+        &self,
+        topics: &[TopicInfo],
+    ) -> Result<BTreeMap<(String, i32), i64>, ClientError> {
+        let mut newest = BTreeMap::new();
+        for led in by_leader(topics).values() {
+            let found = self.offsets_of(led, MAX_TIMESTAMP).await?;
+            let found = found.into_iter().filter(|(_, (offset, time))| *offset >= 0 && *time >= 0);
+            newest.extend(found.map(|(partition, (_, time))| (partition, time)));
+        }
+        Ok(newest)
+    }
+
+    /// Asks the leader of all of them: offsets and timestamps, -1 for none.
     async fn offsets_of(
         &self,
         led: &Led<'_>,
         timestamp: i64,
-    ) -> Result<BTreeMap<(String, i32), i64>, ClientError> {
+    ) -> Result<BTreeMap<(String, i32), (i64, i64)>, ClientError> {
         let first = led.iter().find_map(|(topic, all)| Some((*topic, *all.first()?)));
         let Some((topic, partition)) = first else { return Ok(BTreeMap::new()) };
         let one = |index: &i32| ListOffsetsPartition {
@@ -89,7 +112,7 @@ impl Client {
             for partition in &topic.partitions {
                 check(partition.error_code, None)?;
                 let key = (topic.name.to_owned(), partition.partition_index);
-                found.insert(key, partition.offset.max(0));
+                found.insert(key, (partition.offset, partition.timestamp));
             }
         }
         Ok(found)

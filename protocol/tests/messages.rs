@@ -273,3 +273,24 @@ fn null_is_refused_and_never_written_where_the_version_has_none() {
     assert_eq!(encode::<families::MetadataRequest>(&all, 0), [0, 0, 0, 0][..]);
     assert_eq!(encode::<families::MetadataRequest>(&all, 1), [0xff; 4][..]);
 }
+
+#[test]
+fn no_string_is_longer_than_a_record_key_can_hold_in_any_version() {
+    use sawlog_protocol::messages::find_coordinator::FindCoordinatorRequest;
+    use sawlog_protocol::wire::STRING_BYTES_MAX;
+    let longest = "g".repeat(STRING_BYTES_MAX);
+    let request = FindCoordinatorRequest { key: &longest, ..Default::default() };
+    for version in [2, 3] {
+        let mut bytes = Vec::new();
+        request.encode(&mut Writer::new(&mut bytes, version, version >= 3));
+        let bytes = bytes.into();
+        let read: FindCoordinatorRequest<'_> = decode_request(&bytes, version).unwrap();
+        assert_eq!(read.key.len(), STRING_BYTES_MAX);
+    }
+    // One byte more: the length is 32768, and one, as a varint.
+    let mut bytes = vec![0x81, 0x80, 0x02];
+    bytes.resize(bytes.len() + STRING_BYTES_MAX + 1, b'g');
+    bytes.extend([0, 0]);
+    let read = decode_request::<FindCoordinatorRequest<'_>>(&bytes.into(), 3).map(|_| ());
+    assert_eq!(read, Err(DecodeError::StringTooLong));
+}

@@ -21,6 +21,8 @@ const REPLY_DEADLINE: Duration = Duration::from_secs(30);
 pub(crate) struct Wire {
     stream: TcpStream,
     next_correlation: i32,
+    /// What the client calls itself.
+    pub(crate) client_id: &'static str,
 }
 
 impl Wire {
@@ -28,7 +30,7 @@ impl Wire {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(REPLY_DEADLINE))?;
-        Ok(Self { stream, next_correlation: 0 })
+        Ok(Self { stream, next_correlation: 0, client_id: "sawlog-test" })
     }
 
     /// Sends a request; returns its correlation id.
@@ -39,7 +41,7 @@ impl Wire {
     ) -> io::Result<i32> {
         let correlation = self.next_correlation;
         self.next_correlation += 1;
-        let rope = encode_request(request, version, correlation, Some("sawlog-test"));
+        let rope = encode_request(request, version, correlation, Some(self.client_id));
         for part in rope.parts() {
             self.stream.write_all(part)?;
         }

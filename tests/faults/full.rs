@@ -52,7 +52,7 @@ impl Drop for Mounted {
 }
 
 /// Runs `test` on every kind of small file system that can be made here.
-fn on_small_disks(mebibytes: u64, test: impl Fn(&Path)) {
+pub(crate) fn on_small_disks(mebibytes: u64, test: impl Fn(&Path)) {
     for made in [Mounted::tmpfs(mebibytes), Mounted::ext4(mebibytes)] {
         match made {
             Ok(mounted) => test(&mounted.path),

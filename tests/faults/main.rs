@@ -16,6 +16,9 @@ mod broker;
 mod client;
 mod directories;
 mod full;
+mod full_groups;
+#[path = "../crash/groups.rs"]
+mod groups;
 mod history;
 #[path = "../crash/process.rs"]
 mod process;

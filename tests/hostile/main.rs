@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail and talk")]
 
 mod compressed;
+mod group_names;
+#[path = "../crash/groups.rs"]
+mod groups;
 #[path = "../crash/process.rs"]
 mod process;
 #[path = "../crash/wire.rs"]
@@ -26,13 +29,13 @@ const TOPIC: &str = "hostile";
 
 struct Fixture {
     broker: BrokerProcess,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 fn fixture() -> Fixture {
     let data = tempfile::tempdir().unwrap();
     let broker = BrokerProcess::start(data.path(), free_address(), &[]);
-    let fixture = Fixture { broker, _data: data };
+    let fixture = Fixture { broker, data };
     let mut wire = fixture.connect();
     let request = CreateTopicsRequest {
         topics: vec![CreatableTopic {

@@ -2,6 +2,7 @@
 
 use sawlog_protocol::records::{Batch, BatchError, split};
 use sawlog_protocol::wire::VersionedError;
+use tracing::warn;
 
 use super::core::GroupCore;
 use super::stored;
@@ -29,8 +30,8 @@ pub(super) enum LoadError {
 /// Brings all records below `until` to `core`, in order. Blocks on the disk.
 ///
 /// # Errors
-/// What is in the log cannot be read or means nothing: a group must not come back with part of
-/// what it has committed.
+/// What is in the log cannot be read, or is of a version that is not known: a group must not come
+/// back with part of what it has committed.
 pub(super) fn load(
     partition: &Partition,
     until: Offset,
@@ -63,10 +64,18 @@ fn replay(batch: &Batch, from: Offset, core: &mut GroupCore) -> Result<usize, Lo
         let record = record.map_err(|error| LoadError::Batch(from, error))?;
         let offset = Offset(record.offset);
         let Some(key) = record.key else { continue };
-        let decoded = stored::decode(&key, record.value.as_ref());
-        if let Some(known) = decoded.map_err(|error| LoadError::Content(offset, error))? {
-            core.replay(known, offset);
-            count += 1;
+        match stored::decode(&key, record.value.as_ref()) {
+            Ok(Some(known)) => {
+                core.replay(known, offset);
+                count += 1;
+            }
+            Ok(None) => {}
+            // The batch is whole, so nobody damaged it: whoever may write the topic wrote this. It
+            // says nothing about a group, and must not keep all the others from being served.
+            Err(VersionedError::Malformed(error)) => {
+                warn!(%offset, %error, "groups: a record that is not one of groups is passed over");
+            }
+            Err(error) => return Err(LoadError::Content(offset, error)),
         }
     }
     Ok(count)

@@ -39,10 +39,18 @@ pub(super) struct Decided {
     after: Option<Offset>,
 }
 
+/// When to read the log again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reload {
+    Now,
+    /// It has just refused records, and would only be asked to refuse the same ones again.
+    Later,
+}
+
 #[derive(Debug)]
 enum State {
     /// The log has to be read, or is being read.
-    Loading,
+    Loading(Reload),
     /// Groups are served as leader of this epoch.
     Serving { core: Box<GroupCore>, epoch: LeaderEpoch },
 }
@@ -75,7 +83,7 @@ impl Shard {
         options: GroupOptions,
     ) -> Self {
         let inner = Inner {
-            state: State::Loading,
+            state: State::Loading(Reload::Now),
             waiting: HashMap::new(),
             next_request: 0,
             sleeps_until: None,
@@ -116,7 +124,7 @@ impl Shard {
             return Err(GroupError::LoadInProgress);
         };
         if self.partition.leader_epoch() != Some(*epoch) {
-            self.drop_core(&mut inner);
+            self.drop_core(&mut inner, Reload::Now);
             return Err(GroupError::NotCoordinator);
         }
         let id = RequestId(*next_request);
@@ -153,7 +161,7 @@ impl Shard {
                     return Err(error);
                 }
                 Err(error) => {
-                    self.drop_core(inner);
+                    self.drop_core(inner, Reload::Later);
                     return Err(error);
                 }
             }
@@ -194,8 +202,8 @@ impl Shard {
     }
 
     /// Those who wait find out that nobody will answer; the keeper loads anew.
-    fn drop_core(&self, inner: &mut Inner) {
-        inner.state = State::Loading;
+    fn drop_core(&self, inner: &mut Inner, reload: Reload) {
+        inner.state = State::Loading(reload);
         inner.waiting.clear();
         self.keeper.notify_one();
     }
@@ -242,7 +250,10 @@ impl Shard {
     /// Loads the log and keeps the deadlines, until the shard is dropped by its owner.
     pub(super) async fn keep(self: Arc<Self>) {
         loop {
-            if self.is_loading() {
+            if let Some(reload) = self.take_reload() {
+                if reload == Reload::Later {
+                    tokio::time::sleep(RETRY).await;
+                }
                 if self.partition.leader_epoch().is_none() || !self.reload().await {
                     self.pause(Some(RETRY)).await;
                 }
@@ -253,8 +264,12 @@ impl Shard {
         }
     }
 
-    fn is_loading(&self) -> bool {
-        matches!(self.inner.lock().state, State::Loading)
+    /// When to read the log, if it has to be read; after a rest it is time.
+    fn take_reload(&self) -> Option<Reload> {
+        match &mut self.inner.lock().state {
+            State::Loading(reload) => Some(std::mem::replace(reload, Reload::Now)),
+            State::Serving { .. } => None,
+        }
     }
 
     /// Sleeps for `time`, or until somebody notices that there is something to do. Dropping either
@@ -279,7 +294,7 @@ impl Shard {
             let mut inner = self.inner.lock();
             let State::Serving { core, epoch } = &mut inner.state else { return None };
             if self.partition.leader_epoch() != Some(*epoch) {
-                self.drop_core(&mut inner);
+                self.drop_core(&mut inner, Reload::Now);
                 return None;
             }
             let next = core.next_deadline();

@@ -2,7 +2,7 @@
 //!
 //! Offsets with an expiry of their own are written in version 1, which alone has one; everything
 //! else in the version Kafka writes. Strings that have no room in a key never get here: the wire
-//! has no longer ones.
+//! brings no longer ones, and the member ids made here are cut to fit.
 
 use std::time::Duration;
 

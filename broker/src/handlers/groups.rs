@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sawlog_protocol::ErrorCode;
+use sawlog_protocol::wire::STRING_BYTES_MAX;
 
 use super::RequestContext;
 use crate::coordinator::{Client, GroupError, InstanceId, MemberId};
@@ -61,7 +62,11 @@ pub(super) fn client(ctx: &RequestContext<'_>) -> Client {
     }
 }
 
-/// A member id nobody has: the instance's name, else the client's, and a UUID.
+/// Bytes of a UUID's text and the hyphen before it.
+const UUID_SUFFIX_BYTES: usize = 37;
+
+/// A member id nobody has: the instance's name, else the client's, and a UUID. A name so long that
+/// the id could not be told or written down is cut.
 pub(super) fn fresh_member(client: &Client, instance: Option<&InstanceId>) -> MemberId {
     let bits = u128::from_be_bytes(SystemRandom.next_uuid().0);
     // Version 4, variant 1: what UUID libraries expect of a random one.
@@ -69,6 +74,7 @@ pub(super) fn fresh_member(client: &Client, instance: Option<&InstanceId>) -> Me
     let text = format!("{bits:032x}");
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| text.get(range).unwrap_or(""));
     let name = instance.map_or(&*client.id, InstanceId::as_str);
+    let name = &name[..name.floor_char_boundary(STRING_BYTES_MAX - UUID_SUFFIX_BYTES)];
     MemberId(Arc::from(format!("{name}-{}", parts.join("-"))))
 }
 
@@ -88,5 +94,15 @@ mod tests {
         let fixed = fresh_member(&client, Some(&"instance".into()));
         assert!(fixed.as_str().starts_with("instance-"));
         assert_ne!(fresh_member(&client, None), id);
+    }
+
+    #[test]
+    fn a_member_id_fits_a_string_however_long_the_name() {
+        let longest = "ü".repeat(STRING_BYTES_MAX / 2);
+        let client = Client { id: longest.as_str().into(), host: "/127.0.0.1".into() };
+        let id = fresh_member(&client, None);
+        assert!(id.as_str().len() <= STRING_BYTES_MAX, "{}", id.as_str().len());
+        assert!(id.as_str().len() > STRING_BYTES_MAX - 2, "no more is cut than must be");
+        assert_eq!(fresh_member(&client, Some(&"i".into())).as_str().len(), 38);
     }
 }

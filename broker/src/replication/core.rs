@@ -206,7 +206,7 @@ impl PartitionCore {
                 return self.advance_high_watermark();
             }
         }
-        self.epochs.assign(epoch, self.log.end);
+        self.epochs.lead(epoch, self.log.end);
         self.leadership =
             Some(Leadership { epoch, epoch_start: self.log.end, in_sync: in_sync.to_vec() });
         self.advance_high_watermark()

@@ -32,6 +32,13 @@ impl EpochCache {
         self.entries.push((epoch, start));
     }
 
+    /// Notes that `epoch`, the newest there is, writes from `log_end` on. Later ones can only have
+    /// come from damage: no checksum covers the epochs of batches.
+    pub fn lead(&mut self, epoch: LeaderEpoch, log_end: Offset) {
+        self.entries.retain(|(known, _)| *known <= epoch);
+        self.assign(epoch, log_end);
+    }
+
     /// The last epoch, if any.
     #[must_use]
     pub fn latest(&self) -> Option<LeaderEpoch> {

@@ -96,6 +96,14 @@ impl Side {
     }
 }
 
+/// The leader epochs for the checkpoint.
+#[derive(Debug)]
+pub(super) struct Epochs {
+    pub(super) now: EpochCache,
+    /// Those the checkpoint had when the flush began: if it has others by its end, they are later.
+    pub(super) written: EpochCache,
+}
+
 /// What one flush makes durable. Runs without the log's lock. The log waits for its result, given
 /// to [`super::Log::end_flush`], before it begins another.
 #[derive(Debug)]
@@ -107,8 +115,8 @@ pub struct FlushTicket {
     pub(super) active: Option<Arc<Segment>>,
     pub(super) entries_dirty: bool,
     pub(super) snapshot: Option<Snapshot>,
-    /// The checkpoint is due, with these epochs.
-    pub(super) epochs: Option<EpochCache>,
+    /// The checkpoint is due.
+    pub(super) epochs: Option<Epochs>,
 }
 
 /// A finished flush.
@@ -244,8 +252,8 @@ impl FlushTicket {
             let written = self.side.checkpoint.update(|checkpoint| {
                 // Beside this flush the log start may have been advanced, with later epochs.
                 checkpoint.durable_end = checkpoint.durable_end.max(upto);
-                if epochs.latest() >= checkpoint.epochs.latest() {
-                    checkpoint.epochs = epochs;
+                if checkpoint.epochs == epochs.written {
+                    checkpoint.epochs = epochs.now;
                 }
             });
             flushed.fits(written)?;

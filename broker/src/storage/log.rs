@@ -20,7 +20,7 @@ use super::checkpoint::CheckpointStore;
 use super::compact::ProgressStore;
 use super::epochs::EpochCache;
 use super::error::StorageError;
-use super::flush::{FlushTicket, Flushed, Side, Snapshot};
+use super::flush::{Epochs, FlushTicket, Flushed, Side, Snapshot};
 use super::producers::ProducerTable;
 use super::quarantine::{Quarantine, QuarantinedRange};
 use super::reader::{LogReader, Segments};
@@ -428,7 +428,10 @@ impl Log {
             active: self.active.as_ref().map(|active| active.segment.clone()),
             entries_dirty: std::mem::take(&mut self.entries_dirty),
             snapshot: self.snapshot.take(),
-            epochs: checkpoint.then(|| epochs.clone()),
+            epochs: checkpoint.then(|| Epochs {
+                now: epochs.clone(),
+                written: self.side.checkpoint.content().epochs,
+            }),
         })
     }
 
@@ -559,7 +562,7 @@ impl Log {
         let (removed, kept) = segments.split_at(gone);
         self.segments.store(Arc::new(kept.to_vec()));
         self.unsealed.retain(|segment| kept.iter().any(|other| Arc::ptr_eq(other, segment)));
-        self.quarantine.forget_below(start);
+        self.quarantine.forget_below(kept.first().map_or(start, |first| first.base.min(start)));
         self.entries_dirty = true;
         self.side.remove(removed)
     }

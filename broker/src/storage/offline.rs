@@ -21,7 +21,7 @@ use super::index_file::{FileIndex, INDEX_SUFFIX, TIME_INDEX_SUFFIX};
 use super::log::SNAPSHOT_SUFFIX;
 use super::producers::ProducerTable;
 use super::quarantine::{Quarantine, QuarantinedRange};
-use super::scan::{Gaps, Rule, Scan, Step};
+use super::scan::{Ahead, Gaps, Rule, Scan, Step};
 use super::segment::{LOG_SUFFIX, Segment, base_of, file_name};
 use crate::base::disk::{Create, Disk, read_whole};
 use crate::base::{Offset, Timestamp};
@@ -333,6 +333,7 @@ impl<'a> Files<'a> {
         let (damage, torn) = (Vec::new(), None);
         let mut read = Read { length, end: 0, next_offset: base, batches: 0, damage, torn };
         let leads_to = next.unwrap_or(*durable_end);
+        let ahead = Ahead::new(next, Some(*durable_end));
         loop {
             let position = scan.position;
             let reason = match scan.step().map_err(failed)? {
@@ -348,10 +349,11 @@ impl<'a> Files<'a> {
             };
             let from = scan.expected;
             if next.is_none() && from >= *durable_end {
-                read.torn = Some((position, reason));
-                break;
-            }
-            if !scan.resume(next.unwrap_or(Offset(i64::MAX))).map_err(failed)? {
+                if !scan.resume_behind_damage(ahead).map_err(failed)? {
+                    read.torn = Some((position, reason));
+                    break;
+                }
+            } else if !scan.resume(ahead).map_err(failed)? {
                 (scan.position, scan.expected) = (length, leads_to.max(from.plus(1)));
             }
             progress(scan.position - position);
@@ -441,7 +443,7 @@ impl<'a> Files<'a> {
             let what = format!("quarantined: {}", told(range));
             repaired.problems.push(Problem { path: path.clone(), what });
         }
-        self.quarantine.replace(base, read.damage);
+        self.quarantine.replace((base, read.next_offset), read.damage);
         self.quarantine.persist()?;
         segment.skip(length, read.next_offset);
         segment.set_damage(self.quarantine.spans(base));

@@ -2,7 +2,8 @@
 //!
 //! Damage is found by a start, which reads what was not sealed, and by the scrubber, which reads
 //! what was. Either way its offsets are written down here first; from then on a read of them is
-//! refused, and reads around them go on. What lies below the log start is forgotten with it.
+//! refused, and reads around them go on. What lies below the log start is forgotten with the segment
+//! it is in: as long as that is there, nothing may look into the damaged bytes.
 //!
 //! Always holds: ranges are sorted and do not overlap; each lies in one segment; what is refused in
 //! memory is on disk, or is tried again with the next flush.
@@ -53,6 +54,13 @@ pub struct QuarantinedRange {
     pub found: Timestamp,
     /// What is wrong with them.
     pub reason: String,
+}
+
+impl QuarantinedRange {
+    /// Whether its file was gone as a whole.
+    fn is_missing(&self) -> bool {
+        self.bytes == 0 && self.segment == self.from
+    }
 }
 
 /// The quarantine of one log.
@@ -129,16 +137,36 @@ impl Quarantine {
         }
     }
 
-    /// Replaces what is known of the segment at `base`: the whole of it was read. Returns the
-    /// ranges that were not known before. Not written down yet.
+    /// What is damaged was durable, or it would not be known: nothing below the end of the last range
+    /// was ever a torn write.
+    pub(super) fn durable_end(&self) -> Offset {
+        self.ranges.load().last().map_or(Offset::ZERO, |range| range.to)
+    }
+
+    /// Where the segments begin that were found missing and led up to `first`, or `first`.
+    pub(super) fn missing_before(&self, first: Offset) -> Offset {
+        let ranges = self.ranges.load();
+        ranges
+            .iter()
+            .rev()
+            .filter(|range| range.is_missing())
+            .fold(first, |first, range| if range.to == first { range.from } else { first })
+    }
+
+    /// Replaces what is known of the segment at `base`, which leads up to `next`: the whole of it
+    /// was read. Returns the ranges that were not known before. Not written down yet.
     pub(super) fn replace(
         &self,
-        base: Offset,
+        (base, next): (Offset, Offset),
         found: Vec<QuarantinedRange>,
     ) -> Vec<QuarantinedRange> {
         let mut unwritten = self.unwritten.lock();
         let before = self.ranges.load();
-        let here: Vec<&QuarantinedRange> = before.iter().filter(|r| r.segment == base).collect();
+        // A segment that is there again takes over what was noted while it was missing.
+        let is_here = |range: &QuarantinedRange| {
+            range.segment == base || (range.is_missing() && range.from < next && base < range.to)
+        };
+        let here: Vec<&QuarantinedRange> = before.iter().filter(|r| is_here(r)).collect();
         let known = |range: &QuarantinedRange| {
             here.iter().any(|old| old.from <= range.from && range.to <= old.to)
         };
@@ -149,10 +177,9 @@ impl Quarantine {
                     == (new.from, new.to, new.position, new.bytes)
             });
         if !same {
-            // A segment that is there again takes over what was noted while it was missing.
             let replaced = |range: &QuarantinedRange| {
                 let overlaps = |new: &QuarantinedRange| range.from < new.to && new.from < range.to;
-                range.segment == base || found.iter().any(overlaps)
+                is_here(range) || found.iter().any(overlaps)
             };
             let mut ranges: Vec<QuarantinedRange> =
                 before.iter().filter(|range| !replaced(range)).cloned().collect();
@@ -164,12 +191,12 @@ impl Quarantine {
         new
     }
 
-    /// Forgets what lies below a new log start.
-    pub(super) fn forget_below(&self, start: Offset) {
+    /// Forgets what lies below `first`, the log start or the first segment that is kept for it.
+    pub(super) fn forget_below(&self, first: Offset) {
         let mut unwritten = self.unwritten.lock();
         let before = self.ranges.load();
-        if before.first().is_some_and(|range| range.to <= start) {
-            let kept = before.iter().filter(|range| range.to > start).cloned().collect();
+        if before.first().is_some_and(|range| range.to <= first) {
+            let kept = before.iter().filter(|range| range.to > first).cloned().collect();
             self.ranges.store(Arc::new(kept));
             *unwritten = true;
         }
@@ -298,9 +325,12 @@ mod tests {
         let disk = SimDisk::new();
         let (quarantine, whole) = load(&disk);
         assert!(whole, "no file is an empty quarantine");
-        assert_eq!(quarantine.replace(Offset(0), vec![range(0, 3, 6)]), [range(0, 3, 6)]);
-        assert_eq!(quarantine.replace(Offset(50), vec![range(50, 60, 70)]).len(), 1);
-        assert_eq!(quarantine.replace(Offset(0), vec![range(0, 3, 6)]), []);
+        assert_eq!(
+            quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6)]),
+            [range(0, 3, 6)]
+        );
+        assert_eq!(quarantine.replace((Offset(50), Offset(90)), vec![range(50, 60, 70)]).len(), 1);
+        assert_eq!(quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6)]), []);
         quarantine.persist().unwrap();
         let disk = disk.restart(1);
         let (again, whole) = load(&disk);
@@ -308,7 +338,7 @@ mod tests {
         assert_eq!(*again.ranges(), [range(0, 3, 6), range(50, 60, 70)]);
         assert_eq!(again.spans(Offset(50)), [(600, 610)]);
         again.forget_below(Offset(6));
-        again.replace(Offset(50), Vec::new());
+        again.replace((Offset(50), Offset(90)), Vec::new());
         again.persist().unwrap();
         assert!(!disk.restart(1).exists(Path::new("/quarantine")), "nothing left to remember");
     }
@@ -316,7 +346,7 @@ mod tests {
     #[test]
     fn a_read_stops_before_a_range_and_is_refused_inside() {
         let (quarantine, _) = load(&SimDisk::new());
-        quarantine.replace(Offset(0), vec![range(0, 3, 6), range(0, 8, 9)]);
+        quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6), range(0, 8, 9)]);
         let limit = |from| quarantine.limit(Offset(from), Offset(20)).ok();
         assert_eq!(limit(0), Some(Offset(3)));
         assert_eq!((limit(3), limit(5), limit(8)), (None, None, None));
@@ -329,7 +359,7 @@ mod tests {
     fn a_damaged_file_is_told_from_none_and_from_a_later_version() {
         let disk = SimDisk::new();
         let (quarantine, _) = load(&disk);
-        quarantine.replace(Offset(0), vec![range(0, 3, 6)]);
+        quarantine.replace((Offset(0), Offset(50)), vec![range(0, 3, 6)]);
         quarantine.persist().unwrap();
         disk.flip_bit(Path::new("/quarantine"), 30, 1);
         assert!(!load(&disk).1);

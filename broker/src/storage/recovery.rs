@@ -3,16 +3,18 @@
 //! - Sealed segments below the checkpoint with valid index files are trusted: 88 bytes are read of
 //!   each, so that the time a start takes does not grow with them.
 //! - Any other is read batch by batch: checksum, offsets in sequence, epochs as known.
-//! - The first batch that fails ends the log *if* it lies at or above the durable checkpoint: only a
-//!   torn write can be there, and nobody was told it exists. It and all behind it is cut.
-//! - Below the checkpoint it is damage: its offsets are quarantined, its bytes left as they are, and
-//!   the log goes on with the next batch that can be read. So is every bad batch where the
-//!   checkpoint itself is damaged; only where the log ends is then not known, and a log damaged
-//!   there is not opened.
+//! - The first batch that fails ends the log *if* it lies at or above the durable checkpoint and
+//!   may be a torn write: nobody was told it exists. It and all behind it is cut.
+//! - Below the checkpoint it is damage, and so it is above where it is not what a crash leaves: its
+//!   offsets are quarantined, its bytes left as they are, and the log goes on with the next batch
+//!   that can be read. So is every bad batch where the checkpoint itself is damaged; only where the
+//!   log ends is then not known, and a log damaged there is not opened.
 //! - Index files and producer state that are missing or damaged are rebuilt from the log.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use sawlog_protocol::records::BatchHeader;
 
 use super::checkpoint::{Checkpoint, CheckpointStore, Found};
 use super::compact::{self, ProgressStore};
@@ -22,7 +24,7 @@ use super::index_file::{FileIndex, INDEX_SUFFIX, TIME_INDEX_SUFFIX};
 use super::log::{Log, LogOptions, Opened, SNAPSHOT_SUFFIX};
 use super::producers::ProducerTable;
 use super::quarantine::{Quarantine, QuarantinedRange};
-use super::scan::{Gaps, Rule, Scan, Step};
+use super::scan::{Ahead, Gaps, Rule, Scan, Step};
 use super::segment::{LOG_SUFFIX, Segment, base_of, file_name, remove_if_there};
 use crate::base::disk::{Create, Disk, read_whole};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
@@ -87,10 +89,8 @@ impl Log {
             names.iter().filter_map(|name| base_of(name, LOG_SUFFIX)).collect();
         let snapshots = read_snapshots(&*disk, &directory, &names)?;
         let producers_upto = snapshots.first().map_or(Offset::ZERO, |(at, _)| *at);
-        let mut known = Known::from(&store, found, &bases, producers_upto);
-        if !quarantine_whole {
-            known.trusted_upto = Offset::ZERO;
-        }
+        let beside = Beside { producers_upto, quarantine: quarantine_whole.then_some(&quarantine) };
+        let known = Known::from(&store, found, &bases, &beside);
         let clean = store.content().clean && known.checkpoint;
         let mut recovery = Recovery {
             disk: &disk,
@@ -115,7 +115,7 @@ impl Log {
         };
         recovery.open_segments(&bases, producers_upto)?;
         recovery.check_end()?;
-        quarantine.forget_below(recovery.known.log_start);
+        quarantine.forget_below(recovery.first_needed());
         recovery.write_quarantine()?;
         recovery.remove_litter(&names)?;
         recovery.epochs.truncate_from_end(recovery.expected);
@@ -148,6 +148,15 @@ impl Log {
     }
 }
 
+/// What is known besides the checkpoint.
+struct Beside<'a> {
+    /// Producer state on disk is as of here.
+    producers_upto: Offset,
+    /// None if its file is damaged: then nothing tells what must not be served, nor a segment that
+    /// was removed from one that is missing.
+    quarantine: Option<&'a Quarantine>,
+}
+
 /// What the files beside the segments say.
 struct Known {
     /// There is a checkpoint, or nothing it could tell.
@@ -169,12 +178,7 @@ impl Known {
         offset.max(self.log_start) < self.durable_end
     }
 
-    fn from(
-        store: &CheckpointStore,
-        found: Found,
-        bases: &[Offset],
-        producers_upto: Offset,
-    ) -> Self {
+    fn from(store: &CheckpointStore, found: Found, bases: &[Offset], beside: &Beside<'_>) -> Self {
         let first = bases.first().copied().unwrap_or_default();
         let checkpoint = store.content();
         match found {
@@ -193,20 +197,30 @@ impl Known {
             }
             Found::Newest { .. } | Found::PerhapsOlder => {}
         }
-        // The start may have moved since an older checkpoint, and segments been removed. Then there
-        // is producer state from behind them, which is not so where they never reached the disk.
-        let moved = found == Found::PerhapsOlder && first <= producers_upto;
+        let producers_upto = beside.producers_upto;
+        let damaged_upto = beside.quarantine.map_or(Offset::ZERO, Quarantine::durable_end);
+        let moved = match (found, beside.quarantine) {
+            // The start may have moved since an older checkpoint, and segments been removed. Then
+            // there is producer state from behind them, which is not so where they never reached
+            // the disk; and none of them was found missing before.
+            (Found::PerhapsOlder, Some(quarantine)) if first <= producers_upto => {
+                quarantine.missing_before(first)
+            }
+            _ => Offset::ZERO,
+        };
+        let trusted_upto = match beside.quarantine {
+            _ if planted!(TrustBeyondCheckpoint) => Offset(i64::MAX),
+            Some(_) => checkpoint.durable_end.min(producers_upto),
+            None => Offset::ZERO,
+        };
         Self {
             checkpoint: true,
-            log_start: if moved { checkpoint.log_start.max(first) } else { checkpoint.log_start },
-            // Producer state is written down after what it is the state of.
-            durable_end: checkpoint.durable_end.max(producers_upto),
+            log_start: checkpoint.log_start.max(moved),
+            // Producer state is written down after what it is the state of, and what is damaged
+            // was durable.
+            durable_end: checkpoint.durable_end.max(producers_upto).max(damaged_upto),
             epochs_upto: checkpoint.durable_end,
-            trusted_upto: if planted!(TrustBeyondCheckpoint) {
-                Offset(i64::MAX)
-            } else {
-                checkpoint.durable_end.min(producers_upto)
-            },
+            trusted_upto,
             epochs: checkpoint.epochs,
         }
     }
@@ -299,13 +313,23 @@ impl Recovery<'_> {
             let reason = "no segments, and no checkpoint to say where the log ends";
             return Err(self.corrupt(self.known.log_start, 0, reason));
         }
-        if self.known.checkpoint && self.known.is_durable(self.expected) {
-            self.quarantine_missing(
-                self.expected.max(self.known.log_start),
-                self.known.durable_end,
-            );
+        // Where the checkpoint says nothing, what was damaged before was there.
+        let durable_end = if self.known.checkpoint {
+            self.known.durable_end
+        } else {
+            self.quarantine.durable_end()
+        };
+        let from = self.expected.max(self.known.log_start);
+        if from < durable_end {
+            self.quarantine_missing(from, durable_end);
         }
         Ok(())
+    }
+
+    /// Where the first segment begins that is kept, or the log start.
+    fn first_needed(&self) -> Offset {
+        let first = self.segments.first().map_or(Offset(i64::MAX), |segment| segment.base);
+        first.min(self.known.log_start)
     }
 
     /// Segments that were there are gone.
@@ -314,12 +338,12 @@ impl Recovery<'_> {
         let found = self.now;
         let range =
             QuarantinedRange { segment: from, from, to, position: 0, bytes: 0, found, reason };
-        self.note_damage(from, vec![range]);
+        self.note_damage((from, to), vec![range]);
         self.expected = to;
     }
 
-    fn note_damage(&mut self, base: Offset, damage: Vec<QuarantinedRange>) {
-        for range in self.quarantine.replace(base, damage) {
+    fn note_damage(&mut self, span: (Offset, Offset), damage: Vec<QuarantinedRange>) {
+        for range in self.quarantine.replace(span, damage) {
             self.quarantine.report(&range);
             self.report.quarantined += 1;
         }
@@ -390,8 +414,10 @@ impl Recovery<'_> {
             Rule { epochs: &known_epochs, epochs_upto: self.known.epochs_upto, gaps: self.gaps };
         let mut scan = Scan::new(&*segment.file, length, segment.base, rule);
         scan.last_epoch = self.last_epoch;
+        scan.behind = next.map(|next| self.first_batch(next)).transpose()?.flatten();
         // Where the segment must lead up to, if that is known.
-        let leads_to = next.or(self.known.checkpoint.then_some(self.known.durable_end));
+        let ahead = Ahead::new(next, self.known.checkpoint.then_some(self.known.durable_end));
+        let leads_to = ahead.boundary;
         let mut damage: Vec<QuarantinedRange> = Vec::new();
         loop {
             let reason = match scan.step().map_err(read_error)? {
@@ -408,12 +434,15 @@ impl Recovery<'_> {
                 Step::End => "records are missing at the end of the file".to_owned(),
                 Step::Bad(reason) => reason,
             };
-            if !self.known.is_durable(scan.expected) || planted!(CutBelowCheckpoint) {
-                self.cut = scan.position < length || next.is_some();
-                break;
-            }
             let (position, from) = (scan.position, scan.expected);
-            if !scan.resume(next.unwrap_or(Offset(i64::MAX))).map_err(read_error)? {
+            if !self.known.is_durable(from) || planted!(CutBelowCheckpoint) {
+                let kept = scan.resume_behind_damage(ahead).map_err(read_error)?;
+                if !kept || planted!(CutBelowCheckpoint) {
+                    (scan.position, scan.expected) = (position, from);
+                    self.cut = position < length || next.is_some();
+                    break;
+                }
+            } else if !scan.resume(ahead).map_err(read_error)? {
                 let Some(end) = leads_to else {
                     return Err(self.corrupt_at(segment.base, position, from, &reason));
                 };
@@ -439,9 +468,17 @@ impl Recovery<'_> {
             self.report.bytes_cut += length - scan.position;
         }
         let end = scan.position;
-        self.note_damage(segment.base, damage);
+        self.note_damage((segment.base, scan.expected), damage);
         segment.set_damage(self.quarantine.spans(segment.base));
         self.discard_behind(segment, end, length)
+    }
+
+    /// The first batch of the segment at `base`, if it is whole.
+    fn first_batch(&self, base: Offset) -> Result<Option<BatchHeader>, StorageError> {
+        let path = self.directory.join(file_name(base, LOG_SUFFIX));
+        let read = self.disk.open(&path, Create::Never);
+        read.and_then(|file| Scan::first_batch(&*file, base))
+            .map_err(StorageError::io("cannot read", &path))
     }
 
     /// Removes the index files of a segment that was read, and cuts the torn tail and the allocated

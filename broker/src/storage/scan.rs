@@ -5,7 +5,14 @@
 //! place), its leader epoch. After a batch that fails, [`Scan::resume`] looks for the next one that
 //! can be read.
 //!
+//! An offset that leaves a gap, and an epoch that rises, are believed unless the batch behind says
+//! otherwise: what has been flipped there fits to nothing that follows.
+//!
 //! It decides nothing: whether what fails is a torn write or damage is for its callers.
+
+mod resume;
+
+pub(super) use resume::Ahead;
 
 use std::io;
 
@@ -17,16 +24,6 @@ use crate::base::{LeaderEpoch, Offset};
 
 /// Bytes of log read at once.
 const SCAN_BYTES: usize = 1024 * 1024;
-
-/// Where a batch says how long it is, behind these many bytes, and that it is one.
-const LENGTH_POSITION: usize = 8;
-const LENGTH_END: usize = 12;
-const MAGIC_POSITION: usize = 16;
-const MAGIC: u8 = 2;
-
-/// Bytes checked for places that look like a batch and are none, before the search is given up:
-/// records may hold what looks like batches, many of them.
-const RESUME_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 /// What must be true of the batches of a segment, besides what each says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +67,41 @@ pub(super) struct Scan<'a> {
     pub(super) last_epoch: Option<LeaderEpoch>,
     /// The segment was cut to its batches: it does not end with allocated space.
     pub(super) trimmed: bool,
+    /// The first batch of the segment behind, if it is known.
+    pub(super) behind: Option<BatchHeader>,
 }
 
 impl<'a> Scan<'a> {
     /// Reads the first `length` bytes of `file`, whose first batch has the offset `base`.
     pub(super) fn new(file: &'a dyn DiskFile, length: u64, base: Offset, rule: Rule<'a>) -> Self {
         let bytes = Window { file, length, buffer: Vec::new(), start: 0 };
-        Self { bytes, rule, position: 0, expected: base, last_epoch: None, trimmed: false }
+        Self {
+            bytes,
+            rule,
+            position: 0,
+            expected: base,
+            last_epoch: None,
+            trimmed: false,
+            behind: None,
+        }
+    }
+
+    /// The first batch of a segment, if it is whole.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(super) fn first_batch(
+        file: &dyn DiskFile,
+        base: Offset,
+    ) -> io::Result<Option<BatchHeader>> {
+        let epochs = EpochCache::default();
+        let gaps = Gaps::Below(Offset::ZERO);
+        let rule = Rule { epochs: &epochs, epochs_upto: Offset::ZERO, gaps };
+        let mut scan = Scan::new(file, file.len()?, base, rule);
+        Ok(match scan.batch_at(0, Some(base))? {
+            Step::Batch(header) => Some(header),
+            Step::Bad(_) | Step::End => None,
+        })
     }
 
     /// Reads the next batch and passes over it.
@@ -86,6 +111,9 @@ impl<'a> Scan<'a> {
     pub(super) fn step(&mut self) -> io::Result<Step> {
         let step = self.batch_at(self.position, Some(self.expected))?;
         if let Step::Batch(header) = &step {
+            if let Some(reason) = self.contradiction(header)? {
+                return Ok(Step::Bad(reason));
+            }
             self.position += length_of(header);
             self.expected = Offset(header.next_offset());
             self.last_epoch = Some(LeaderEpoch(header.partition_leader_epoch));
@@ -93,71 +121,51 @@ impl<'a> Scan<'a> {
         Ok(step)
     }
 
-    /// Passes over what cannot be read, to the next batch that can, with an offset below `limit`.
-    /// False, and nothing is passed over, if there is none.
-    ///
-    /// # Errors
-    /// The operating system's.
-    pub(super) fn resume(&mut self, limit: Offset) -> io::Result<bool> {
-        if planted!(QuarantineTooMuch) {
-            return Ok(false);
+    /// Why the batch at the position is not believed, though it is whole: it leaves a gap or begins
+    /// an epoch, and the one behind it belongs before the gap or to an earlier epoch.
+    fn contradiction(&mut self, header: &BatchHeader) -> io::Result<Option<String>> {
+        let epoch = LeaderEpoch(header.partition_leader_epoch);
+        let leaves_gap = header.base_offset > self.expected.0;
+        let rises = self.rule.known_epoch(Offset(header.base_offset)).is_none()
+            && self.last_epoch.is_none_or(|last| epoch > last);
+        if !leaves_gap && !rises {
+            return Ok(None);
         }
-        // Mostly the length is right: it is four bytes of many.
-        if let Some(length) = self.bytes.at(self.position, LENGTH_END)?.get(LENGTH_POSITION..)
-            && let Ok(length) = <[u8; 4]>::try_from(length)
-            && let Ok(length) = u64::try_from(i32::from_be_bytes(length))
-            && let at = self.position + length + u64::try_from(LENGTH_END).unwrap_or(0)
-            && let Some(header) = self.candidate(at, limit)?
-        {
-            self.resume_at(at, &header);
-            return Ok(true);
+        let end = self.position + length_of(header);
+        let odd = |one: &BatchHeader, next: &BatchHeader| {
+            let behind_gap = leaves_gap && next.base_offset < one.next_offset();
+            let in_sequence = next.base_offset >= one.next_offset();
+            behind_gap || (in_sequence && next.partition_leader_epoch < one.partition_leader_epoch)
+        };
+        // Mostly they agree, and the next is read as a whole in its turn.
+        let agrees = |next: BatchHeader| !odd(header, &next);
+        if BatchHeader::parse(self.bytes.at(end, BATCH_OVERHEAD)?).is_ok_and(agrees) {
+            return Ok(None);
         }
-        let missed = Missed { from: self.expected, to: limit, end: self.bytes.length };
-        let (mut at, mut budget) = (self.position + 1, RESUME_BYTES_MAX);
-        while budget > 0 {
-            let window = self.bytes.from(at, BATCH_OVERHEAD)?;
-            let places = (window.len() + 1).saturating_sub(BATCH_OVERHEAD);
-            if places == 0 {
-                break;
-            }
-            let found = (0..places).find(|skip| missed.may_begin_at(window, at, *skip));
-            at += u64::try_from(found.unwrap_or(places)).unwrap_or(u64::MAX);
-            if found.is_none() {
-                continue;
-            }
-            if let Some(header) = self.candidate(at, limit)? {
-                budget = budget.saturating_sub(length_of(&header));
-                // A record may hold a batch. That one has nothing of ours behind it.
-                if self.is_followed(at, &header)? {
-                    self.resume_at(at, &header);
-                    return Ok(true);
-                }
-            }
-            at += 1;
+        let Some(next) = self.header_behind(end)?.filter(|next| odd(header, next)) else {
+            return Ok(None);
+        };
+        // Of two that contradict each other the one is wrong that the third contradicts, too.
+        let third = self.header_behind(end + length_of(&next))?;
+        if third.is_some_and(|third| !odd(header, &third)) {
+            return Ok(None);
         }
-        Ok(false)
+        let (base, offset) = (header.base_offset, next.base_offset);
+        let next_epoch = next.partition_leader_epoch;
+        Ok(Some(format!(
+            "base offset {base}, leader epoch {epoch}; behind it {offset}, {next_epoch}"
+        )))
     }
 
-    fn resume_at(&mut self, position: u64, header: &BatchHeader) {
-        self.position = position;
-        self.expected = Offset(header.base_offset);
-    }
-
-    /// The batch at `position`, if it is whole and could be one of those missed.
-    fn candidate(&mut self, position: u64, limit: Offset) -> io::Result<Option<BatchHeader>> {
-        let Step::Batch(header) = self.batch_at(position, None)? else { return Ok(None) };
-        let offset = Offset(header.base_offset);
-        Ok((offset > self.expected && offset < limit).then_some(header))
-    }
-
-    fn is_followed(&mut self, position: u64, header: &BatchHeader) -> io::Result<bool> {
-        let behind = position + length_of(header);
-        Ok(match self.batch_at(behind, Some(Offset(header.next_offset())))? {
-            Step::Batch(_) => true,
-            // A write to the wrong place may look like the last one.
-            Step::End => !self.trimmed || behind >= self.bytes.length,
-            Step::Bad(_) => false,
-        })
+    /// The header of the batch at `position`, or of the first in the segment behind, if it is whole
+    /// and could follow on what has been read.
+    fn header_behind(&mut self, position: u64) -> io::Result<Option<BatchHeader>> {
+        let found = match self.batch_at(position, None)? {
+            Step::Batch(header) => Some(header),
+            Step::End => self.behind,
+            Step::Bad(_) => None,
+        };
+        Ok(found.filter(|found| found.base_offset > self.expected.0))
     }
 
     /// The batch at `position`; with any offset where none is expected.
@@ -183,6 +191,10 @@ impl<'a> Scan<'a> {
 }
 
 impl Rule<'_> {
+    fn known_epoch(&self, at: Offset) -> Option<LeaderEpoch> {
+        self.epochs.epoch_at(at).filter(|_| at < self.epochs_upto)
+    }
+
     /// Whether a batch is whole, and the one that belongs here.
     fn check(
         &self,
@@ -212,7 +224,7 @@ impl Rule<'_> {
         }
         let epoch = LeaderEpoch(header.partition_leader_epoch);
         let at = Offset(header.base_offset);
-        let known = self.epochs.epoch_at(at).filter(|_| at < self.epochs_upto);
+        let known = self.known_epoch(at);
         // Below the log start single epochs are forgotten: none was above the first that is not.
         let first = self.epochs.earliest().filter(|_| at < self.epochs_upto);
         match known {
@@ -225,28 +237,6 @@ impl Rule<'_> {
             }
             Some(_) | None => Ok(()),
         }
-    }
-}
-
-/// What a search for the next batch goes by, before it reads one as a whole.
-struct Missed {
-    from: Offset,
-    to: Offset,
-    /// The end of the file.
-    end: u64,
-}
-
-impl Missed {
-    /// Whether a batch may begin at `skip` of `window`, which is at `position` of the file. Rules
-    /// out nearly every other place.
-    fn may_begin_at(&self, window: &[u8], position: u64, skip: usize) -> bool {
-        if window.get(skip + MAGIC_POSITION) != Some(&MAGIC) {
-            return false;
-        }
-        let Some(Ok(header)) = window.get(skip..).map(BatchHeader::parse) else { return false };
-        let begin = position + u64::try_from(skip).unwrap_or(u64::MAX);
-        let offset = Offset(header.base_offset);
-        offset > self.from && offset < self.to && begin + length_of(&header) <= self.end
     }
 }
 

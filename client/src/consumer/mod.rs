@@ -24,7 +24,7 @@ use tokio::task::JoinHandle;
 
 pub use decode::ConsumedRecord;
 pub use offsets::TimeQuery;
-pub(crate) use offsets::{EARLIEST, LATEST};
+pub(crate) use offsets::{EARLIEST, LATEST, MAX_TIMESTAMP};
 pub use options::{Assignment, ConsumerHooks, ConsumerOptions, Jump, Lag, Position, ResetPolicy};
 pub use stream::RecordStream;
 

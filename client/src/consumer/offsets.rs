@@ -18,6 +18,8 @@ use crate::error::{ClientError, check};
 /// Timestamps of ListOffsets with a meaning of their own.
 pub(crate) const LATEST: i64 = -1;
 pub(crate) const EARLIEST: i64 = -2;
+/// The record with the largest timestamp (KIP-734).
+pub(crate) const MAX_TIMESTAMP: i64 = -3;
 
 /// A partition and a timestamp in milliseconds since the Unix epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]

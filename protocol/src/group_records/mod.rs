@@ -14,17 +14,18 @@ use bytes::Bytes;
 pub use values::*;
 
 use crate::wire::{
-    Decode as _, Encode as _, Reader, VersionedError, Writer, decode_versioned, encode_versioned,
+    Decode as _, Encode as _, Reader, STRING_BYTES_MAX, VersionedError, Writer, decode_versioned,
+    encode_versioned,
 };
 
-/// Bytes a string of a key may have: its length is an `i16`.
-pub const KEY_STRING_BYTES_MAX: usize = 32_767;
+/// Bytes a string of a key may have: its length is an `i16`. The wire brings no longer ones.
+pub const KEY_STRING_BYTES_MAX: usize = STRING_BYTES_MAX;
 
 macro_rules! records {
     ($( $(#[$meta:meta])* $kind:literal $name:ident ( $value:ident $(<$life:lifetime>)? $written:literal )
         { $( $field:ident : $type:ty ),* } )*) => {
         /// What a record is about. Strings of more than [`KEY_STRING_BYTES_MAX`] bytes cannot be
-        /// written whole: whoever takes ids from clients refuses such.
+        /// written whole: whoever makes ids longer than the wire brings them cuts such.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Key<'a> {
             $( #[allow(missing_docs, reason = "the fields are Kafka's")]

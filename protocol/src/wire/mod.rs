@@ -25,6 +25,10 @@ pub use writer::{Counter, Rope, Sink, Writer};
 use crate::api::ApiKey;
 use crate::header::{RequestHeader, response_header_is_flexible};
 
+/// Bytes a string may have. Flexible versions could say more; Kafka takes no longer ones in either
+/// direction, and a name that came in one version must be told in all others.
+pub const STRING_BYTES_MAX: usize = 32_767;
+
 /// What can be read from a message.
 pub trait Decode<'a>: Sized {
     /// Reads it.

@@ -7,7 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::Decode;
+use super::{Decode, STRING_BYTES_MAX};
 use crate::Uuid;
 
 /// First allocation for a list, in bytes: more comes as elements do.
@@ -24,6 +24,8 @@ pub enum DecodeError {
     InvalidVarint,
     /// Null where the field must have a value.
     UnexpectedNull,
+    /// A string of more than 32,767 bytes, which only flexible versions could claim.
+    StringTooLong,
     /// A string that is not UTF-8.
     InvalidUtf8,
     /// A presence byte or boolean of no known value.
@@ -41,6 +43,7 @@ impl fmt::Display for DecodeError {
             Self::NegativeLength => f.write_str("a length is negative"),
             Self::InvalidVarint => f.write_str("a variable-length number does not end"),
             Self::UnexpectedNull => f.write_str("a field that must have a value is null"),
+            Self::StringTooLong => f.write_str("a string is longer than 32767 bytes"),
             Self::InvalidUtf8 => f.write_str("a string is not UTF-8"),
             Self::InvalidFlag => f.write_str("a flag byte has no known value"),
             Self::TrailingBytes(count) => write!(f, "{count} bytes behind the last field"),
@@ -183,6 +186,9 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn nullable_str(&mut self) -> Result<Option<&'a str>, DecodeError> {
         let Some(length) = self.string_length()? else { return Ok(None) };
+        if length > STRING_BYTES_MAX {
+            return Err(DecodeError::StringTooLong);
+        }
         let bytes = self.take(length)?;
         std::str::from_utf8(bytes).map(Some).map_err(|_| DecodeError::InvalidUtf8)
     }

@@ -6,7 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::Encode;
+use super::{Encode, STRING_BYTES_MAX};
 use crate::Uuid;
 
 /// Byte fields of at least this length become parts of their own; copying less is cheaper than one
@@ -211,10 +211,10 @@ impl<'s, S: Sink> Writer<'s, S> {
     }
 
     fn nullable_str(&mut self, text: Option<&str>) {
-        // A string its length field cannot hold is cut, at a character: a shorter message is better
-        // than a broken frame.
-        let limit = if self.flexible { usize::MAX } else { 32_767 };
-        let text = text.map(|text| text.get(..text.floor_char_boundary(limit)).unwrap_or(text));
+        // A string nobody would take is cut, at a character: a shorter message is better than a
+        // broken frame.
+        let fitting = |text: &str| text.floor_char_boundary(STRING_BYTES_MAX);
+        let text = text.map(|text| text.get(..fitting(text)).unwrap_or(text));
         self.string_length(text.map(str::len));
         self.sink.put(text.unwrap_or_default().as_bytes());
     }

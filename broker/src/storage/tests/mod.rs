@@ -1,5 +1,6 @@
 //! The log against a model, on a disk that crashes.
 
+mod beyond_checkpoint;
 mod faults;
 mod offline;
 mod quarantine;

@@ -60,7 +60,7 @@ impl Life {
         let mut life =
             Self { seed, epoch, weather, random, disk, model, log, producers, epochs, ticket };
         life.verify(&report);
-        life.epochs.assign(LeaderEpoch(epoch), life.log.log_end());
+        life.epochs.lead(LeaderEpoch(epoch), life.log.log_end());
         life
     }
 
@@ -112,7 +112,8 @@ impl Life {
                 let mut stored = patched_prefix(&header, base.0, self.epoch).to_vec();
                 stored.extend(&bytes[16..]);
                 let next = self.log.log_end().0;
-                self.model.batches.push(Written { base: base.0, next, time, bytes: stored });
+                let (base, epoch) = (base.0, self.epoch);
+                self.model.batches.push(Written { base, next, time, epoch, bytes: stored });
                 self.model.end = next;
                 self.model.sequences[who] += i32::try_from(count).unwrap();
                 Outcome::Alive

@@ -12,6 +12,9 @@ pub(super) struct Written {
     pub(super) base: i64,
     pub(super) next: i64,
     pub(super) time: i64,
+    /// Its leader epoch when it was written.
+    pub(super) epoch: i32,
+    /// As it is read.
     pub(super) bytes: Vec<u8>,
 }
 
@@ -19,6 +22,13 @@ impl Written {
     /// Timestamp of its last record.
     pub(super) fn last_time(&self) -> i64 {
         self.time + self.next - self.base - 1
+    }
+
+    /// As it was written.
+    fn original(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.clone();
+        bytes[12..16].copy_from_slice(&self.epoch.to_be_bytes());
+        bytes
     }
 }
 
@@ -161,7 +171,7 @@ impl Life {
             last.and_then(|last| Some((last, end.checked_sub(last.bytes.len())?))),
         ];
         for (written, at) in places.into_iter().flatten() {
-            let whole = file.get(at..).is_some_and(|bytes| bytes.starts_with(&written.bytes));
+            let whole = file.get(at..).is_some_and(|bytes| bytes.starts_with(&written.original()));
             let inside = at >= position && at + written.bytes.len() <= end;
             assert!(!(whole && inside), "seed {}: {written:?} is whole: {range:?}", self.seed);
         }

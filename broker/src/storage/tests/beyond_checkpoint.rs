@@ -1,0 +1,221 @@
+//! Damage between the checkpoint and the log end, where torn writes are, too: what can be told from
+//! one is quarantined, what cannot is cut. And damage that looks like something else.
+
+use super::*;
+use crate::base::disk::{Create, DiskFile};
+use crate::storage::QuarantinedRange;
+
+const FIRST: &str = "00000000000000000000.log";
+
+/// Bytes of each batch that [`written`] writes.
+fn length() -> usize {
+    batch(None, 3, 100, 0).len()
+}
+
+fn first() -> PathBuf {
+    Path::new(DIRECTORY).join(FIRST)
+}
+
+fn first_file(disk: &SimDisk) -> Arc<dyn DiskFile> {
+    disk.open(&first(), Create::Never).unwrap()
+}
+
+/// Four synced batches of three records, and a checkpoint that says nothing of them.
+fn written() -> (SimDisk, Vec<u8>) {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for _ in 0..4 {
+        append(&mut log, &batch(None, 3, 100, 0));
+    }
+    flush(&mut log);
+    let all = read_all(&log, 1 << 20);
+    (disk, all)
+}
+
+fn ranges(log: &Log) -> Vec<(i64, i64)> {
+    log.quarantined().iter().map(|range: &QuarantinedRange| (range.from.0, range.to.0)).collect()
+}
+
+fn read(log: &Log, from: i64) -> Result<Vec<u8>, ReadError> {
+    let found = log.reader().read(Offset(from), log.log_end(), 1 << 20, true)?;
+    Ok(found.to_vec())
+}
+
+fn zero(disk: &SimDisk, from: usize, to: usize) {
+    let zeroes = vec![0; to - from];
+    let parts = [std::io::IoSlice::new(&zeroes)];
+    first_file(disk).write_at(&parts, u64::try_from(from).unwrap()).unwrap();
+}
+
+#[test]
+fn a_flipped_bit_is_no_torn_write_and_what_follows_stays() {
+    // Any byte of the second batch, whatever it means.
+    for byte in 0..length() {
+        let (disk, all) = written();
+        disk.flip_bit(&first(), length() + byte, 5);
+        let Recovered { log, report, .. } = open(&disk);
+        assert_eq!((report.quarantined, log.log_end()), (1, Offset(12)), "byte {byte}");
+        assert_eq!(ranges(&log), [(3, 6)], "byte {byte}");
+        assert_eq!(read(&log, 0).unwrap(), all[..length()], "byte {byte}");
+        assert_eq!(read(&log, 6).unwrap(), all[2 * length()..], "byte {byte}");
+        // It stays so, and gives out no offset twice.
+        let Recovered { mut log, report, .. } = open(&disk);
+        assert_eq!((report.quarantined, ranges(&log)), (0, vec![(3, 6)]), "byte {byte}");
+        assert_eq!(append(&mut log, &batch(None, 3, 100, 0)), Offset(12), "byte {byte}");
+    }
+}
+
+#[test]
+fn a_whole_batch_with_a_wrong_offset_at_the_end_is_not_cut() {
+    for byte in 0..8 {
+        let (disk, all) = written();
+        disk.flip_bit(&first(), 3 * length() + byte, 5);
+        let Recovered { log, .. } = open(&disk);
+        assert_eq!((ranges(&log), log.log_end()), (vec![(9, 12)], Offset(12)), "byte {byte}");
+        assert_eq!(read(&log, 0).unwrap(), all[..3 * length()], "byte {byte}");
+    }
+}
+
+#[test]
+fn a_sector_that_was_never_written_is_a_torn_write_whatever_follows() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for size in [100, 600, 100, 100] {
+        append(&mut log, &batch(None, 3, size, 0));
+    }
+    flush(&mut log);
+    drop(log);
+    // A whole sector of the second batch, as a crash leaves it that kept all the others.
+    zero(&disk, 1024, 1536);
+    let Recovered { log, report, .. } = open(&disk);
+    assert_eq!((ranges(&log), log.log_end()), (vec![], Offset(3)));
+    assert!(report.bytes_cut > 0);
+}
+
+#[test]
+fn a_flipped_epoch_takes_nothing_along_but_its_batch() {
+    for bit in 0..7 {
+        let (disk, all) = written();
+        disk.flip_bit(&first(), 2 * length() + 13, bit);
+        let Recovered { log, epochs, .. } = open(&disk);
+        assert_eq!((ranges(&log), log.log_end()), (vec![(6, 9)], Offset(12)), "bit {bit}");
+        assert_eq!(epochs.latest(), Some(LeaderEpoch(0)), "bit {bit}");
+        assert_eq!(read(&log, 9).unwrap(), all[3 * length()..], "bit {bit}");
+    }
+}
+
+#[test]
+fn a_new_leader_forgets_an_epoch_that_was_never_given_out() {
+    let (disk, _) = written();
+    // Nothing behind the last batch contradicts it.
+    disk.flip_bit(&first(), 3 * length() + 13, 1);
+    let Recovered { mut log, mut epochs, .. } = open(&disk);
+    assert!(epochs.latest() > Some(LeaderEpoch(1)), "{epochs:?}");
+    epochs.lead(LeaderEpoch(1), log.log_end());
+    for _ in 0..3 {
+        let bytes = batch(None, 3, 100, 0);
+        let header = BatchHeader::parse(&bytes).unwrap();
+        let base = log.log_end();
+        log.append(&bytes, &header, base, LeaderEpoch(1)).unwrap();
+    }
+    let ticket = log.begin_flush(&epochs).unwrap();
+    let synced = ticket.sync();
+    log.end_flush(synced).unwrap();
+    log.close(&ProducerTable::default(), &epochs).unwrap();
+    for name in disk.list(Path::new(DIRECTORY)).unwrap() {
+        if name.ends_with("index") {
+            disk.remove_file(&Path::new(DIRECTORY).join(name)).unwrap();
+        }
+    }
+    let Recovered { log, .. } = open(&disk);
+    assert_eq!(ranges(&log), [(9, 12)], "what is damaged, and nothing that was appended later");
+    assert_eq!(log.log_end(), Offset(21));
+}
+
+#[test]
+fn what_is_in_quarantine_was_durable_and_so_was_all_below() {
+    let (disk, _) = written();
+    disk.flip_bit(&first(), 2 * length() + 80, 5);
+    assert_eq!(ranges(&open(&disk).log), [(6, 9)]);
+    // As a lost write would leave it, or a torn one: but there is none below what was durable.
+    zero(&disk, length(), 2 * length());
+    let Recovered { log, report, .. } = open(&disk);
+    assert_eq!((log.log_end(), report.bytes_cut), (Offset(12), 0));
+    for damaged in 3..9 {
+        assert!(matches!(read(&log, damaged), Err(ReadError::Quarantined { .. })), "{damaged}");
+    }
+    assert_eq!(read(&log, 9).unwrap().len(), length());
+}
+
+#[test]
+fn damage_below_the_log_start_is_known_as_long_as_its_segment_is_there() {
+    let (disk, all) = written();
+    disk.flip_bit(&first(), length() + 80, 5);
+    let Recovered { mut log, .. } = open(&disk);
+    log.advance_start(Offset(8), &EpochCache::default()).unwrap();
+    log.close(&ProducerTable::default(), &EpochCache::default()).unwrap();
+    for life in 0..3 {
+        let Recovered { log, report, .. } = open(&disk);
+        assert!(report.clean, "sealed, and not read again");
+        assert_eq!(ranges(&log), [(3, 6)], "life {life}");
+        assert_eq!(read(&log, 8).unwrap(), all[2 * length()..], "life {life}");
+    }
+}
+
+#[test]
+fn a_missing_segment_is_not_taken_for_a_removed_one() {
+    for quarantine_damaged in [false, true] {
+        let disk = disk();
+        let Recovered { mut log, .. } = open(&disk);
+        for _ in 0..4 {
+            for _ in 0..3 {
+                append(&mut log, &batch(None, 3, 100, 0));
+            }
+            log.roll();
+        }
+        log.close(&ProducerTable::default(), &EpochCache::default()).unwrap();
+        disk.remove_file(&first()).unwrap();
+        let Recovered { mut log, .. } = open(&disk);
+        assert_eq!(ranges(&log), [(0, 9)]);
+        // Twice, so that both checkpoints know of the producer state that is there.
+        for start in [1, 2] {
+            log.advance_start(Offset(start), &EpochCache::default()).unwrap();
+        }
+        drop(log);
+        let newer = {
+            let generation = |name: &str| {
+                let path = Path::new(DIRECTORY).join(name);
+                crate::base::disk::read_whole(&disk, &path, 999).unwrap().unwrap()
+            };
+            let (one, other) = (generation("checkpoint-0"), generation("checkpoint-1"));
+            if one > other { "checkpoint-0" } else { "checkpoint-1" }
+        };
+        disk.flip_bit(&Path::new(DIRECTORY).join(newer), 24, 1);
+        if quarantine_damaged {
+            disk.flip_bit(&Path::new(DIRECTORY).join("quarantine"), 24, 1);
+        }
+        let Recovered { log, .. } = open(&disk);
+        assert!(log.log_start() <= Offset(2), "{}", log.log_start());
+        assert!(matches!(read(&log, 5), Err(ReadError::Quarantined { .. })));
+        assert_eq!(read(&log, 9).unwrap().len(), 3 * length());
+    }
+}
+
+#[test]
+fn an_offset_that_nothing_confirms_does_not_move_the_log_end() {
+    // Of two damaged batches in a row the second is whole, but for its offset.
+    for damaged in 0..3 {
+        let (disk, all) = written();
+        let Recovered { log, .. } = open(&disk);
+        log.close(&ProducerTable::default(), &EpochCache::default()).unwrap();
+        disk.remove_file(&first().with_extension("index")).unwrap();
+        disk.flip_bit(&first(), damaged * length() + 80, 5);
+        disk.flip_bit(&first(), (damaged + 1) * length() + 3, 3);
+        let Recovered { log, .. } = open(&disk);
+        let from = i64::try_from(3 * damaged).unwrap();
+        assert_eq!((ranges(&log), log.log_end()), (vec![(from, from + 6)], Offset(12)));
+        if damaged < 2 {
+            assert_eq!(read(&log, from + 6).unwrap(), all[(damaged + 2) * length()..]);
+        }
+    }
+}

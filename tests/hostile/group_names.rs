@@ -1,0 +1,127 @@
+//! Groups under clients that mean no good: the broker's own topic is not written past it, and no
+//! name is longer than what it has to be written into.
+
+use bytes::Bytes;
+use sawlog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
+use sawlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use sawlog_protocol::records::{BatchBuilder, Compression};
+use sawlog_protocol::wire::STRING_BYTES_MAX;
+use sawlog_protocol::{ErrorCode, decode_response};
+
+use super::groups::GroupWire;
+use super::process::BrokerProcess;
+use super::wire::Wire;
+use super::{TOPIC, fixture};
+
+const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Writes to a partition of the groups' topic; by id where `version` has it.
+fn produce_to_offsets(wire: &mut Wire, version: i16, index: i32, records: Bytes) -> ErrorCode {
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(OFFSETS_TOPIC),
+            ..Default::default()
+        }]),
+        ..Default::default()
+    };
+    wire.send(&request, 12).unwrap();
+    let frame = wire.receive().unwrap();
+    let (_, metadata) = decode_response::<MetadataRequest<'_>>(&frame, 12).unwrap();
+    assert_eq!(metadata.topics[0].error_code, ErrorCode::NONE);
+    let request = ProduceRequest {
+        acks: -1,
+        timeout_ms: 10_000,
+        topic_data: vec![TopicProduceData {
+            name: OFFSETS_TOPIC,
+            topic_id: metadata.topics[0].topic_id,
+            partition_data: vec![PartitionProduceData { index, records: Some(records) }],
+        }],
+        ..Default::default()
+    };
+    wire.send(&request, version).unwrap();
+    let frame = wire.receive().unwrap();
+    let (_, response) = decode_response::<ProduceRequest<'_>>(&frame, version).unwrap();
+    response.responses[0].partition_responses[0].error_code
+}
+
+#[test]
+fn clients_do_not_write_the_topic_of_groups() {
+    let fixture = fixture();
+    let mut member = GroupWire::connect(fixture.broker.address(), "g").unwrap();
+    assert_eq!(member.find_coordinator().unwrap(), ErrorCode::NONE);
+    let mut wire = fixture.connect();
+    for version in [3, 9, 12, 13] {
+        let refused = produce_to_offsets(&mut wire, version, 0, keyed(b"k", b"v"));
+        assert_eq!(refused, ErrorCode::INVALID_TOPIC_EXCEPTION, "version {version}");
+    }
+}
+
+#[test]
+fn groups_are_served_whatever_a_tool_wrote_into_their_topic() {
+    let mut fixture = fixture();
+    let mut member = GroupWire::connect(fixture.broker.address(), "g").unwrap();
+    assert_eq!(member.find_coordinator().unwrap(), ErrorCode::NONE);
+    assert_eq!(member.committed(TOPIC).unwrap(), -1);
+    assert_eq!(member.commit(None, TOPIC, (7, "")).unwrap(), ErrorCode::NONE);
+    // Kafka's tools that repair the topic call themselves so.
+    let mut tool = fixture.connect();
+    tool.client_id = "__admin_client";
+    for partition in 0..16 {
+        // Of no kind; of offsets, cut short; of an unknown kind; a group without a sense.
+        for key in [&b"x"[..], &[0, 1, 0, 9, b'g'], &[0x7f, 0, 1], &[0, 2, 0, 1, b'g']] {
+            let records = keyed(key, b"\0\x03nonsense");
+            assert_eq!(produce_to_offsets(&mut tool, 9, partition, records), ErrorCode::NONE);
+        }
+    }
+    fixture.broker.kill();
+    fixture.broker = BrokerProcess::start(fixture.data.path(), fixture.broker.address(), &[]);
+    let mut member = GroupWire::connect(fixture.broker.address(), "g").unwrap();
+    assert_eq!(member.committed(TOPIC).unwrap(), 7);
+    assert_eq!(member.commit(None, TOPIC, (8, "")).unwrap(), ErrorCode::NONE);
+}
+
+fn keyed(key: &[u8], value: &[u8]) -> Bytes {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(1_700_000_000_000, Some(key), Some(value), &[]).unwrap();
+    builder.build()
+}
+
+/// OffsetCommit of no offsets in version 8, which could claim any length.
+fn offset_commit(group: &str) -> Vec<u8> {
+    // Key, version, correlation, no client id, no tags.
+    let mut frame = vec![0, 8, 0, 8, 0, 0, 0, 1, 0xff, 0xff, 0];
+    let mut length = u32::try_from(group.len()).unwrap() + 1;
+    while length >= 0x80 {
+        frame.push(u8::try_from(length & 0x7f).unwrap() | 0x80);
+        length >>= 7;
+    }
+    frame.push(u8::try_from(length).unwrap());
+    frame.extend(group.as_bytes());
+    // No generation, member "", no instance, no topics, no tags.
+    frame.extend([0xff, 0xff, 0xff, 0xff, 1, 0, 1, 0]);
+    let mut bytes = u32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
+    bytes.extend(frame);
+    bytes
+}
+
+#[test]
+fn names_too_long_to_be_written_down_are_refused_before_anything_is_decided() {
+    let fixture = fixture();
+    let longest = "g".repeat(STRING_BYTES_MAX);
+    let mut group = GroupWire::connect(fixture.broker.address(), &longest).unwrap();
+    assert_eq!(group.find_coordinator().unwrap(), ErrorCode::NONE);
+    // The first may have to wait for the coordinator.
+    assert_eq!(group.committed(TOPIC).unwrap(), -1);
+    assert_eq!(group.commit(None, TOPIC, (7, "")).unwrap(), ErrorCode::NONE);
+    assert_eq!(group.committed(TOPIC).unwrap(), 7);
+
+    let mut wire = fixture.connect();
+    wire.send_raw(&offset_commit(&longest)).unwrap();
+    assert!(wire.receive().is_ok(), "what fits is answered");
+    for too_long in [STRING_BYTES_MAX + 1, 100_000] {
+        wire = fixture.connect();
+        wire.send_raw(&offset_commit(&"g".repeat(too_long))).unwrap();
+        assert!(wire.is_closed_by_broker(), "{too_long} bytes");
+    }
+    fixture.serves_others();
+}

@@ -23,4 +23,4 @@ pub mod waiting;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use data_directory::DataDirectory;
 pub use ids::{BrokerId, PartitionId, ProducerId, TopicId, TopicPartition};
-pub use units::{LeaderEpoch, Offset, Position, Timestamp};
+pub use units::{BrokerEpoch, LeaderEpoch, Offset, Position, Timestamp};

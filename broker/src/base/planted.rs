@@ -136,6 +136,38 @@ mod switch {
             /// A group is deleted without its offsets.
             ForgetTombstones,
         }
+        /// Those of replication: one for each rule.
+        REPLICATION {
+            /// The high watermark counts what is only in page caches (H1).
+            CountUndurable,
+            /// The high watermark moves with fewer in sync than `min.insync.replicas` (H2).
+            SkipMinInSync,
+            /// The gate counts a replica whose joining is not committed (H2).
+            GateOnMaximal,
+            /// A replica joins without what the leader's epoch began with (S2).
+            JoinBelowEpochStart,
+            /// A replica joins on the word of an earlier process of it (S2, KIP-903).
+            IgnoreBrokerEpoch,
+            /// A leader that restarts goes on with its epoch (E1).
+            KeepEpochOnRestart,
+            /// A disk that was replaced goes for the old one (P9).
+            MissWipedDisk,
+            /// Followers cut to the high watermark (before KIP-101).
+            TruncateToHighWatermark,
+            /// A replica that is to leave counts no more before that is committed (S3).
+            CountShrinkEarly,
+            /// A replica that is to join counts only once that is committed (S3).
+            CountExpandLate,
+            /// Followers keep epochs in which they led and wrote nothing (E3).
+            KeepEmptyEpochs,
+            /// A leader does not look where its log and a follower's part (F2).
+            SkipDivergence,
+        }
+        /// Rules of replication that others imply: without them nothing goes wrong.
+        IMPLIED {
+            /// Fetches of an earlier leadership are answered (F1).
+            IgnoreFetchEpoch,
+        }
     }
 
     thread_local! {

@@ -50,6 +50,21 @@ impl fmt::Display for LeaderEpoch {
     }
 }
 
+/// Tells the registrations of one broker apart; rises with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BrokerEpoch(pub i64);
+
+impl BrokerEpoch {
+    /// "Not registered", as Kafka's protocol writes it.
+    pub const NONE: Self = Self(-1);
+}
+
+impl fmt::Display for BrokerEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A byte position in a segment file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);

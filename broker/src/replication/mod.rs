@@ -1,7 +1,6 @@
 //! Partitions of this broker: what they decide, and how it is carried out on their logs.
 //!
-//! [`core`] is pure; the rest is its shell. Followers and in-sync sets of more than one join
-//! here.
+//! [`core`] is pure; the rest is its shell, which runs it as the sole replica of each partition.
 
 mod cleaner;
 mod core;
@@ -15,7 +14,9 @@ mod sync_choice;
 mod waiters;
 
 pub use self::core::{
-    AckState, Acks, AppendRefusal, Decision, EpochMismatch, LogView, PartitionCore,
+    AckState, Acks, AlterAnswer, AlterPartition, AlterRefusal, AppendRefusal, Decision,
+    DurableReport, EpochMismatch, FetchAnswer, FetchRefusal, FetchRequest, Fetched, FollowerStep,
+    ImageOutcome, InSyncReplica, LogGeneration, LogView, PartitionCore, ReplicaFetch,
 };
 pub(crate) use cleaner::Cleaner;
 pub use cleaner::CompactionStats;

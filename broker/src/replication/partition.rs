@@ -245,7 +245,8 @@ impl Partition {
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut().filter(|_| self.directory.data().is_online()) else { return };
-        let moved = core.on_flushed(log.on_synced(upto));
+        // Nothing cuts this log yet, so the generation is the one the flush began with.
+        let moved = core.on_flushed(log.on_synced(upto), core.generation());
         self.publish(core);
         let high_watermark = core.high_watermark();
         drop(state);

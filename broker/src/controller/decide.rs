@@ -92,6 +92,7 @@ fn register(scratch: &mut Scratch<'_>, registration: &Registration) -> i64 {
         rack,
         // A cluster of one has nobody to vouch for it but itself.
         fenced: false,
+        shutting_down: false,
     })]);
     epoch
 }

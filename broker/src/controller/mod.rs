@@ -8,6 +8,7 @@
 mod configs;
 mod decide;
 mod error;
+pub mod replicas;
 mod request;
 mod shell;
 mod subscriber;

@@ -271,6 +271,9 @@ fn partition_records<'a>(
             elr: Vec::new(),
             leader_epoch: LeaderEpoch(0),
             partition_epoch: 0,
+            adding: Vec::new(),
+            removing: Vec::new(),
+            storage_ids: Vec::new(),
         })
     })
 }

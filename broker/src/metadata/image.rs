@@ -6,7 +6,8 @@
 //! start, and are not part of a snapshot.
 //!
 //! Always: names and ids of topics are one to one; `isr ⊆ replicas`, `elr ⊆ replicas`,
-//! `isr ∩ elr = ∅`; the leader is in the ISR, or there is none.
+//! `isr ∩ elr = ∅`; the leader is in the ISR, or there is none; `adding` and `removing` are among the
+//! replicas and have none in common.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,7 +19,9 @@ use crate::base::{BrokerId, LeaderEpoch, TopicId};
 use crate::config::{BrokerConfig, GroupConfig, Overrides, TopicConfig};
 
 use super::MetadataOffset;
-use super::record::{ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker};
+use super::record::{
+    BrokerChange, ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker,
+};
 
 /// A registered broker.
 pub type Broker = RegisterBroker;
@@ -52,7 +55,7 @@ impl Topic {
 }
 
 /// A partition, as the controller sees it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PartitionState {
     /// Who leads, if anyone.
     pub leader: Option<BrokerId>,
@@ -66,9 +69,58 @@ pub struct PartitionState {
     pub isr: Vec<BrokerId>,
     /// Replicas outside the ISR that still hold everything acknowledged.
     pub elr: Vec<BrokerId>,
+    /// Replicas a reassignment adds.
+    pub adding: Vec<BrokerId>,
+    /// Replicas a reassignment removes when it is complete.
+    pub removing: Vec<BrokerId>,
+    /// The data directory of each replica, zero where it is not known; empty if none is.
+    pub storage_ids: Vec<Uuid>,
 }
 
 impl PartitionState {
+    /// The data directory of a replica, if it is known.
+    #[must_use]
+    pub fn storage_of(&self, broker: BrokerId) -> Option<Uuid> {
+        let at = self.replicas.iter().position(|replica| *replica == broker)?;
+        self.storage_ids.get(at).copied().filter(|id| !id.is_zero())
+    }
+
+    /// Takes other replicas; those that stay keep their data directories.
+    fn set_replicas(&mut self, replicas: &[BrokerId]) {
+        if !self.storage_ids.is_empty() {
+            let kept = replicas.iter().map(|id| self.storage_of(*id).unwrap_or_default());
+            self.storage_ids = kept.collect();
+        }
+        self.replicas = replicas.to_vec();
+    }
+
+    fn into_record(self, topic: TopicId, index: i32) -> PartitionRecord {
+        let Self {
+            leader,
+            leader_epoch,
+            partition_epoch,
+            replicas,
+            isr,
+            elr,
+            adding,
+            removing,
+            storage_ids,
+        } = self;
+        PartitionRecord {
+            topic,
+            index,
+            replicas,
+            isr,
+            elr,
+            leader,
+            leader_epoch,
+            partition_epoch,
+            adding,
+            removing,
+            storage_ids,
+        }
+    }
+
     fn check(&self) -> Result<(), &'static str> {
         let in_replicas = |set: &[BrokerId]| set.iter().all(|id| self.replicas.contains(id));
         if !in_replicas(&self.isr) {
@@ -82,6 +134,15 @@ impl PartitionState {
         }
         if self.leader.is_some_and(|leader| !self.isr.contains(&leader)) {
             return Err("the leader is not in the ISR");
+        }
+        if !in_replicas(&self.adding) || !in_replicas(&self.removing) {
+            return Err("a reassignment names a broker without a replica");
+        }
+        if self.adding.iter().any(|id| self.removing.contains(id)) {
+            return Err("a broker is both added and removed");
+        }
+        if !self.storage_ids.is_empty() && self.storage_ids.len() != self.replicas.len() {
+            return Err("there are not as many data directories as replicas");
         }
         Ok(())
     }
@@ -304,19 +365,7 @@ impl Image {
             records.push(Record::Topic { name: topic.name.to_string(), id: topic.id });
             push_configs(&mut records, &ConfigResource::Topic(topic.id), &topic.configs);
             records.extend(topic.indexed().map(|(index, partition)| {
-                let PartitionState { leader, leader_epoch, partition_epoch, replicas, isr, elr } =
-                    partition.clone();
-                let topic = topic.id;
-                Record::Partition(PartitionRecord {
-                    topic,
-                    index,
-                    replicas,
-                    isr,
-                    elr,
-                    leader,
-                    leader_epoch,
-                    partition_epoch,
-                })
+                Record::Partition(partition.clone().into_record(topic.id, index))
             }));
         }
         if self.producer_id_next != 0 {
@@ -332,6 +381,7 @@ impl Image {
             Record::RegisterBroker(broker) => {
                 Arc::make_mut(&mut self.brokers).insert(broker.id, broker.clone());
             }
+            Record::BrokerChange(change) => self.change_broker(change)?,
             Record::Topic { name, id } => self.add_topic(name, *id)?,
             Record::Partition(partition) => self.add_partition(partition)?,
             Record::PartitionChange(change) => self.change_partition(change)?,
@@ -354,6 +404,23 @@ impl Image {
                 self.producer_id_next = *next;
             }
             Record::NoOp => {}
+        }
+        Ok(())
+    }
+
+    fn change_broker(&mut self, change: &BrokerChange) -> Result<(), String> {
+        let broker = Arc::make_mut(&mut self.brokers)
+            .get_mut(&change.id)
+            .filter(|broker| broker.epoch == change.epoch)
+            .ok_or_else(|| format!("unknown broker {} in epoch {}", change.id, change.epoch))?;
+        if let Some(fenced) = change.fenced {
+            broker.fenced = fenced;
+        }
+        if let Some(shutting_down) = change.shutting_down {
+            broker.shutting_down = shutting_down;
+        }
+        if let Some(storage_ids) = &change.storage_ids {
+            broker.storage_ids.clone_from(storage_ids);
         }
         Ok(())
     }
@@ -397,6 +464,9 @@ impl Image {
             replicas: record.replicas.clone(),
             isr: record.isr.clone(),
             elr: record.elr.clone(),
+            adding: record.adding.clone(),
+            removing: record.removing.clone(),
+            storage_ids: record.storage_ids.clone(),
         };
         state.check().map_err(|e| format!("partition {} of {}: {e}", record.index, topic.name))?;
         topic.partitions.push(state);
@@ -411,7 +481,16 @@ impl Image {
             .and_then(|index| topic.partitions.get_mut(index))
             .ok_or_else(|| format!("unknown {named}"))?;
         if let Some(replicas) = &change.replicas {
-            state.replicas.clone_from(replicas);
+            state.set_replicas(replicas);
+        }
+        if let Some(adding) = &change.adding {
+            state.adding.clone_from(adding);
+        }
+        if let Some(removing) = &change.removing {
+            state.removing.clone_from(removing);
+        }
+        if let Some(storage_ids) = &change.storage_ids {
+            state.storage_ids.clone_from(storage_ids);
         }
         if let Some(isr) = &change.isr {
             state.isr.clone_from(isr);

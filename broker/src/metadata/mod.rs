@@ -3,6 +3,7 @@
 //! Pure. Records are what the metadata log holds; applying all of them in order gives the same
 //! [`Image`] on every node. Nothing here knows how records are agreed on or stored.
 
+mod alter;
 mod cell;
 mod codec;
 mod image;
@@ -11,13 +12,14 @@ mod record;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use alter::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica};
 pub use cell::ImageCell;
 pub use codec::DecodeError;
 pub use image::{ApplyError, Broker, Image, PartitionState, Topic};
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use record::{
-    ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker, decode_records,
-    encode_records,
+    BrokerChange, ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker,
+    decode_records, encode_records,
 };
 
 use std::fmt;

@@ -2,7 +2,8 @@
 //!
 //! A record on disk is `type u8, version u8, length u32, body`. The version rises with every change
 //! of the body; we write the newest and read it and the one before. An unknown type or version is an
-//! error, never skipped: a node that ignores a fact would disagree with the others.
+//! error, never skipped: a node that ignores a fact would disagree with the others. Fields are only
+//! ever added at the end; a record written before a field was has the value that says nothing.
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use super::codec::{DecodeError, Decoder, Encoder};
 pub enum Record {
     /// A broker started, or one that was known started again.
     RegisterBroker(RegisterBroker),
+    /// Something about a registered broker changed.
+    BrokerChange(BrokerChange),
     /// A topic exists.
     Topic {
         /// Its name, unique at any time.
@@ -74,6 +77,23 @@ pub struct RegisterBroker {
     pub rack: Option<String>,
     /// Whether it is kept out of leadership and in-sync sets.
     pub fenced: bool,
+    /// Whether it is about to leave: no new leadership, no in-sync set it is not in already.
+    pub shutting_down: bool,
+}
+
+/// What changed about a broker; `None` is "as before".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerChange {
+    /// The broker.
+    pub id: BrokerId,
+    /// Its registration: of another one nothing is changed.
+    pub epoch: i64,
+    /// Whether it is kept out of leadership and in-sync sets.
+    pub fenced: Option<bool>,
+    /// Whether it is about to leave.
+    pub shutting_down: Option<bool>,
+    /// The identity of each data directory that works.
+    pub storage_ids: Option<Vec<Uuid>>,
 }
 
 /// A partition as it begins, or as a snapshot keeps it.
@@ -95,6 +115,13 @@ pub struct PartitionRecord {
     pub leader_epoch: LeaderEpoch,
     /// Changes so far; 0 at creation.
     pub partition_epoch: i32,
+    /// Replicas a reassignment adds; among `replicas` already.
+    pub adding: Vec<BrokerId>,
+    /// Replicas a reassignment removes when it is complete; still among `replicas`.
+    pub removing: Vec<BrokerId>,
+    /// The data directory of each replica, in their order, zero where it is not known; empty if
+    /// none is.
+    pub storage_ids: Vec<Uuid>,
 }
 
 /// What changed about a partition; `None` is "as before".
@@ -110,8 +137,32 @@ pub struct PartitionChange {
     pub elr: Option<Vec<BrokerId>>,
     /// The new leader, or that there is none now. Naming the same leader again still begins an epoch.
     pub leader: Option<Option<BrokerId>>,
-    /// The new replicas.
+    /// The new replicas. Those that stay keep their data directories.
     pub replicas: Option<Vec<BrokerId>>,
+    /// The replicas a reassignment adds.
+    pub adding: Option<Vec<BrokerId>>,
+    /// The replicas a reassignment removes.
+    pub removing: Option<Vec<BrokerId>>,
+    /// The data directory of each replica.
+    pub storage_ids: Option<Vec<Uuid>>,
+}
+
+impl PartitionChange {
+    /// Nothing changed but the partition epoch.
+    #[must_use]
+    pub fn new(topic: TopicId, index: i32) -> Self {
+        Self {
+            topic,
+            index,
+            isr: None,
+            elr: None,
+            leader: None,
+            replicas: None,
+            adding: None,
+            removing: None,
+            storage_ids: None,
+        }
+    }
 }
 
 /// What a setting belongs to.
@@ -135,9 +186,15 @@ const REMOVE_TOPIC: u8 = 5;
 const CONFIG: u8 = 6;
 const PRODUCER_IDS: u8 = 7;
 const NO_OP: u8 = 8;
+const BROKER_CHANGE: u8 = 9;
 
-/// The version every record type is written in today.
-const VERSION: u8 = 0;
+/// The version a type is written in, and its versions before it can be read.
+fn newest_version(kind: u8) -> u8 {
+    match kind {
+        REGISTER_BROKER | PARTITION | PARTITION_CHANGE => 1,
+        _ => 0,
+    }
+}
 
 /// The records as bytes.
 #[must_use]
@@ -166,6 +223,7 @@ impl Record {
     fn kind(&self) -> u8 {
         match self {
             Self::RegisterBroker(_) => REGISTER_BROKER,
+            Self::BrokerChange(_) => BROKER_CHANGE,
             Self::Topic { .. } => TOPIC,
             Self::Partition(_) => PARTITION,
             Self::PartitionChange(_) => PARTITION_CHANGE,
@@ -178,9 +236,10 @@ impl Record {
 
     fn encode(&self, out: &mut Encoder) {
         out.u8(self.kind());
-        out.u8(VERSION);
+        out.u8(newest_version(self.kind()));
         out.framed(|out| match self {
             Self::RegisterBroker(broker) => broker.encode(out),
+            Self::BrokerChange(change) => change.encode(out),
             Self::Topic { name, id } => {
                 out.text(name);
                 out.uuid(*id);
@@ -206,14 +265,15 @@ impl Record {
         let kind = input.u8()?;
         let version = input.u8()?;
         let mut body = input.framed()?;
-        if version != VERSION {
+        if version > newest_version(kind) {
             return Err(DecodeError::UnknownRecord { kind, version });
         }
         let record = match kind {
-            REGISTER_BROKER => Self::RegisterBroker(RegisterBroker::decode(&mut body)?),
+            REGISTER_BROKER => Self::RegisterBroker(RegisterBroker::decode(&mut body, version)?),
+            BROKER_CHANGE => Self::BrokerChange(BrokerChange::decode(&mut body)?),
             TOPIC => Self::Topic { name: body.text()?, id: body.uuid()? },
-            PARTITION => Self::Partition(PartitionRecord::decode(&mut body)?),
-            PARTITION_CHANGE => Self::PartitionChange(PartitionChange::decode(&mut body)?),
+            PARTITION => Self::Partition(PartitionRecord::decode(&mut body, version)?),
+            PARTITION_CHANGE => Self::PartitionChange(PartitionChange::decode(&mut body, version)?),
             REMOVE_TOPIC => Self::RemoveTopic { id: body.uuid()? },
             CONFIG => Self::Config {
                 resource: decode_resource(&mut body)?,
@@ -238,7 +298,7 @@ impl RegisterBroker {
         out.i32(self.id.0);
         out.i64(self.epoch);
         out.uuid(self.incarnation);
-        out.list(&self.storage_ids, |out, id| out.uuid(*id));
+        encode_uuids(&self.storage_ids, out);
         out.list(&self.listeners, |out, listener| {
             out.text(&listener.name);
             out.text(&listener.host);
@@ -246,19 +306,41 @@ impl RegisterBroker {
         });
         out.optional(self.rack.as_deref(), Encoder::text);
         out.bool(self.fenced);
+        out.bool(self.shutting_down);
+    }
+
+    fn decode(body: &mut Decoder<'_>, version: u8) -> Result<Self, DecodeError> {
+        Ok(Self {
+            id: BrokerId(body.i32()?),
+            epoch: body.i64()?,
+            incarnation: body.uuid()?,
+            storage_ids: decode_uuids(body)?,
+            listeners: body.list(|body| {
+                Ok(Endpoint { name: body.text()?, host: body.text()?, port: body.u16()? })
+            })?,
+            rack: body.optional(Decoder::text)?,
+            fenced: body.bool()?,
+            shutting_down: version >= 1 && body.bool()?,
+        })
+    }
+}
+
+impl BrokerChange {
+    fn encode(&self, out: &mut Encoder) {
+        out.i32(self.id.0);
+        out.i64(self.epoch);
+        out.optional(self.fenced, Encoder::bool);
+        out.optional(self.shutting_down, Encoder::bool);
+        out.optional(self.storage_ids.as_deref(), |out, ids| encode_uuids(ids, out));
     }
 
     fn decode(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             id: BrokerId(body.i32()?),
             epoch: body.i64()?,
-            incarnation: body.uuid()?,
-            storage_ids: body.list(Decoder::uuid)?,
-            listeners: body.list(|body| {
-                Ok(Endpoint { name: body.text()?, host: body.text()?, port: body.u16()? })
-            })?,
-            rack: body.optional(Decoder::text)?,
-            fenced: body.bool()?,
+            fenced: body.optional(Decoder::bool)?,
+            shutting_down: body.optional(Decoder::bool)?,
+            storage_ids: body.optional(decode_uuids)?,
         })
     }
 }
@@ -273,9 +355,23 @@ impl PartitionRecord {
         out.optional(self.leader, |out, leader| out.i32(leader.0));
         out.i32(self.leader_epoch.0);
         out.i32(self.partition_epoch);
+        encode_brokers(&self.adding, out);
+        encode_brokers(&self.removing, out);
+        encode_uuids(&self.storage_ids, out);
     }
 
-    fn decode(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+    fn decode(body: &mut Decoder<'_>, version: u8) -> Result<Self, DecodeError> {
+        let mut record = Self::decode_first(body)?;
+        if version >= 1 {
+            record.adding = decode_brokers(body)?;
+            record.removing = decode_brokers(body)?;
+            record.storage_ids = decode_uuids(body)?;
+        }
+        Ok(record)
+    }
+
+    /// The fields of version 0.
+    fn decode_first(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             topic: body.uuid()?,
             index: body.i32()?,
@@ -285,6 +381,9 @@ impl PartitionRecord {
             leader: body.optional(decode_broker)?,
             leader_epoch: LeaderEpoch(body.i32()?),
             partition_epoch: body.i32()?,
+            adding: Vec::new(),
+            removing: Vec::new(),
+            storage_ids: Vec::new(),
         })
     }
 }
@@ -299,18 +398,32 @@ impl PartitionChange {
             out.optional(leader, |out, leader| out.i32(leader.0));
         });
         out.optional(self.replicas.as_deref(), |out, brokers| encode_brokers(brokers, out));
+        out.optional(self.adding.as_deref(), |out, brokers| encode_brokers(brokers, out));
+        out.optional(self.removing.as_deref(), |out, brokers| encode_brokers(brokers, out));
+        out.optional(self.storage_ids.as_deref(), |out, ids| encode_uuids(ids, out));
     }
 
-    fn decode(body: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            topic: body.uuid()?,
-            index: body.i32()?,
-            isr: body.optional(decode_brokers)?,
-            elr: body.optional(decode_brokers)?,
-            leader: body.optional(|body| body.optional(decode_broker))?,
-            replicas: body.optional(decode_brokers)?,
-        })
+    fn decode(body: &mut Decoder<'_>, version: u8) -> Result<Self, DecodeError> {
+        let mut change = Self::new(body.uuid()?, body.i32()?);
+        change.isr = body.optional(decode_brokers)?;
+        change.elr = body.optional(decode_brokers)?;
+        change.leader = body.optional(|body| body.optional(decode_broker))?;
+        change.replicas = body.optional(decode_brokers)?;
+        if version >= 1 {
+            change.adding = body.optional(decode_brokers)?;
+            change.removing = body.optional(decode_brokers)?;
+            change.storage_ids = body.optional(decode_uuids)?;
+        }
+        Ok(change)
     }
+}
+
+fn encode_uuids(ids: &[Uuid], out: &mut Encoder) {
+    out.list(ids, |out, id| out.uuid(*id));
+}
+
+fn decode_uuids(body: &mut Decoder<'_>) -> Result<Vec<Uuid>, DecodeError> {
+    body.list(Decoder::uuid)
 }
 
 fn encode_brokers(brokers: &[BrokerId], out: &mut Encoder) {

@@ -34,6 +34,9 @@ pub(crate) fn partition(topic: u8, index: i32) -> Record {
         leader: Some(BrokerId(1)),
         leader_epoch: LeaderEpoch(0),
         partition_epoch: 0,
+        adding: vec![],
+        removing: vec![],
+        storage_ids: vec![],
     })
 }
 
@@ -73,20 +76,31 @@ fn record() -> impl Strategy<Value = Record> {
             vec(uuid(), 0..3),
             vec(endpoint(), 0..3),
             proptest::option::of(".{0,9}"),
-            any::<bool>()
+            any::<[bool; 2]>()
         )
-            .prop_map(|(id, epoch, incarnation, storage_ids, listeners, rack, fenced)| {
-                let id = BrokerId(id);
-                Record::RegisterBroker(RegisterBroker {
+            .prop_map(
+                |(
                     id,
                     epoch,
                     incarnation,
                     storage_ids,
                     listeners,
                     rack,
-                    fenced,
-                })
-            }),
+                    [fenced, shutting_down],
+                )| {
+                    let id = BrokerId(id);
+                    Record::RegisterBroker(RegisterBroker {
+                        id,
+                        epoch,
+                        incarnation,
+                        storage_ids,
+                        listeners,
+                        rack,
+                        fenced,
+                        shutting_down,
+                    })
+                }
+            ),
         (".{0,20}", uuid()).prop_map(|(name, id)| Record::Topic { name, id }),
         (
             uuid(),
@@ -95,31 +109,40 @@ fn record() -> impl Strategy<Value = Record> {
             brokers(),
             brokers(),
             leader.clone(),
-            any::<i32>(),
-            any::<i32>()
+            any::<(i32, i32)>(),
+            (brokers(), brokers(), vec(uuid(), 0..3))
         )
-            .prop_map(|(topic, index, replicas, isr, elr, leader, le, partition_epoch)| {
-                let leader_epoch = LeaderEpoch(le);
-                Record::Partition(PartitionRecord {
-                    topic,
-                    index,
-                    replicas,
-                    isr,
-                    elr,
-                    leader,
-                    leader_epoch,
-                    partition_epoch,
-                })
-            }),
+            .prop_map(
+                |(topic, index, replicas, isr, elr, leader, (le, partition_epoch), more)| {
+                    let (adding, removing, storage_ids) = more;
+                    let leader_epoch = LeaderEpoch(le);
+                    Record::Partition(PartitionRecord {
+                        topic,
+                        index,
+                        replicas,
+                        isr,
+                        elr,
+                        leader,
+                        leader_epoch,
+                        partition_epoch,
+                        adding,
+                        removing,
+                        storage_ids,
+                    })
+                }
+            ),
         (
             uuid(),
             any::<i32>(),
             proptest::option::of(brokers()),
             proptest::option::of(brokers()),
             proptest::option::of(leader),
-            proptest::option::of(brokers())
+            vec(proptest::option::of(brokers()), 3),
+            proptest::option::of(vec(uuid(), 0..3))
         )
-            .prop_map(|(topic, index, isr, elr, leader, replicas)| {
+            .prop_map(|(topic, index, isr, elr, leader, mut lists, storage_ids)| {
+                let (replicas, adding, removing) =
+                    (lists.remove(0), lists.remove(0), lists.remove(0));
                 Record::PartitionChange(PartitionChange {
                     topic,
                     index,
@@ -127,7 +150,20 @@ fn record() -> impl Strategy<Value = Record> {
                     elr,
                     leader,
                     replicas,
+                    adding,
+                    removing,
+                    storage_ids,
                 })
+            }),
+        (
+            any::<i32>(),
+            any::<i64>(),
+            any::<[Option<bool>; 2]>(),
+            proptest::option::of(vec(uuid(), 0..3))
+        )
+            .prop_map(|(id, epoch, [fenced, shutting_down], storage_ids)| {
+                let id = BrokerId(id);
+                Record::BrokerChange(BrokerChange { id, epoch, fenced, shutting_down, storage_ids })
             }),
         uuid().prop_map(|id| Record::RemoveTopic { id }),
         (resource, ".{0,20}", proptest::option::of(".{0,20}"))
@@ -185,17 +221,16 @@ fn history() -> Vec<Vec<Record>> {
             listeners: vec![Endpoint { name: "PLAINTEXT".into(), host: "h".into(), port: 9092 }],
             rack: Some("r".into()),
             fenced: n == 2,
+            shutting_down: false,
         })
     };
     let group = || ConfigResource::Group("g".into());
     let change = |leader, isr: &[i32], elr: &[i32]| {
         Record::PartitionChange(PartitionChange {
-            topic: id(1),
-            index: 1,
             isr: Some(isr.iter().copied().map(BrokerId).collect()),
             elr: Some(elr.iter().copied().map(BrokerId).collect()),
             leader,
-            replicas: None,
+            ..PartitionChange::new(id(1), 1)
         })
     };
     vec![
@@ -218,6 +253,24 @@ fn history() -> Vec<Vec<Record>> {
             config(group(), "consumer.session.timeout.ms", None),
             config(group(), "consumer.heartbeat.interval.ms", Some("6000")),
         ],
+        vec![Record::BrokerChange(BrokerChange {
+            id: BrokerId(2),
+            epoch: 2,
+            fenced: Some(false),
+            shutting_down: Some(true),
+            storage_ids: Some(vec![id(102)]),
+        })],
+        vec![Record::PartitionChange(PartitionChange {
+            replicas: Some(vec![BrokerId(2), BrokerId(1), BrokerId(3)]),
+            adding: Some(vec![BrokerId(3)]),
+            removing: Some(vec![BrokerId(1)]),
+            storage_ids: Some(vec![id(102), id(101), id(103)]),
+            ..PartitionChange::new(id(1), 1)
+        })],
+        vec![Record::PartitionChange(PartitionChange {
+            replicas: Some(vec![BrokerId(3), BrokerId(2), BrokerId(1)]),
+            ..PartitionChange::new(id(1), 1)
+        })],
     ]
 }
 
@@ -323,4 +376,70 @@ fn records_of_a_newer_version_are_refused_not_skipped() {
     bytes[0] = 77;
     bytes[1] = 0;
     assert!(matches!(decode_records(&bytes), Err(DecodeError::UnknownRecord { kind: 77, .. })));
+}
+
+#[test]
+fn replicas_that_stay_keep_their_data_directories() {
+    let image = replay(empty(), &history(), 0);
+    let partition = image.topic("zebra").unwrap().partition(1).unwrap();
+    assert_eq!(partition.storage_ids, [id(103), id(102), id(101)]);
+    assert_eq!(partition.storage_of(BrokerId(1)), Some(id(101)));
+    assert_eq!(partition.storage_of(BrokerId(4)), None);
+}
+
+#[test]
+fn a_change_of_an_earlier_registration_does_not_fit() {
+    let change = |epoch| {
+        let (id, shutting_down, storage_ids) = (BrokerId(2), None, None);
+        Record::BrokerChange(BrokerChange {
+            id,
+            epoch,
+            fenced: Some(false),
+            shutting_down,
+            storage_ids,
+        })
+    };
+    let image = replay(empty(), &history()[..1], 0);
+    assert!(image.broker(BrokerId(2)).unwrap().fenced);
+    let changed = image.applied(MetadataOffset(7), &[change(2)]).unwrap();
+    assert!(!changed.broker(BrokerId(2)).unwrap().fenced);
+    assert!(image.applied(MetadataOffset(7), &[change(1)]).is_err());
+}
+
+/// As the first version wrote them: a registration, a partition, a change of it.
+#[test]
+fn records_of_the_version_before_are_read() {
+    let mut bytes = vec![1, 0, 0, 0, 0, 38];
+    bytes.extend([0, 0, 0, 7]); // broker
+    bytes.extend([0, 0, 0, 0, 0, 0, 0, 9]); // epoch
+    bytes.extend(id(5).0); // incarnation
+    bytes.extend([0; 8]); // no storage ids, no listeners
+    bytes.extend([0, 1]); // no rack, fenced
+    bytes.extend([3, 0, 0, 0, 0, 53]);
+    bytes.extend(id(1).0);
+    bytes.extend([0, 0, 0, 0]); // index
+    bytes.extend([0, 0, 0, 1, 0, 0, 0, 7]); // replicas
+    bytes.extend([0, 0, 0, 1, 0, 0, 0, 7]); // ISR
+    bytes.extend([0; 4]); // ELR
+    bytes.extend([1, 0, 0, 0, 7]); // leader
+    bytes.extend([0, 0, 0, 3, 0, 0, 0, 4]); // epochs
+    bytes.extend([4, 0, 0, 0, 0, 29]);
+    bytes.extend(id(1).0);
+    bytes.extend([0, 0, 0, 0]);
+    bytes.extend([0, 1, 0, 0, 0, 0]); // ISR as before, no ELR
+    bytes.extend([1, 0]); // no leader
+    bytes.push(0); // replicas as before
+    let records = decode_records(&bytes).unwrap();
+    let [
+        Record::RegisterBroker(broker),
+        Record::Partition(partition),
+        Record::PartitionChange(change),
+    ] = &records[..]
+    else {
+        panic!("{records:?}")
+    };
+    assert_eq!((broker.id, broker.fenced, broker.shutting_down), (BrokerId(7), true, false));
+    assert_eq!((partition.leader, partition.partition_epoch), (Some(BrokerId(7)), 4));
+    assert_eq!((&partition.adding[..], &partition.storage_ids[..]), (&[][..], &[][..]));
+    assert_eq!((&change.elr, change.leader, &change.adding), (&Some(vec![]), Some(None), &None));
 }

@@ -32,10 +32,7 @@ use follower::Following;
 pub use follower::{FetchRequest, FollowerStep};
 pub use leader::Fetched;
 use leader::Leadership;
-pub use messages::{
-    AlterAnswer, AlterPartition, AlterRefusal, DurableReport, FetchAnswer, FetchRefusal,
-    InSyncReplica, LogGeneration, ReplicaFetch,
-};
+pub use messages::{DurableReport, FetchAnswer, FetchRefusal, LogGeneration, ReplicaFetch};
 
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Timestamp};
 use crate::config::FlushMode;
@@ -156,7 +153,7 @@ impl PartitionCore {
             partition_epoch: self.partition_epoch.saturating_add(1),
             replicas: in_sync.to_vec(),
             isr: in_sync.to_vec(),
-            elr: Vec::new(),
+            ..PartitionState::default()
         };
         self.on_image(Duration::ZERO, &state, BrokerEpoch::NONE).moved
     }

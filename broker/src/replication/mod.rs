@@ -14,9 +14,9 @@ mod sync_choice;
 mod waiters;
 
 pub use self::core::{
-    AckState, Acks, AlterAnswer, AlterPartition, AlterRefusal, AppendRefusal, Decision,
-    DurableReport, EpochMismatch, FetchAnswer, FetchRefusal, FetchRequest, Fetched, FollowerStep,
-    ImageOutcome, InSyncReplica, LogGeneration, LogView, PartitionCore, ReplicaFetch,
+    AckState, Acks, AppendRefusal, Decision, DurableReport, EpochMismatch, FetchAnswer,
+    FetchRefusal, FetchRequest, Fetched, FollowerStep, ImageOutcome, LogGeneration, LogView,
+    PartitionCore, ReplicaFetch,
 };
 pub(crate) use cleaner::Cleaner;
 pub use cleaner::CompactionStats;

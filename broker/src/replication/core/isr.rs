@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use super::messages::{AlterAnswer, AlterRefusal};
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch};
+use crate::metadata::{AlterAnswer, AlterRefusal};
 
 /// How long an unanswered question is left alone before it is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);

@@ -6,14 +6,11 @@
 use std::time::Duration;
 
 use super::isr::{Change, InSync};
-use super::messages::{
-    AlterAnswer, AlterPartition, DurableReport, FetchAnswer, FetchRefusal, InSyncReplica,
-    ReplicaFetch,
-};
+use super::messages::{DurableReport, FetchAnswer, FetchRefusal, ReplicaFetch};
 use super::{PartitionCore, Role};
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 use crate::config::FlushMode;
-use crate::metadata::PartitionState;
+use crate::metadata::{AlterAnswer, AlterPartition, InSyncReplica, PartitionState};
 
 /// How long a replica the controller has found unfit is not proposed again.
 const UNFIT_FOR: Duration = Duration::from_millis(500);

@@ -52,7 +52,7 @@ fn state(leader: Option<i32>, epochs: (i32, i32), isr: &[i32]) -> PartitionState
         partition_epoch: epochs.1,
         replicas: vec![ME, YOU, THIRD],
         isr: isr.iter().copied().map(BrokerId).collect(),
-        elr: Vec::new(),
+        ..PartitionState::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! A leader and what its followers report.
 
 use super::*;
+use crate::metadata::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica};
 
 /// Broker 1 leads epoch 1, with these in sync.
 fn leader(isr: &[i32]) -> PartitionCore {

@@ -1,0 +1,22 @@
+//! What the controller decides about replicas: who is in sync, who may lead, who leads.
+//!
+//! Pure functions from an image to the records of one entry. Nothing asks for them yet but tests:
+//! a broker registers as the only one of its cluster, and its partitions have one replica.
+//!
+//! Always, of every image they lead to: the in-sync set holds no fenced broker, and one that is
+//! shutting down only where it is the last; the leader is in the in-sync set, or there is none; a
+//! replica outside it that has everything acknowledged is in the ELR until enough are in sync again
+//! (KIP-966), unless its storage is lost.
+
+mod alter;
+mod draft;
+mod fencing;
+mod reassignment;
+mod registration;
+#[cfg(test)]
+mod tests;
+
+pub use alter::alter_partition;
+pub use fencing::{fence, is_released, shut_down, unfence};
+pub use reassignment::{ReassignmentError, cancel_reassignment, reassign};
+pub use registration::{BrokerStart, DuplicateBroker, register};

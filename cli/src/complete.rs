@@ -1,4 +1,4 @@
-//! What shells offer while a command is typed: topics of the cluster it would talk to, contexts,
+//! What shells offer while a command is typed: topics and groups of the cluster it would talk to, contexts,
 //! pages of the cheat sheet.
 //!
 //! A shell waits for this at every Tab: whatever takes longer than [`PATIENCE`] offers nothing.
@@ -9,7 +9,7 @@ use clap::CommandFactory as _;
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::Shells;
-use sawlog_client::{Client, ClientOptions};
+use sawlog_client::{Client, ClientOptions, GroupFilter};
 
 use crate::failure::Failure;
 use crate::{Cli, Global, cheat, context};
@@ -53,19 +53,33 @@ pub(crate) fn cheats() -> Vec<CompletionCandidate> {
 
 /// Topics of the cluster the command typed so far would talk to.
 pub(crate) fn topics() -> Vec<CompletionCandidate> {
+    names(async |client| {
+        let topics = client.describe(None).await.ok()?.topics.into_iter();
+        Some(topics.filter(|topic| !topic.internal).map(|topic| topic.name).collect())
+    })
+}
+
+/// Groups of the cluster the command typed so far would talk to.
+pub(crate) fn groups() -> Vec<CompletionCandidate> {
+    names(async |client| {
+        let groups = client.list_groups(&GroupFilter::default()).await.ok()?;
+        Some(groups.into_iter().map(|group| group.group).collect())
+    })
+}
+
+/// What `ask` finds out in time.
+fn names(ask: impl AsyncFnOnce(Client) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let Ok(runtime) = runtime else { return Vec::new() };
-    let topics = runtime.block_on(async {
+    let names = runtime.block_on(async {
         let ask = async {
             let mut options = ClientOptions::new(&typed().bootstrap().ok()?);
             options.timeout = PATIENCE;
-            let client = Client::connect(options).await.ok()?;
-            Some(client.describe(None).await.ok()?.topics)
+            ask(Client::connect(options).await.ok()?).await
         };
         tokio::time::timeout(PATIENCE, ask).await.ok().flatten()
     });
-    let topics = topics.unwrap_or_default().into_iter().filter(|topic| !topic.internal);
-    topics.map(|topic| CompletionCandidate::new(topic.name)).collect()
+    names.unwrap_or_default().into_iter().map(CompletionCandidate::new).collect()
 }
 
 /// The options for brokers in the words typed so far: they decide whose topics are offered.

@@ -13,7 +13,7 @@ pub(crate) enum Kind {
     Failed = 1,
     /// The command line or a setting does not make sense.
     Usage = 2,
-    /// The topic, partition or file is not there.
+    /// The topic, partition, group or file is not there.
     NotFound = 3,
     /// Not allowed.
     Denied = 4,
@@ -121,17 +121,26 @@ impl From<ClientError> for Failure {
 fn kind_of(code: ErrorCode) -> Kind {
     match code {
         ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+        | ErrorCode::GROUP_ID_NOT_FOUND
+        | ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::UNKNOWN_TOPIC_ID
         | ErrorCode::RESOURCE_NOT_FOUND => Kind::NotFound,
         ErrorCode::TOPIC_AUTHORIZATION_FAILED
         | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
         | ErrorCode::GROUP_AUTHORIZATION_FAILED => Kind::Denied,
-        ErrorCode::REQUEST_TIMED_OUT => Kind::Unreachable,
-        ErrorCode::TOPIC_ALREADY_EXISTS | ErrorCode::OFFSET_OUT_OF_RANGE => Kind::Precondition,
+        ErrorCode::REQUEST_TIMED_OUT
+        | ErrorCode::COORDINATOR_NOT_AVAILABLE
+        | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
+        | ErrorCode::NOT_COORDINATOR => Kind::Unreachable,
+        ErrorCode::TOPIC_ALREADY_EXISTS
+        | ErrorCode::OFFSET_OUT_OF_RANGE
+        | ErrorCode::NON_EMPTY_GROUP
+        | ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC => Kind::Precondition,
         ErrorCode::INVALID_CONFIG
         | ErrorCode::INVALID_PARTITIONS
         | ErrorCode::INVALID_REPLICATION_FACTOR
         | ErrorCode::INVALID_TOPIC_EXCEPTION
+        | ErrorCode::INVALID_GROUP_ID
         | ErrorCode::INVALID_REQUEST => Kind::Usage,
         _ => Kind::Failed,
     }

@@ -11,6 +11,7 @@ mod dev;
 mod doctor;
 mod failure;
 mod format;
+mod group;
 mod jsonl;
 mod log;
 mod logging;
@@ -101,6 +102,8 @@ enum Command {
     Dev(dev::Dev),
     #[command(subcommand)]
     Topic(topic::Topic),
+    #[command(subcommand)]
+    Group(group::Group),
     Produce(produce::Produce),
     Consume(consume::Consume),
     Cat(cat::Cat),
@@ -117,7 +120,7 @@ enum Command {
     Context(context::Context),
     Cheat(cheat::Cheat),
     Man(man::Man),
-    /// Print a completion script for a shell, to be sourced; it completes topics and contexts, too
+    /// Print a completion script for a shell, to be sourced; it completes topics, groups and contexts, too
     Completion {
         /// The shell
         shell: clap_complete::Shell,
@@ -151,6 +154,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Completion { shell } => Output::write(&complete::script(shell)?),
         Command::Version { json } => version(json),
         Command::Topic(topic) => on_runtime(topic.run(&global)),
+        Command::Group(group) => on_runtime(group.run(&global)),
         Command::Produce(produce) => on_runtime(produce.run(&global)),
         Command::Consume(consume) => on_runtime(consume.run(&global)),
         Command::Cat(cat) => on_runtime(cat.run(&global)),

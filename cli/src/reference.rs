@@ -24,10 +24,10 @@ One binary, `sawlog`, is broker and command line. `sawlog COMMAND --help` says w
 | 0 | done |
 | 1 | failed |
 | 2 | the command line or a setting does not make sense |
-| 3 | topic, partition or file not found |
+| 3 | topic, partition, group or file not found |
 | 4 | not allowed |
 | 5 | no broker answers in time |
-| 6 | the state is another than the command needs, such as a topic that exists already |
+| 6 | the state is another than the command needs, such as a topic that exists already or a group with members |
 | 7 | some parts worked and some did not |
 | 8 | something is unhealthy |
 | 130 | interrupted |

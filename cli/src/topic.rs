@@ -307,12 +307,17 @@ impl Delete {
 
 /// Has the name typed again before `what` of it is deleted; without a terminal the flag is needed.
 pub(crate) fn confirm(name: &str, what: &str) -> Result<(), Failure> {
+    confirm_to(name, &format!("delete {what} of \"{name}\""))
+}
+
+/// The same for anything that cannot be taken back, `what` being a verb and what it does it to.
+pub(crate) fn confirm_to(name: &str, what: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
         return Err(Failure::usage(format!(
-            "deleting {what} of \"{name}\" cannot be undone: give --yes to do it without a terminal"
+            "to {what} cannot be undone: give --yes to do it without a terminal"
         )));
     }
-    say(format!("This deletes {what} of \"{name}\". Type its name to go on:"));
+    say(format!("About to {what}. Type \"{name}\" to go on:"));
     let mut typed = String::new();
     std::io::stdin()
         .lock()
@@ -321,6 +326,6 @@ pub(crate) fn confirm(name: &str, what: &str) -> Result<(), Failure> {
     if typed.trim() == name {
         Ok(())
     } else {
-        Err(Failure::new(Kind::Precondition, "not the name: nothing was deleted"))
+        Err(Failure::new(Kind::Precondition, "not the name: nothing was changed"))
     }
 }

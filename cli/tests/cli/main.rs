@@ -5,6 +5,7 @@
 mod bench;
 mod dev;
 mod doctor;
+mod groups;
 mod records;
 mod setup;
 mod support;

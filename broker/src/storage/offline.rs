@@ -345,6 +345,7 @@ impl<'a> Files<'a> {
                 }
                 Step::End if scan.expected >= leads_to => break,
                 Step::End => "records are missing at the end of the file".to_owned(),
+                Step::Bad(_) if next == Some(scan.expected) => break,
                 Step::Bad(reason) => reason,
             };
             let from = scan.expected;

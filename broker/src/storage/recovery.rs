@@ -418,6 +418,8 @@ impl Recovery<'_> {
         // Where the segment must lead up to, if that is known.
         let ahead = Ahead::new(next, self.known.checkpoint.then_some(self.known.durable_end));
         let leads_to = ahead.boundary;
+        // What ends below the log start ends nothing that may be read.
+        let is_below_start = next.is_some_and(|next| next <= self.known.log_start);
         let mut damage: Vec<QuarantinedRange> = Vec::new();
         loop {
             let reason = match scan.step().map_err(read_error)? {
@@ -430,8 +432,11 @@ impl Recovery<'_> {
                     segment.publish(&header, base, self.options.index_interval_bytes);
                     continue;
                 }
+                Step::End if is_below_start => break,
                 Step::End if leads_to.is_none_or(|end| scan.expected >= end) => break,
                 Step::End => "records are missing at the end of the file".to_owned(),
+                // All its batches are there. What is behind was allocated, and is none of them.
+                Step::Bad(_) if next == Some(scan.expected) => break,
                 Step::Bad(reason) => reason,
             };
             let (position, from) = (scan.position, scan.expected);
@@ -439,7 +444,7 @@ impl Recovery<'_> {
                 let kept = scan.resume_behind_damage(ahead).map_err(read_error)?;
                 if !kept || planted!(CutBelowCheckpoint) {
                     (scan.position, scan.expected) = (position, from);
-                    self.cut = position < length || next.is_some();
+                    self.cut = !is_below_start && (position < length || next.is_some());
                     break;
                 }
             } else if !scan.resume(ahead).map_err(read_error)? {

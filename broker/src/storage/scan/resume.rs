@@ -119,8 +119,21 @@ impl Scan<'_> {
         }
         let length = BatchHeader::parse(self.bytes.at(position, BATCH_OVERHEAD)?)
             .map_or(PREFIX_BYTES, |header| length_of(&header));
-        let end = self.bytes.length.min(position + length);
-        Ok(self.is_written(position, end)? && self.resume_if_written(ahead)?)
+        let end = position + length;
+        if !self.is_written(position, end.min(self.bytes.length))? {
+            return Ok(false);
+        }
+        if self.resume_if_written(ahead)? {
+            return Ok(true);
+        }
+        // The last of its segment, and the next begins where it says.
+        let is_last = end <= self.bytes.length
+            && self.claimed()?.contains(&Some(ahead.limit.0))
+            && self.batch_at(end, None)? == Step::End;
+        if is_last {
+            (self.position, self.expected) = (end, ahead.limit);
+        }
+        Ok(is_last)
     }
 
     fn resume_behind_whole(&mut self, header: &BatchHeader, ahead: Ahead) -> io::Result<bool> {

@@ -76,6 +76,55 @@ fn a_whole_batch_with_a_wrong_offset_at_the_end_is_not_cut() {
     }
 }
 
+/// Two segments of two batches each, with no checkpoint that says anything of them.
+fn two_segments() -> (SimDisk, Log) {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for at in 0..4 {
+        if at == 2 {
+            log.roll();
+        }
+        append(&mut log, &batch(None, 3, 100, 0));
+    }
+    (disk, log)
+}
+
+#[test]
+fn a_damaged_batch_at_the_end_of_a_segment_is_no_torn_write_if_the_next_one_follows() {
+    for byte in 16..length() {
+        let (disk, log) = two_segments();
+        drop(log);
+        disk.flip_bit(&first(), length() + byte, 5);
+        let Recovered { log, .. } = open(&disk);
+        let found = (ranges(&log), log.log_end());
+        // Without its magic number it says nothing of what it was.
+        let expected = if byte == 16 { (vec![], Offset(3)) } else { (vec![(3, 6)], Offset(12)) };
+        assert_eq!(found, expected, "byte {byte}");
+    }
+}
+
+#[test]
+fn what_lies_behind_the_last_batch_of_a_segment_means_nothing() {
+    let (disk, log) = two_segments();
+    drop(log);
+    disk.flip_bit(&first(), 2 * length() + 999, 5);
+    let Recovered { log, report, .. } = open(&disk);
+    assert_eq!((ranges(&log), log.log_end(), report.bytes_cut), (vec![], Offset(12), 0));
+    let end = u64::try_from(2 * length()).unwrap();
+    assert_eq!(first_file(&disk).len().unwrap(), end, "it is cut to its batches");
+}
+
+#[test]
+fn a_torn_write_below_the_log_start_cuts_nothing_above_it() {
+    let (disk, mut log) = two_segments();
+    log.advance_start(Offset(8), &EpochCache::default()).unwrap();
+    drop(log);
+    zero(&disk, length(), 2 * length());
+    let Recovered { log, .. } = open(&disk);
+    assert_eq!((ranges(&log), log.log_start(), log.log_end()), (vec![], Offset(8), Offset(12)));
+    assert_eq!(read(&log, 8).unwrap().len(), 2 * length());
+}
+
 #[test]
 fn a_sector_that_was_never_written_is_a_torn_write_whatever_follows() {
     let disk = disk();

@@ -8,12 +8,14 @@
 
 mod crash_points;
 mod life;
+mod medium;
 mod model;
 #[cfg(feature = "planted-bugs")]
 mod planted;
 mod runner;
 
 use life::Life;
+use medium::Medium;
 use model::Model;
 
 use super::*;
@@ -43,7 +45,7 @@ fn simulate(seed: u64) -> String {
     let weather = Weather { lazy: random.below(4) == 0, lies: random.below(3) == 0 };
     let mut killed = false;
     for epoch in 0..LIVES {
-        let (opened, restarted) = open_after_faults(seed, &mut disk, &mut random);
+        let (opened, restarted) = open_after_faults(seed, &mut disk, &mut random, &mut model.media);
         if killed && !restarted {
             // kill -9: what was written is in the page cache, also what is not so on the medium.
             model.acknowledged = model.end;
@@ -70,7 +72,7 @@ fn simulate(seed: u64) -> String {
     }
     // The last look.
     model.unread_lies |= disk.has_lied();
-    if let (Some(opened), _) = open_after_faults(seed, &mut disk, &mut random) {
+    if let (Some(opened), _) = open_after_faults(seed, &mut disk, &mut random, &mut model.media) {
         let life = Life::begin((seed, LIVES), weather, &disk, (random, model), opened);
         delete(life);
     }
@@ -106,9 +108,12 @@ fn open_after_faults(
     seed: u64,
     disk: &mut SimDisk,
     random: &mut SimRandom,
+    media: &mut Vec<Medium>,
 ) -> (Option<Recovered>, bool) {
     let mut restarted = false;
+    let mut look = |disk: &SimDisk| disk.has_lied().then(|| media.push(Medium::of(disk)));
     for _ in 0..random.below(3) {
+        look(disk);
         if random.below(2) == 0 {
             disk.plan(1 + random.below(12), Fault::Crash);
         } else {
@@ -127,6 +132,7 @@ fn open_after_faults(
         *disk = disk.restart(random.bits());
         restarted = true;
     }
+    look(disk);
     match try_open(disk) {
         Ok(opened) => (Some(opened), restarted),
         Err(error) => {

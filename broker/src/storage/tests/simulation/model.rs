@@ -1,5 +1,6 @@
 //! What must be in the log, kept beside it, and the comparison of both.
 
+use super::medium::Medium;
 use super::*;
 use crate::base::disk::read_whole;
 use crate::storage::{Pace, QuarantinedRange};
@@ -25,7 +26,7 @@ impl Written {
     }
 
     /// As it was written.
-    fn original(&self) -> Vec<u8> {
+    pub(super) fn original(&self) -> Vec<u8> {
         let mut bytes = self.bytes.clone();
         bytes[12..16].copy_from_slice(&self.epoch.to_be_bytes());
         bytes
@@ -48,6 +49,8 @@ pub(super) struct Model {
     pub(super) unread_lies: bool,
     /// Lies of the disk up to the last time it was.
     pub(super) lies_read: u64,
+    /// What the disk had of the segments before each attempt to open them, if it has lied.
+    pub(super) media: Vec<Medium>,
 }
 
 impl Model {
@@ -61,7 +64,16 @@ impl Model {
         behind.min().unwrap_or(until).min(until)
     }
 
-    fn at(&self, base: i64) -> Option<&Written> {
+    /// Something acknowledged is gone from `end` on: the batch there must look like a torn write. Or
+    /// one before it, if nothing but what is below the `start` is left.
+    fn check_cut(&self, seed: u64, start: i64, end: i64) {
+        let ends_log = |batch: &&Written| batch.base == end || (end == start && batch.base < end);
+        let mut cuts = self.batches.iter().filter(ends_log);
+        let excused = |cut| self.media.iter().any(|medium| medium.excuses_cut_at(self, cut));
+        assert!(cuts.any(excused), "seed {seed}: cut at {end}, and it was no torn write");
+    }
+
+    pub(super) fn at(&self, base: i64) -> Option<&Written> {
         let at = self.batches.partition_point(|batch| batch.base < base);
         self.batches.get(at).filter(|batch| batch.base == base)
     }
@@ -86,9 +98,13 @@ impl Life {
         let known = starts.contains(&start) || (lied && start <= starts[1]);
         assert!(known, "seed {seed}: start {start}, not {starts:?}");
         assert_eq!(self.log.durable_end().0, end, "what recovery found is durable");
+        if end < model.acknowledged {
+            model.check_cut(seed, start, end);
+        }
+        model.media.clear();
         model.batches.retain(|b| b.next <= end);
         if lied {
-            self.accept_epochs(vouched);
+            self.accept_epochs();
         }
         let model = &mut self.model;
         (model.start, model.start_tried, model.end, model.acknowledged) = (start, 0, end, end);
@@ -97,16 +113,23 @@ impl Life {
     }
 
     /// The leader epoch of a batch is covered by no checksum, and beyond the checkpoint by nothing
-    /// else: a start that finds another takes it.
-    fn accept_epochs(&mut self, vouched: i64) {
+    /// but those behind it: a start that finds another takes it, unless the next one contradicts.
+    fn accept_epochs(&mut self) {
+        let shared: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let checkpoint = CheckpointStore::load(shared, Path::new(DIRECTORY));
+        let vouched = checkpoint.map_or(0, |(store, _)| store.content().durable_end.0);
         let end = Offset(self.log.log_end().0);
+        let reader = self.log.reader();
+        let batch = |base: i64| reader.read(Offset(base), end, 1, true).unwrap_or_default();
         for written in self.model.batches.iter_mut().filter(|batch| batch.base >= vouched) {
-            let read = self.log.reader().read(Offset(written.base), end, 1, true);
-            let Some(epoch) = read.ok().and_then(|found| found.get(12..16).map(<[u8]>::to_vec))
-            else {
-                continue;
-            };
-            written.bytes[12..16].copy_from_slice(&epoch);
+            let read = batch(written.base);
+            let Some(epoch) = read.get(12..16) else { continue };
+            if epoch != &written.bytes[12..16] {
+                let next = batch(written.next);
+                let lower = next.get(12..16).is_some_and(|next| next < epoch);
+                assert!(!lower, "seed {}: {written:?} is contradicted by the next", self.seed);
+            }
+            written.bytes[12..16].copy_from_slice(epoch);
         }
     }
 

@@ -105,7 +105,7 @@ async fn known_and_empty(client: &Client, name: &str, what: &str) -> Result<Grou
         Some(member) => Err(Failure::new(
             Kind::Precondition,
             format!(
-                "{what}: group \"{name}\" is {} and has {} members, such as {} at {}; stop them \
+                "{what}: group \"{name}\" is {} and has members: {}, such as {} at {}; stop them \
                  first, see `sawlog group members {name}`",
                 group.state,
                 group.members.len(),

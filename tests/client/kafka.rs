@@ -129,6 +129,7 @@ async fn apache_kafka_is_served_like_our_own_broker_through_a_kill() {
         check(&client, &topic, 3, &written).await;
     }
     administration(&client).await;
+    crate::groups_admin::a_group_is_administered(&client, false).await;
 
     create(&client, "killed", 2).await;
     let options = ProducerOptions { batch_bytes: 2048, ..ProducerOptions::default() };

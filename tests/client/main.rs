@@ -14,5 +14,6 @@ mod scripted;
 mod cluster;
 mod consuming;
 mod examples;
+mod groups_admin;
 mod kafka;
 mod producing;

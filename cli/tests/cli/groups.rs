@@ -192,7 +192,7 @@ fn members_are_shown_and_what_became_of_them_is_told() {
     assert_eq!(described["topics"], serde_json::json!(["t"]));
 
     let seek = ["group", "seek", "readers", "--to", "start"];
-    broker.fails(&[&seek[..], &["-y"]].concat(), 6, "2 members");
+    broker.fails(&[&seek[..], &["-y"]].concat(), 6, "members: 2");
     assert_eq!(json(&broker, &[&seek[..], &["--dry-run"]].concat()).len(), 2, "but shown");
     broker.fails(&["group", "delete", "readers", "-y"], 6, "stop them first");
     broker.fails(&["group", "delete", "readers", "-t", "t", "-y"], 6, "SUBSCRIBED");

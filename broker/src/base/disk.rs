@@ -10,7 +10,7 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -171,6 +171,10 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// The operating system's. Final: never to be repeated, what survives is unknown.
     fn sync_data(&self) -> io::Result<()>;
 
+    /// The whole file system is about to be synced in place of the file: [`Self::check_synced`] will
+    /// be asked.
+    fn begin_shared_sync(&self) {}
+
     /// Keeps a bounded file open from now on: its path is about to lead elsewhere.
     ///
     /// # Errors
@@ -185,7 +189,7 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     }
 
     /// Whether an earlier sync of this file failed where nobody waited for it. To be asked after the
-    /// whole file system was synced in place of the file.
+    /// whole file system was synced in place of the file, as [`Self::begin_shared_sync`] announced.
     ///
     /// # Errors
     /// It did. Final, as for [`Self::sync_data`].
@@ -245,17 +249,66 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
+/// Who makes durable what is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syncs {
+    /// Whoever writes it, at once.
+    Own,
+    /// Whoever has it written, many files at once with the file system, before any is relied on.
+    Shared,
+}
+
+/// A small file that is written and does not have its name yet, so that a crash leaves either what
+/// has the name now or all of this.
+#[derive(Debug)]
+#[must_use = "the file has not got its name"]
+pub struct Aside {
+    path: PathBuf,
+}
+
+impl Aside {
+    /// Writes what is going to be at `path`.
+    ///
+    /// # Errors
+    /// The operating system's; nothing is left behind.
+    pub fn write(disk: &dyn Disk, path: PathBuf, content: &[u8], syncs: Syncs) -> io::Result<Self> {
+        let aside = Self { path };
+        let temporary = aside.temporary();
+        let write = || {
+            let file = disk.open(&temporary, Create::IfMissing)?;
+            file.set_len(0)?;
+            file.write_at(&[IoSlice::new(content)], 0)?;
+            if syncs == Syncs::Own { file.sync_data() } else { Ok(()) }
+        };
+        write().inspect_err(|_| {
+            // On a full disk every block counts; otherwise the next start removes it.
+            let _left = disk.remove_file(&temporary);
+        })?;
+        Ok(aside)
+    }
+
+    /// Gives it its name. To be called once the content is durable; durable itself with the
+    /// directory.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn take_place(self, disk: &dyn Disk) -> io::Result<()> {
+        disk.rename(&self.temporary(), &self.path)
+    }
+
+    fn temporary(&self) -> PathBuf {
+        let mut name = self.path.clone().into_os_string();
+        name.push(".tmp");
+        PathBuf::from(name)
+    }
+}
+
 /// Replaces a small file as a whole: either the old content survives a crash or the new.
 ///
 /// # Errors
 /// The operating system's.
 pub fn write_atomically(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let file = disk.open(&temporary, Create::IfMissing)?;
-    file.set_len(0)?;
-    file.write_at(&[IoSlice::new(content)], 0)?;
-    file.sync_data()?;
-    disk.rename(&temporary, path)?;
+    Aside::write(disk, path.to_owned(), content, Syncs::Own)?.take_place(disk)?;
     match path.parent() {
         Some(directory) => disk.sync_dir(directory),
         None => Ok(()),

@@ -102,6 +102,7 @@ impl Handles {
             used: AtomicU64::new(0),
             written: AtomicU64::new(0),
             synced: AtomicU64::new(0),
+            shared: AtomicU64::new(0),
             failed: AtomicBool::new(false),
         });
         match create {
@@ -217,6 +218,8 @@ struct FileState {
     written: AtomicU64,
     /// The value of `written` the last sync vouches for.
     synced: AtomicU64,
+    /// The value of `written` the sync of the file system under way will vouch for.
+    shared: AtomicU64,
     /// A sync failed: what is on disk is not known.
     failed: AtomicBool,
 }
@@ -313,8 +316,14 @@ impl Evict for FileState {
 pub(super) struct BoundedFile(Arc<FileState>);
 
 impl DiskFile for BoundedFile {
+    fn begin_shared_sync(&self) {
+        self.0.shared.store(self.0.written.load(Ordering::Acquire), Ordering::Release);
+    }
+
     fn check_synced(&self) -> io::Result<()> {
-        self.0.check()
+        self.0.check()?;
+        self.0.synced.fetch_max(self.0.shared.load(Ordering::Acquire), Ordering::AcqRel);
+        Ok(())
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {

@@ -82,6 +82,10 @@ mod switch {
             TrustBeyondCheckpoint,
             /// The scrubber reads and does not look at the checksums.
             ScrubBlindly,
+            /// What a start has found after kill -9 is handed out without being synced.
+            ServeUnsynced,
+            /// A clean stop takes its steps with nothing synced between them.
+            CloseUnsynced,
         }
         /// Those of its compaction.
         COMPACTION {

@@ -178,6 +178,12 @@ impl Flusher {
         }
     }
 
+    /// The file system, where syncing it as a whole is the way to sync `files` files.
+    pub(super) fn shared_sync(&self, files: usize) -> Option<&dyn FileSystem> {
+        let method = self.choice.lock().choose(files);
+        self.file_system.as_deref().filter(|_| method == Method::Whole)
+    }
+
     fn enqueue(&self, partition: Arc<Partition>) {
         let mut queue = self.queue.lock();
         queue.dirty.push(partition);

@@ -3,6 +3,7 @@
 //! [`core`] is pure; the rest is its shell, which runs it as the sole replica of each partition.
 
 mod cleaner;
+mod closing;
 mod core;
 mod directory;
 mod flusher;
@@ -11,6 +12,7 @@ mod partitions;
 mod placement;
 mod scrubber;
 mod sync_choice;
+mod threads;
 mod waiters;
 
 pub use self::core::{

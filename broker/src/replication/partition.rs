@@ -24,8 +24,8 @@ use super::waiters::{Signal, Waiters};
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
 use crate::storage::{
-    FlushTicket, Flushed, Log, LogOptions, LogReader, LogScrubber, QuarantinedRange, ReadError,
-    StorageError,
+    Closing, FlushTicket, Flushed, Log, LogOptions, LogReader, LogScrubber, QuarantinedRange,
+    ReadError, StorageError,
 };
 
 /// Unsynced bytes of a `flush.mode=os` partition that start a background sync.
@@ -406,24 +406,25 @@ impl Partition {
         self.state.lock().core.on_expire_producers(now, expiration_ms);
     }
 
-    /// Syncs and closes the log with a clean marker.
+    /// Gives the log up, to be synced and closed with a clean marker; waiting requests are told.
+    /// None where there is nothing to close.
     ///
     /// # Errors
-    /// What could not be written; the next start recovers by reading.
-    pub(crate) fn close(&self) -> Result<(), StorageError> {
+    /// The log cannot be closed cleanly; the next start recovers by reading.
+    pub(super) fn begin_close(&self) -> Result<Option<Closing>, StorageError> {
         if !self.directory.data().is_online() {
             // Nothing more is written to a disk that failed; the next start reads what survived.
             self.go_offline();
-            return Ok(());
+            return Ok(None);
         }
         let mut state = self.state.lock();
         let State { core, log, .. } = &mut *state;
-        let Some(log) = log.take() else { return Ok(()) };
-        let result = log.close(core.producers(), core.epochs());
+        let Some(log) = log.take() else { return Ok(None) };
+        let closing = log.begin_close(core.producers(), core.epochs());
         core.on_resigned();
         self.publish(core);
         self.waiters.fail_all();
-        result
+        closing
     }
 
     /// Removes the log and its files; waiting requests are told.

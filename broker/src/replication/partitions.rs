@@ -4,26 +4,25 @@
 //! grow. Identity is the topic id: a topic deleted and created again under its name is another
 //! topic, with other files.
 
+mod recovery;
+
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::{Condvar, Mutex};
-use tracing::{error, info, warn};
+use parking_lot::Mutex;
+use tracing::{error, warn};
 
-use super::core::{LogView, PartitionCore};
+pub use self::recovery::RecoveryProgress;
+use super::closing::close_all;
 use super::directory::LogDirectory;
-use super::partition::{Partition, log_options};
-use super::placement::{TOPICS, place};
-use crate::base::{BrokerId, Clock, DataDirectory, Timestamp, TopicId, TopicPartition};
+use super::partition::Partition;
+use super::placement::TOPICS;
+use super::threads::in_parallel;
+use crate::base::{BrokerId, Clock, DataDirectory, Timestamp, TopicId};
 use crate::controller::ImageSubscriber;
-use crate::metadata::{Image, PartitionState, Topic};
-use crate::storage::{Log, RecoveryReport, StorageError};
-
-/// Logs recovered at once: recovery is bound by reads and syncs more than by the processor.
-const RECOVERY_THREADS: usize = 4;
+use crate::metadata::{Image, Topic};
 
 /// A topic with the partitions of it that are here, by index.
 #[derive(Debug)]
@@ -50,34 +49,6 @@ struct Table {
     by_name: HashMap<Arc<str>, Arc<LocalTopic>>,
     by_id: HashMap<TopicId, Arc<LocalTopic>>,
 }
-
-/// What a start-up found on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Recovered {
-    pub(crate) partitions: usize,
-    /// Partitions whose last stop was not clean, or had been read again for another reason.
-    pub(crate) scanned: usize,
-    /// Bytes of torn tails cut off; none of them was ever acknowledged.
-    pub(crate) cut_bytes: u64,
-    /// Partitions that could not be opened and are not served.
-    pub(crate) offline: usize,
-    /// Damaged ranges of logs, which are not served.
-    pub(crate) quarantined: usize,
-}
-
-/// How far opening the partitions has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecoveryProgress {
-    /// Partitions that are open, or failed to.
-    pub done: usize,
-    /// All partitions.
-    pub partitions: usize,
-    /// Bytes read of logs that were not sealed.
-    pub bytes_read: u64,
-}
-
-/// Between two reports of progress. A start that takes less says nothing.
-const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All partitions of this broker.
 #[derive(Debug)]
@@ -111,73 +82,6 @@ impl Partitions {
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
         })
-    }
-
-    /// Opens every partition of `image`, several at a time. Tells `progress` every second how far
-    /// it has come.
-    pub(crate) fn recover(&self, image: &Image, progress: impl Fn(RecoveryProgress)) -> Recovered {
-        let jobs: Vec<(&Arc<Topic>, i32, &PartitionState)> = image
-            .topics()
-            .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(i, state)| (topic, i, state)))
-            .collect();
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let opened = Mutex::new(Vec::with_capacity(jobs.len()));
-        let one_more = Condvar::new();
-        std::thread::scope(|scope| {
-            let open_next = || {
-                while let Some((topic, index, state)) =
-                    jobs.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                {
-                    let partition = self.open(topic, *index, state);
-                    opened.lock().push((topic.id, *index, partition));
-                    one_more.notify_one();
-                }
-            };
-            let threads = RECOVERY_THREADS.min(jobs.len());
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(open_next)).collect();
-            let mut opened = opened.lock();
-            let mut due = self.clock.monotonic() + PROGRESS_INTERVAL;
-            // One that panics ends the start, when the scope ends.
-            while opened.len() < jobs.len() && !workers.iter().all(|w| w.is_finished()) {
-                let left = due.saturating_sub(self.clock.monotonic());
-                if !left.is_zero() {
-                    one_more.wait_for(&mut opened, left);
-                    continue;
-                }
-                due += PROGRESS_INTERVAL;
-                let bytes = opened.iter().filter_map(|(.., o)| o.as_ref()).map(|o| &o.1);
-                progress(RecoveryProgress {
-                    done: opened.len(),
-                    partitions: jobs.len(),
-                    bytes_read: bytes.map(|report| report.bytes_scanned).sum(),
-                });
-            }
-        });
-        let mut recovered = Recovered::default();
-        let mut by_partition = HashMap::new();
-        for (topic, index, partition) in opened.into_inner() {
-            recovered.partitions += 1;
-            match partition {
-                Some((partition, report)) => {
-                    recovered.scanned += usize::from(!report.clean);
-                    recovered.cut_bytes += report.bytes_cut;
-                    recovered.quarantined += partition.quarantined().len();
-                    by_partition.insert((topic, index), partition);
-                }
-                None => recovered.offline += 1,
-            }
-        }
-        let mut table = Table::default();
-        for topic in image.topics() {
-            let partitions = (0..)
-                .zip(&topic.partitions)
-                .map(|(index, _)| by_partition.remove(&(topic.id, index)))
-                .collect();
-            table.insert(LocalTopic { id: topic.id, name: topic.name.clone(), partitions });
-        }
-        self.directories.iter().for_each(|directory| self.report_strays(directory.data(), image));
-        self.table.store(Arc::new(table));
-        recovered
     }
 
     pub(crate) fn topic_by_name(&self, name: &str) -> Option<Arc<LocalTopic>> {
@@ -230,51 +134,11 @@ impl Partitions {
     /// Syncs and closes every partition.
     pub(crate) fn close(&self) {
         self.directories.iter().for_each(|directory| directory.flusher().stop());
-        for partition in self.all() {
-            if let Err(error) = partition.close() {
-                error!(partition = %partition.name, %error, "cannot close the log cleanly");
-            }
-        }
-    }
-
-    fn open(
-        &self,
-        topic: &Topic,
-        index: i32,
-        state: &PartitionState,
-    ) -> Option<(Arc<Partition>, RecoveryReport)> {
-        let name = TopicPartition { topic: topic.name.clone(), partition: index };
-        let offline = |error: &dyn std::fmt::Display| {
-            error!(partition = %name, %error, "cannot open the log; the partition is offline");
-        };
-        let entry = format!("{}-{index}.{}", topic.name, topic.id);
-        let directory =
-            place(&self.directories, &entry).inspect_err(|error| offline(error)).ok()?;
-        let data = directory.data();
-        let path = data.path().join(TOPICS).join(entry);
-        let now = self.clock.now();
-        let options = log_options(&topic.resolved);
-        let open = || Log::open(data.disk().clone(), path.clone(), options, now);
-        let opened = match open() {
-            // Recovery writes, too: with the space set aside for such things.
-            Err(StorageError::NoSpace { .. }) if data.on_full() => open(),
-            opened => opened,
-        };
-        let opened = opened.inspect_err(|error| offline(error)).ok()?;
-        let report = opened.report;
-        if report.bytes_cut > 0 {
-            info!(partition = %name, bytes = report.bytes_cut, "cut a torn tail");
-        }
-        let log = opened.log;
-        let view =
-            LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
-        let core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
-        let config = topic.resolved.clone();
-        let partition = Partition::new(name, core, log, config.clone(), directory.clone());
-        partition.apply(state.leader_epoch, &state.isr, config);
-        let partition = Arc::new(partition);
-        directory.join(&partition);
-        Some((partition, report))
+        let all = self.all();
+        in_parallel(self.directories.len(), self.directories.clone(), |directory| {
+            let here = |partition: &&Arc<Partition>| Arc::ptr_eq(partition.directory(), &directory);
+            close_all(&directory, all.iter().filter(here).cloned().collect());
+        });
     }
 
     /// Directories of topics the metadata does not know are never touched: they may be all that is

@@ -19,7 +19,7 @@ use super::envelope::{self, Fields};
 use super::epochs::EpochCache;
 use super::error::StorageError;
 use crate::base::Offset;
-use crate::base::disk::{Create, Disk, read_whole};
+use crate::base::disk::{Create, Disk, Syncs, read_whole};
 
 /// The two files.
 const FILES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
@@ -129,12 +129,25 @@ impl CheckpointStore {
     /// # Errors
     /// It could not be written down: the next start sees the content from before or the new one.
     pub(super) fn update(&self, change: impl FnOnce(&mut Checkpoint)) -> Result<(), StorageError> {
+        self.update_with(Syncs::Own, change)
+    }
+
+    /// As [`Self::update`]; with [`Syncs::Shared`] it is durable once the file system is synced, and
+    /// must not be changed again before.
+    ///
+    /// # Errors
+    /// As there.
+    pub(super) fn update_with(
+        &self,
+        syncs: Syncs,
+        change: impl FnOnce(&mut Checkpoint),
+    ) -> Result<(), StorageError> {
         let mut state = self.state.lock();
         let mut content = state.content.clone();
         change(&mut content);
         let path = self.directory.join(FILES.get(state.next).copied().unwrap_or_default());
         let generation = state.generation + 1;
-        self.write(&path, &encode(generation, &content))?;
+        self.write(&path, &encode(generation, &content), syncs)?;
         *state = State { content, generation, next: 1 - state.next.min(1) };
         Ok(())
     }
@@ -144,7 +157,7 @@ impl CheckpointStore {
         self.state.lock().content = content;
     }
 
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StorageError> {
+    fn write(&self, path: &Path, bytes: &[u8], syncs: Syncs) -> Result<(), StorageError> {
         let failed = |source| StorageError::io("cannot write", path)(source);
         let created = !self.disk.exists(path);
         let file = self.disk.open(path, Create::IfMissing).map_err(failed)?;
@@ -152,6 +165,9 @@ impl CheckpointStore {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if file.len().map_err(failed)? > length {
             file.set_len(length).map_err(failed)?;
+        }
+        if syncs == Syncs::Shared {
+            return Ok(());
         }
         file.sync_data().map_err(StorageError::io("cannot sync", path))?;
         if created {

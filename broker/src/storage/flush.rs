@@ -17,7 +17,7 @@ use super::log::SNAPSHOT_SUFFIX;
 use super::quarantine::Quarantine;
 use super::segment::{Segment, base_of, file_name, remove_if_there};
 use crate::base::Offset;
-use crate::base::disk::{Disk, write_atomically};
+use crate::base::disk::{Aside, Disk, Syncs, write_atomically};
 
 /// Producer snapshots kept: the newest, and one to fall back to.
 const SNAPSHOTS_KEPT: usize = 2;
@@ -63,6 +63,23 @@ impl Side {
         let path = self.directory.join(file_name(snapshot.at, SNAPSHOT_SUFFIX));
         write_atomically(&*self.disk, &path, &snapshot.content)
             .map_err(StorageError::io("cannot write", &path))?;
+        self.remove_old_snapshots()
+    }
+
+    /// Writes a producer snapshot under another name.
+    pub(super) fn write_snapshot_aside(
+        &self,
+        snapshot: &Snapshot,
+        syncs: Syncs,
+    ) -> Result<Aside, StorageError> {
+        let _one_at_a_time = self.files.lock();
+        let path = self.directory.join(file_name(snapshot.at, SNAPSHOT_SUFFIX));
+        Aside::write(&*self.disk, path.clone(), &snapshot.content, syncs)
+            .map_err(StorageError::io("cannot write", &path))
+    }
+
+    /// Removes all snapshots but those that are kept, of which the newest must be durable.
+    pub(super) fn remove_old_snapshots(&self) -> Result<(), StorageError> {
         let names = self.disk.list(&self.directory);
         let mut old = names.map_err(StorageError::io("cannot list", &self.directory))?;
         old.retain(|name| base_of(name, SNAPSHOT_SUFFIX).is_some());
@@ -86,6 +103,19 @@ impl Side {
     ) -> Result<(), StorageError> {
         let _one_at_a_time = self.files.lock();
         run(&*self.disk, &self.directory)
+    }
+
+    /// Makes the entries of the directory durable.
+    pub(super) fn sync_entries(&self) -> Result<(), StorageError> {
+        let synced = self.disk.sync_dir(&self.directory);
+        synced.map_err(StorageError::io("cannot sync", &self.directory))
+    }
+
+    /// Gives files their names.
+    pub(super) fn put_in_place(&self, files: Vec<Aside>) -> Result<(), StorageError> {
+        let _one_at_a_time = self.files.lock();
+        let renamed = files.into_iter().try_for_each(|file| file.take_place(&*self.disk));
+        renamed.map_err(StorageError::io("cannot rename a file in", &self.directory))
     }
 
     fn seal(&self, segment: &Segment) -> Result<(), StorageError> {
@@ -184,7 +214,12 @@ impl FlushTicket {
     /// # Errors
     /// As there.
     pub fn prepare(&self) -> Result<(), StorageError> {
-        self.sealing.iter().try_for_each(|segment| segment.trim())
+        self.sealing.iter().try_for_each(|segment| segment.trim())?;
+        self.sealing
+            .iter()
+            .chain(&self.active)
+            .for_each(|segment| segment.file.begin_shared_sync());
+        Ok(())
     }
 
     /// Makes the records durable.
@@ -203,9 +238,7 @@ impl FlushTicket {
             segment.sync()?;
         }
         if self.entries_dirty && !planted!(ForgetDirectorySync) {
-            let directory = &self.side.directory;
-            let synced = self.side.disk.sync_dir(directory);
-            synced.map_err(StorageError::io("cannot sync", directory))?;
+            self.side.sync_entries()?;
         }
         Ok(())
     }

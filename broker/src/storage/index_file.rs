@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::envelope::Fields;
 use super::error::StorageError;
 use super::index::{Entries, MemoryIndex, OffsetEntry, TimeEntry};
-use crate::base::disk::{Create, Disk, DiskFile, write_atomically};
+use crate::base::disk::{Aside, Create, Disk, DiskFile, Syncs, write_atomically};
 use crate::base::{Offset, Timestamp};
 
 /// Endings of the files.
@@ -59,6 +59,29 @@ pub(super) fn write(
     summary: &Summary,
     index: &MemoryIndex,
 ) -> io::Result<()> {
+    let (times, offsets) = encode(summary, index);
+    write_atomically(disk, &log.with_extension(TIME_INDEX_SUFFIX), &times)?;
+    write_atomically(disk, &log.with_extension(INDEX_SUFFIX), &offsets)
+}
+
+/// Writes both files under other names, in the order in which they are to take their places.
+///
+/// # Errors
+/// The operating system's.
+pub(super) fn write_aside(
+    disk: &dyn Disk,
+    log: &Path,
+    (summary, index): (&Summary, &MemoryIndex),
+    syncs: Syncs,
+) -> io::Result<[Aside; 2]> {
+    let (times, offsets) = encode(summary, index);
+    let times = Aside::write(disk, log.with_extension(TIME_INDEX_SUFFIX), &times, syncs)?;
+    let offsets = Aside::write(disk, log.with_extension(INDEX_SUFFIX), &offsets, syncs)?;
+    Ok([times, offsets])
+}
+
+/// The contents of the `.timeindex` and of the `.index`.
+fn encode(summary: &Summary, index: &MemoryIndex) -> (Vec<u8>, Vec<u8>) {
     let base = summary.base.0.to_be_bytes();
     let mut times = header(TIME_MAGIC, index.times().len());
     times.extend(base);
@@ -83,8 +106,7 @@ pub(super) fn write(
         offsets.extend(entry.position.to_be_bytes());
     }
     close_entries(&mut offsets, OFFSET_HEADER_BYTES);
-    write_atomically(disk, &log.with_extension(TIME_INDEX_SUFFIX), &times)?;
-    write_atomically(disk, &log.with_extension(INDEX_SUFFIX), &offsets)
+    (times, offsets)
 }
 
 fn header(magic: [u8; 4], count: usize) -> Vec<u8> {

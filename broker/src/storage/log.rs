@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 use sawlog_protocol::records::{BatchHeader, patched_prefix};
 
-use super::checkpoint::CheckpointStore;
+use super::checkpoint::{Checkpoint, CheckpointStore};
+use super::closing::Closing;
 use super::compact::ProgressStore;
 use super::epochs::EpochCache;
 use super::error::StorageError;
@@ -26,7 +27,7 @@ use super::quarantine::{Quarantine, QuarantinedRange};
 use super::reader::{LogReader, Segments};
 use super::scrub::LogScrubber;
 use super::segment::Segment;
-use crate::base::disk::{Create, Disk};
+use crate::base::disk::{Create, Disk, Syncs};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
 /// Bytes of a batch that are written anew: base offset, length, leader epoch.
@@ -177,6 +178,21 @@ impl Log {
             swapping: None,
             poisoned: false,
         }
+    }
+
+    /// Whether segments were read whose index files are not written yet.
+    pub(super) fn has_unsealed(&self) -> bool {
+        !self.unsealed.is_empty()
+    }
+
+    /// Makes durable what a start has found in segments that were not sealed, and what it has cut.
+    pub(super) fn sync_found(&self) -> Result<(), StorageError> {
+        for segment in &self.unsealed {
+            segment.sync()?;
+        }
+        self.disk
+            .sync_dir(&self.directory)
+            .map_err(StorageError::io("cannot sync", &self.directory))
     }
 
     /// A reader beside this writer.
@@ -571,37 +587,41 @@ impl Log {
     ///
     /// # Errors
     /// What could not be written; the next start recovers by reading.
-    pub fn close(
+    pub fn close(self, producers: &ProducerTable, epochs: &EpochCache) -> Result<(), StorageError> {
+        let Some(mut closing) = self.begin_close(producers, epochs)? else { return Ok(()) };
+        let syncs = if planted!(CloseUnsynced) { Syncs::Shared } else { Syncs::Own };
+        while closing.step(syncs)? {}
+        Ok(())
+    }
+
+    /// Begins what [`Log::close`] does at once; none where nothing is to be done.
+    ///
+    /// # Errors
+    /// The log has failed, or is being flushed.
+    pub fn begin_close(
         mut self,
         producers: &ProducerTable,
         epochs: &EpochCache,
-    ) -> Result<(), StorageError> {
+    ) -> Result<Option<Closing>, StorageError> {
         if self.poisoned || self.flushing {
             // What a flush under way makes of it is not known here.
             return Err(StorageError::Poisoned);
         }
         if self.marked_clean || !self.disk.exists(&self.directory) {
-            return Ok(());
+            return Ok(None);
         }
         self.roll();
         self.save_producers(producers, self.end);
-        if let Some(ticket) = self.begin_flush(epochs) {
-            let flushed = ticket.sync();
-            self.end_flush(flushed)?;
-        }
-        if let Some(snapshot) = self.snapshot.take() {
-            self.side.write_snapshot(&snapshot)?;
-        }
-        self.quarantine.persist()?;
-        let (durable_end, log_start) = (self.end, self.start);
-        self.side.checkpoint.update(|checkpoint| {
-            *checkpoint = super::checkpoint::Checkpoint {
-                durable_end,
-                log_start,
-                clean: true,
-                epochs: epochs.clone(),
-            };
-        })
+        let mut ticket = self.begin_flush(epochs);
+        let snapshot = ticket.as_mut().and_then(|ticket| ticket.snapshot.take());
+        let checkpoint = Checkpoint {
+            durable_end: self.end,
+            log_start: self.start,
+            clean: true,
+            epochs: epochs.clone(),
+        };
+        let snapshot = snapshot.or(self.snapshot.take());
+        Ok(Some(Closing::new(self.side, ticket, snapshot, checkpoint)))
     }
 
     /// The invariants of the type, in debug builds.

@@ -10,6 +10,7 @@
 //! trusted.
 
 mod checkpoint;
+mod closing;
 mod compact;
 mod envelope;
 mod epochs;
@@ -31,6 +32,7 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
+pub use closing::Closing;
 pub use compact::{
     Compaction, CompactionError, CompactionLimits, CompactionOptions, CompactionReport,
     CompactionRules, Dirtiness, KeyHasher, Replacement, StopSignal, SwapTicket, Throttle,
@@ -43,5 +45,5 @@ pub use offline::{InUse, Problem, Repaired, Verified, log_bytes, repair_index, v
 pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
 pub use quarantine::QuarantinedRange;
 pub use reader::{LogReader, TimedOffset};
-pub use recovery::{Recovered, RecoveryReport};
+pub use recovery::{Recovered, RecoveryReport, Unsynced};
 pub use scrub::{LogScrubber, Pace, ScrubFailed, Scrubbed};

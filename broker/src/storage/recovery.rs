@@ -10,6 +10,8 @@
 //!   that can be read. So is every bad batch where the checkpoint itself is damaged; only where the
 //!   log ends is then not known, and a log damaged there is not opened.
 //! - Index files and producer state that are missing or damaged are rebuilt from the log.
+//! - What was read and cut is durable before the log is handed out: each log by itself, or many at
+//!   once ([`Unsynced`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -76,6 +78,19 @@ impl Log {
         options: LogOptions,
         now: Timestamp,
     ) -> Result<Recovered, StorageError> {
+        Self::read(disk, directory, options, now)?.sync()
+    }
+
+    /// As [`Log::open`], but what was found may not be on disk yet.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn read(
+        disk: Arc<dyn Disk>,
+        directory: PathBuf,
+        options: LogOptions,
+        now: Timestamp,
+    ) -> Result<Unsynced, StorageError> {
         let (store, found) = CheckpointStore::load(disk.clone(), &directory)?;
         let (quarantine, quarantine_whole) = Quarantine::load(&disk, &directory)?;
         let names = if disk.exists(&directory) {
@@ -122,8 +137,9 @@ impl Log {
         let (producers, snapshot_at) = recovery.producers(snapshots, now)?;
         let (start, end) = recovery.bounds()?;
         recovery.epochs.truncate_from_start(start);
-        let Recovery { epochs, report, segments, unsealed, .. } = recovery;
-        // What was found has been synced: the next write of the checkpoint may say so.
+        let Recovery { epochs, report, segments, unsealed, cut, .. } = recovery;
+        // What was found is synced before the log is handed out: the next write of the checkpoint
+        // may say so.
         store.assume(Checkpoint {
             durable_end: end,
             log_start: start,
@@ -144,7 +160,48 @@ impl Log {
             snapshot: (snapshot_at < end).then(|| producers.encode()),
         };
         let log = Log::assemble(disk, directory, options, opened);
-        Ok(Recovered { log, producers, epochs, report })
+        let changed = cut || log.has_unsealed();
+        Ok(Unsynced { recovered: Recovered { log, producers, epochs, report }, changed })
+    }
+}
+
+/// A log that was read. Readers will see what was found, and the next checkpoint will vouch for it,
+/// so it has to be durable first: what a crash left in the page cache, and what was cut.
+#[derive(Debug)]
+#[must_use = "it can be used once it is synced"]
+pub struct Unsynced {
+    recovered: Recovered,
+    changed: bool,
+}
+
+impl Unsynced {
+    /// Whether there is something to sync.
+    #[must_use]
+    pub fn needs_sync(&self) -> bool {
+        self.changed
+    }
+
+    /// What reading it took.
+    #[must_use]
+    pub fn report(&self) -> &RecoveryReport {
+        &self.recovered.report
+    }
+
+    /// Syncs the files of this log.
+    ///
+    /// # Errors
+    /// The first failure, which is final.
+    pub fn sync(self) -> Result<Recovered, StorageError> {
+        if self.changed && !planted!(ServeUnsynced) {
+            self.recovered.log.sync_found()?;
+        }
+        Ok(self.recovered)
+    }
+
+    /// The caller has synced the whole file system since the log was read.
+    #[must_use]
+    pub fn into_synced(self) -> Recovered {
+        self.recovered
     }
 }
 
@@ -292,18 +349,9 @@ impl Recovery<'_> {
                 self.segments.push(Arc::new(segment));
             }
         }
-        // Scanned segments are completed by the first flush; what was found in them is durable
-        // first, because readers will see it.
+        // Scanned segments are completed by the first flush.
         let scanned = self.segments.iter().filter(|segment| !segment.is_sealed());
         self.unsealed = scanned.cloned().collect();
-        for segment in &self.unsealed {
-            segment.sync()?;
-        }
-        if self.cut || !self.unsealed.is_empty() {
-            self.disk
-                .sync_dir(self.directory)
-                .map_err(StorageError::io("cannot sync", self.directory))?;
-        }
         Ok(())
     }
 
@@ -493,7 +541,10 @@ impl Recovery<'_> {
             remove_if_there(&**self.disk, &segment.path.with_extension(suffix))?;
         }
         if end < length {
-            segment.file.set_len(end).map_err(StorageError::io("cannot trim", &segment.path))?;
+            // Not by the segment's own handle: it would keep the file open until it is synced by it.
+            let file = self.disk.open(&segment.path, Create::Never);
+            let trimmed = file.and_then(|file| file.set_len(end));
+            trimmed.map_err(StorageError::io("cannot trim", &segment.path))?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use super::index::{
 };
 use super::index_file::{self, FileIndex, INDEX_SUFFIX, Summary, TIME_INDEX_SUFFIX};
 use super::recency::Recency;
-use crate::base::disk::{Create, Disk, DiskFile, Mapping};
+use crate::base::disk::{Aside, Create, Disk, DiskFile, Mapping, Syncs};
 use crate::base::waiting::{may_wait, would_block};
 use crate::base::{Offset, Timestamp};
 
@@ -286,15 +286,7 @@ impl Segment {
         }
         {
             let index = self.index.read();
-            let Index::Memory(index) = &*index else { return Ok(()) };
-            let Some(max) = index.max() else { return Ok(()) };
-            let summary = Summary {
-                base: self.base,
-                log_bytes: self.end(),
-                offsets: self.relative(self.next_offset()),
-                first_timestamp: self.first_timestamp(),
-                max,
-            };
+            let Some((summary, index)) = self.unwritten(&index) else { return Ok(()) };
             index_file::write(&*self.disk, &self.path, &summary, index)
                 .map_err(StorageError::io("cannot write the index of", &self.path))?;
         }
@@ -303,6 +295,28 @@ impl Segment {
             *self.index.write() = Index::File(files);
         }
         Ok(())
+    }
+
+    /// Writes the index files of a finished segment under other names; none if they are written.
+    pub(super) fn seal_aside(&self, syncs: Syncs) -> Result<Vec<Aside>, StorageError> {
+        let index = self.index.read();
+        let Some(index) = self.unwritten(&index) else { return Ok(Vec::new()) };
+        let (summary, index) = index;
+        let written = index_file::write_aside(&*self.disk, &self.path, (&summary, index), syncs);
+        written.map(Vec::from).map_err(StorageError::io("cannot write the index of", &self.path))
+    }
+
+    /// What the index files have to say; none if they are written, or there is nothing to say.
+    fn unwritten<'index>(&self, index: &'index Index) -> Option<(Summary, &'index MemoryIndex)> {
+        let Index::Memory(index) = index else { return None };
+        let summary = Summary {
+            base: self.base,
+            log_bytes: self.end(),
+            offsets: self.relative(self.next_offset()),
+            first_timestamp: self.first_timestamp(),
+            max: index.max()?,
+        };
+        Some((summary, index))
     }
 
     /// Removes the files. Readers that have the segment go on reading it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression, patched_prefix};
 
 use super::{EpochCache, Log, LogOptions, ProducerTable, ReadError, Recovered};
-use crate::base::disk::Disk;
+use crate::base::disk::{Disk, FileSystem as _, Syncs};
 use crate::base::disk_sim::{Fault, SimDisk};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 
@@ -36,8 +36,40 @@ fn open(disk: &SimDisk) -> Recovered {
     try_open(disk).expect("the log opens")
 }
 
+/// Opens the log by itself, or, by turns, as one of many that share a sync of the file system.
 fn try_open(disk: &SimDisk) -> Result<Recovered, super::StorageError> {
-    Log::open(Arc::new(disk.clone()), PathBuf::from(DIRECTORY), OPTIONS, Timestamp(0))
+    let log = Log::read(Arc::new(disk.clone()), PathBuf::from(DIRECTORY), OPTIONS, Timestamp(0))?;
+    if disk.operations().is_multiple_of(2) {
+        return log.sync();
+    }
+    if log.needs_sync() {
+        sync_file_system(disk)?;
+    }
+    Ok(log.into_synced())
+}
+
+/// Closes the log by itself, or, by turns, as one of many.
+fn close(
+    disk: &SimDisk,
+    log: Log,
+    (producers, epochs): (&ProducerTable, &EpochCache),
+) -> Result<(), super::StorageError> {
+    if disk.operations().is_multiple_of(2) {
+        return log.close(producers, epochs);
+    }
+    let Some(mut closing) = log.begin_close(producers, epochs)? else { return Ok(()) };
+    loop {
+        let more = closing.step(Syncs::Shared)?;
+        sync_file_system(disk)?;
+        closing.check()?;
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+fn sync_file_system(disk: &SimDisk) -> Result<(), super::StorageError> {
+    disk.sync().map_err(super::StorageError::io("cannot sync", Path::new("/")))
 }
 
 fn disk() -> SimDisk {

@@ -2,7 +2,6 @@
 
 use super::model::{Model, Written};
 use super::*;
-use crate::base::disk::FileSystem;
 
 /// Between opening a log and losing it.
 pub(super) struct Life {

@@ -95,7 +95,7 @@ fn live(mut life: Life) -> (SimRandom, Model, bool) {
     life.model.unread_lies |= !life.log.is_quarantine_written();
     let close = life.ticket.is_none() && life.random.below(4) == 0;
     let Life { log, producers, epochs, mut model, random, disk, .. } = life;
-    if close && log.close(&producers, &epochs).is_ok() {
+    if close && super::close(&disk, log, (&producers, &epochs)).is_ok() {
         model.acknowledged = model.end;
     }
     disk.cancel_plan();

@@ -1,0 +1,232 @@
+//! Opens all partitions at a start, several at a time.
+//!
+//! Reading comes first, for all of them; then what was found is made durable, with one sync of the
+//! file system for many logs; only then is any of them a partition that can be served.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use tracing::{error, info};
+
+use super::{LocalTopic, Partitions, Table};
+use crate::base::{TopicId, TopicPartition};
+use crate::metadata::{Image, PartitionState, Topic};
+use crate::replication::core::{LogView, PartitionCore};
+use crate::replication::directory::LogDirectory;
+use crate::replication::partition::{Partition, log_options};
+use crate::replication::placement::{TOPICS, place};
+use crate::replication::threads::in_parallel;
+use crate::storage::{Log, RecoveryReport, StorageError, Unsynced};
+
+/// Logs read at once: that is bound by the disk more than by the processor.
+const RECOVERY_THREADS: usize = 4;
+
+/// Between two reports of progress. A start that takes less says nothing.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a start-up found on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    pub(crate) partitions: usize,
+    /// Partitions whose last stop was not clean, or had been read again for another reason.
+    pub(crate) scanned: usize,
+    /// Bytes of torn tails cut off; none of them was ever acknowledged.
+    pub(crate) cut_bytes: u64,
+    /// Partitions that could not be opened and are not served.
+    pub(crate) offline: usize,
+    /// Damaged ranges of logs, which are not served.
+    pub(crate) quarantined: usize,
+}
+
+/// How far opening the partitions has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryProgress {
+    /// Partitions that are read, or failed to be.
+    pub done: usize,
+    /// All partitions.
+    pub partitions: usize,
+    /// Bytes read of logs that were not sealed.
+    pub bytes_read: u64,
+}
+
+/// A partition of the image.
+type Wanted<'image> = (&'image Arc<Topic>, i32, &'image PartitionState);
+
+/// A partition that is open, and what that took.
+type Opened = (Arc<Partition>, RecoveryReport);
+
+/// A log that is read, and what is needed to make it a partition.
+struct ReadLog<'image> {
+    name: TopicPartition,
+    topic: &'image Topic,
+    state: &'image PartitionState,
+    directory: Arc<LogDirectory>,
+    log: Unsynced,
+}
+
+/// A directory whose file system was synced for all logs read from it, and whether that worked.
+type SharedSync = (Arc<LogDirectory>, bool);
+
+impl Partitions {
+    /// Opens every partition of `image`. Tells `progress` every second how far it has come.
+    pub(crate) fn recover(&self, image: &Image, progress: impl Fn(RecoveryProgress)) -> Recovered {
+        let wanted: Vec<Wanted<'_>> = image
+            .topics()
+            .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(i, state)| (topic, i, state)))
+            .collect();
+        let read = self.read_all(&wanted, progress);
+        let synced = self.sync_shared(read.iter().filter_map(|(.., log)| log.as_ref()));
+        let opened = in_parallel(RECOVERY_THREADS, read, |(topic, index, log)| {
+            (topic, index, log.and_then(|log| self.serve(log, &synced)))
+        });
+        let mut recovered = Recovered::default();
+        let mut by_partition = HashMap::new();
+        for (topic, index, partition) in opened {
+            recovered.partitions += 1;
+            match partition {
+                Some((partition, report)) => {
+                    recovered.scanned += usize::from(!report.clean);
+                    recovered.cut_bytes += report.bytes_cut;
+                    recovered.quarantined += partition.quarantined().len();
+                    by_partition.insert((topic, index), partition);
+                }
+                None => recovered.offline += 1,
+            }
+        }
+        let mut table = Table::default();
+        for topic in image.topics() {
+            let partitions = (0..)
+                .zip(&topic.partitions)
+                .map(|(index, _)| by_partition.remove(&(topic.id, index)))
+                .collect();
+            table.insert(LocalTopic { id: topic.id, name: topic.name.clone(), partitions });
+        }
+        self.directories.iter().for_each(|directory| self.report_strays(directory.data(), image));
+        self.table.store(Arc::new(table));
+        recovered
+    }
+
+    /// Opens one partition, which may be new.
+    pub(super) fn open(&self, topic: &Topic, index: i32, state: &PartitionState) -> Option<Opened> {
+        self.serve(self.read(topic, index, state)?, &[])
+    }
+
+    /// Reads the logs of `wanted`, several at a time; those that cannot be read come back as none.
+    fn read_all<'image>(
+        &self,
+        wanted: &[Wanted<'image>],
+        progress: impl Fn(RecoveryProgress),
+    ) -> Vec<(TopicId, i32, Option<ReadLog<'image>>)> {
+        let next = AtomicUsize::new(0);
+        let read = Mutex::new(Vec::with_capacity(wanted.len()));
+        let one_more = Condvar::new();
+        std::thread::scope(|scope| {
+            let read_next = || {
+                while let Some((topic, index, state)) =
+                    wanted.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let log = self.read(topic, *index, state);
+                    read.lock().push((topic.id, *index, log));
+                    one_more.notify_one();
+                }
+            };
+            let threads = RECOVERY_THREADS.min(wanted.len());
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(read_next)).collect();
+            let mut read = read.lock();
+            let mut due = self.clock.monotonic() + PROGRESS_INTERVAL;
+            // One that panics ends the start, when the scope ends.
+            while read.len() < wanted.len() && !workers.iter().all(|w| w.is_finished()) {
+                let left = due.saturating_sub(self.clock.monotonic());
+                if !left.is_zero() {
+                    one_more.wait_for(&mut read, left);
+                    continue;
+                }
+                due += PROGRESS_INTERVAL;
+                let logs = read.iter().filter_map(|(.., log)| log.as_ref());
+                progress(RecoveryProgress {
+                    done: read.len(),
+                    partitions: wanted.len(),
+                    bytes_read: logs.map(|log| log.log.report().bytes_scanned).sum(),
+                });
+            }
+        });
+        read.into_inner()
+    }
+
+    fn read<'image>(
+        &self,
+        topic: &'image Topic,
+        index: i32,
+        state: &'image PartitionState,
+    ) -> Option<ReadLog<'image>> {
+        let name = TopicPartition { topic: topic.name.clone(), partition: index };
+        let entry = format!("{}-{index}.{}", topic.name, topic.id);
+        let placed = place(&self.directories, &entry);
+        let directory = placed.inspect_err(|error| tell_offline(&name, error)).ok()?;
+        let data = directory.data();
+        let path = data.path().join(TOPICS).join(entry);
+        let now = self.clock.now();
+        let options = log_options(&topic.resolved);
+        let read = || Log::read(data.disk().clone(), path.clone(), options, now);
+        let log = match read() {
+            // Recovery writes, too: with the space set aside for such things.
+            Err(StorageError::NoSpace { .. }) if data.on_full() => read(),
+            log => log,
+        };
+        let log = log.inspect_err(|error| tell_offline(&name, error)).ok()?;
+        Some(ReadLog { name, topic, state, directory, log })
+    }
+
+    /// Syncs the file systems of the directories in which many of `logs` have something to sync.
+    fn sync_shared<'log, 'image: 'log>(
+        &self,
+        logs: impl Iterator<Item = &'log ReadLog<'image>>,
+    ) -> Vec<SharedSync> {
+        let unsynced: Vec<&ReadLog<'_>> = logs.filter(|log| log.log.needs_sync()).collect();
+        let mut synced = Vec::new();
+        for directory in &self.directories {
+            let here = |log: &&&ReadLog<'_>| Arc::ptr_eq(&log.directory, directory);
+            let count = unsynced.iter().filter(here).count();
+            let Some(file_system) = directory.flusher().shared_sync(count) else { continue };
+            let result = file_system.sync();
+            if let Err(error) = &result {
+                directory.fail(&format!("cannot sync the file system: {error}"));
+            }
+            synced.push((directory.clone(), result.is_ok()));
+        }
+        synced
+    }
+
+    /// Makes a log that was read a partition, once what was found in it is durable.
+    fn serve(&self, read: ReadLog<'_>, synced: &[SharedSync]) -> Option<Opened> {
+        let ReadLog { name, topic, state, directory, log } = read;
+        let shared = synced.iter().find(|(synced, _)| Arc::ptr_eq(synced, &directory));
+        let opened = match shared.filter(|_| log.needs_sync()) {
+            Some((_, true)) => log.into_synced(),
+            // Told with the directory.
+            Some((_, false)) => return None,
+            None => log.sync().inspect_err(|error| tell_offline(&name, error)).ok()?,
+        };
+        let report = opened.report;
+        if report.bytes_cut > 0 {
+            info!(partition = %name, bytes = report.bytes_cut, "cut a torn tail");
+        }
+        let log = opened.log;
+        let view =
+            LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
+        let core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
+        let config = topic.resolved.clone();
+        let partition = Partition::new(name, core, log, config.clone(), directory.clone());
+        partition.apply(state.leader_epoch, &state.isr, config);
+        let partition = Arc::new(partition);
+        directory.join(&partition);
+        Some((partition, report))
+    }
+}
+
+fn tell_offline(partition: &TopicPartition, error: &dyn std::fmt::Display) {
+    error!(%partition, %error, "cannot open the log; the partition is offline");
+}

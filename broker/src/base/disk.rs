@@ -165,6 +165,15 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
         Ok(self.len()? == 0)
     }
 
+    /// An offset not beyond `length` from which on all bytes up to there are known to be zero without
+    /// reading them: space that was assigned and not written. `length` where nothing is known.
+    ///
+    /// # Errors
+    /// The operating system's.
+    fn zero_from(&self, length: u64) -> io::Result<u64> {
+        Ok(length)
+    }
+
     /// Makes what was written durable.
     ///
     /// # Errors

@@ -30,6 +30,9 @@ fn contract(disk: &dyn Disk, root: &Path) {
     assert_eq!(&buffer, b"\0\0headtail\0\0");
     assert_eq!(file.read_at(&mut buffer, 8190).unwrap(), 2);
     assert_eq!(file.read_at(&mut buffer, 9000).unwrap(), 0);
+    file.allocate(1 << 20).unwrap();
+    assert!((18..=1 << 20).contains(&file.zero_from(1 << 20).unwrap()), "behind what was written");
+    assert!(file.zero_from(18).unwrap() <= 18, "not beyond the length asked for");
     file.sync_data().unwrap();
     file.set_len(18).unwrap();
     assert_eq!(file.len().unwrap(), 18);

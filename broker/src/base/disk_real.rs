@@ -8,13 +8,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use rustix::fs::{CWD, FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{
+    CWD, FallocateFlags, FlockOperation, Mode, OFlags, ResolveFlags, SeekFrom, openat2, seek,
+};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space, is_exhausted};
 use super::handles::{HandleLimits, Handles};
 use super::waiting::may_wait;
 use crate::storage::mmap;
+
+/// Written stretches of a file looked at in search of its last.
+const STRETCHES_MAX: usize = 64;
 
 /// Files are the broker's alone.
 const FILE_MODE: u32 = 0o600;
@@ -23,10 +28,11 @@ const DIRECTORY_MODE: u32 = 0o700;
 /// Name of the file that carries a directory's lock.
 const LOCK_FILE: &str = ".lock";
 
-/// File systems (`f_type` of statfs) whose `syncfs` writes everything, waits for the disk, and
-/// reports what failed: ext4, XFS, Btrfs, F2FS. Others may do nothing and say success, as FUSE does.
-/// tmpfs has nothing to sync.
-const SYNCED_WHOLE: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
+/// File systems (`f_type` of statfs) that are known to do what they say: ext4, XFS, Btrfs, F2FS,
+/// tmpfs. Their `syncfs` writes everything, waits for the disk, and reports what failed (tmpfs has
+/// nothing to sync); others may do nothing and say success, as FUSE does. What they call a hole was
+/// never written; others have called fresh data so (OpenZFS 15526).
+const WELL_KNOWN: [u64; 5] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994];
 
 /// The machine's file systems.
 #[derive(Debug)]
@@ -151,8 +157,7 @@ impl Disk for RealDisk {
 
     fn file_system(&self, path: &Path) -> io::Result<Option<Arc<dyn FileSystem>>> {
         let directory = File::open(path)?;
-        let kind = u64::try_from(rustix::fs::fstatfs(&directory)?.f_type).unwrap_or(0);
-        if SYNCED_WHOLE.contains(&kind) {
+        if is_well_known(&directory)? {
             Ok(Some(Arc::new(RealFileSystem { directory, syncs: self.handles.syncs.clone() })))
         } else {
             Ok(None)
@@ -169,6 +174,11 @@ impl Disk for RealDisk {
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Box::new(Locked { _file: file }))
     }
+}
+
+fn is_well_known(file: &File) -> io::Result<bool> {
+    let kind = u64::try_from(rustix::fs::fstatfs(file)?.f_type).unwrap_or(0);
+    Ok(WELL_KNOWN.contains(&kind))
 }
 
 #[derive(Debug)]
@@ -274,6 +284,23 @@ impl DiskFile for RealFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn zero_from(&self, length: u64) -> io::Result<u64> {
+        if !is_well_known(&self.file)? {
+            return Ok(length);
+        }
+        let mut data = 0;
+        for _ in 0..STRETCHES_MAX {
+            let hole = seek(&self.file, SeekFrom::Hole(data))?;
+            match seek(&self.file, SeekFrom::Data(hole)) {
+                Ok(next) if next < length => data = next,
+                // No data behind it.
+                Ok(_) | Err(Errno::NXIO) => return Ok(hole.min(length)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -691,6 +691,14 @@ impl DiskFile for SimFile {
         Ok(u64::try_from(self.node.lock().live.len()).unwrap_or(u64::MAX))
     }
 
+    fn zero_from(&self, length: u64) -> io::Result<u64> {
+        const SECTOR: usize = SECTOR_BYTES[0];
+        let node = self.node.lock();
+        let written = |sector: &[u8]| Some(sector) != [0; SECTOR].get(..sector.len());
+        let sectors = node.live.chunks(SECTOR).rposition(written).map_or(0, |last| last + 1);
+        Ok(u64::try_from(sectors * SECTOR).unwrap_or(u64::MAX).min(length))
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         let mut world = self.world.lock();
         let mut node = self.node.lock();

@@ -349,6 +349,10 @@ impl DiskFile for BoundedFile {
         }
     }
 
+    fn zero_from(&self, length: u64) -> io::Result<u64> {
+        self.0.with(|file| file.zero_from(length))
+    }
+
     fn keep_open(&self) -> io::Result<()> {
         // Marked while it is in use: from here on nobody closes it.
         self.0.with(|_| {

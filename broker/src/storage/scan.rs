@@ -74,7 +74,10 @@ pub(super) struct Scan<'a> {
 impl<'a> Scan<'a> {
     /// Reads the first `length` bytes of `file`, whose first batch has the offset `base`.
     pub(super) fn new(file: &'a dyn DiskFile, length: u64, base: Offset, rule: Rule<'a>) -> Self {
-        let bytes = Window { file, length, buffer: Vec::new(), start: 0 };
+        // Asked before anything is read: what is read counts as written from then on. Where it
+        // cannot be told, all is read.
+        let zero_from = file.zero_from(length).unwrap_or(length);
+        let bytes = Window { file, length, zero_from, buffer: Vec::new(), start: 0 };
         Self {
             bytes,
             rule,
@@ -249,6 +252,8 @@ fn length_of(header: &BatchHeader) -> u64 {
 struct Window<'a> {
     file: &'a dyn DiskFile,
     length: u64,
+    /// From here on the file is zero: allocated and never written. Only asked for what was not read.
+    zero_from: u64,
     /// What has been read, from `start` of the file on.
     buffer: Vec<u8>,
     start: u64,
@@ -263,7 +268,7 @@ impl Window<'_> {
         let inside =
             position >= self.start && skip(self.start).saturating_add(wanted) <= self.buffer.len();
         if !inside {
-            self.buffer.resize(wanted.max(SCAN_BYTES).min(left), 0);
+            self.buffer.resize(wanted.max(self.worth_reading(position)).min(left), 0);
             let read = self.file.read_at(&mut self.buffer, position)?;
             self.buffer.truncate(read);
             self.start = position;
@@ -271,6 +276,15 @@ impl Window<'_> {
         let from = skip(self.start);
         let to = from.saturating_add(wanted).min(self.buffer.len());
         Ok(self.buffer.get(from..to).unwrap_or_default())
+    }
+
+    /// Bytes to read at `position`: not much of what was never written.
+    fn worth_reading(&self, position: u64) -> usize {
+        match usize::try_from(self.zero_from.saturating_sub(position)) {
+            Ok(written) if written > 0 => written.saturating_add(BATCH_OVERHEAD).min(SCAN_BYTES),
+            // Somebody looks for something there.
+            Ok(_) | Err(_) => SCAN_BYTES,
+        }
     }
 
     /// What is at hand from `position` on; at least `least` bytes, if the file has them.
@@ -281,8 +295,8 @@ impl Window<'_> {
     }
 
     fn are_zero_from(&mut self, mut position: u64) -> io::Result<bool> {
-        while position < self.length {
-            let bytes = self.at(position, SCAN_BYTES)?;
+        while position < self.zero_from {
+            let bytes = self.at(position, self.worth_reading(position))?;
             if bytes.is_empty() {
                 break;
             }

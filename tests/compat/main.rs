@@ -4,6 +4,7 @@
 //! `SAWLOG_COMPAT=required`; `.ci/install` installs them all.
 
 mod clients;
+mod groups;
 mod real_input;
 mod segments;
 mod support;

@@ -21,6 +21,8 @@ const START_WAIT_MAX: Duration = Duration::from_secs(30);
 pub struct Server {
     address: String,
     data: PathBuf,
+    /// `NAME=VALUE`, as the command line takes them.
+    settings: Vec<String>,
     process: Option<Child>,
     directory: TempDir,
 }
@@ -31,25 +33,50 @@ impl Server {
     /// # Panics
     /// With the broker's output, if it exits or is not there after 30 s.
     pub fn start() -> Server {
+        Server::start_with(&[])
+    }
+
+    /// Starts a broker with these settings of its own.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    pub fn start_with(settings: &[(&str, &str)]) -> Server {
         let directory = TempDir::new().expect("a scratch directory");
         if let Ok(address) = env::var("BOOTSTRAP") {
             let data = env::var_os("BOOTSTRAP_DATA").unwrap_or_default().into();
-            return Server { address, data, process: None, directory };
+            return Server { address, data, settings: Vec::new(), process: None, directory };
         }
         let address = free_address();
         let data = directory.path().join("data");
-        let output = File::create(directory.path().join("output")).expect("a file");
-        let process = Command::new(sawlog())
-            .args(["serve", "--listen", &address, "--data"])
-            .arg(&data)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a second handle"))
-            .stderr(output)
-            .spawn()
-            .expect("sawlog starts");
-        let mut server = Server { address, data, process: Some(process), directory };
-        server.wait_until_it_listens();
+        let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut server = Server { address, data, settings, process: None, directory };
+        server.start_process();
         server
+    }
+
+    /// kill -9, and a new process on the same data and address.
+    ///
+    /// # Panics
+    /// If the broker is not ours, and as [`Server::start`].
+    pub fn kill_and_restart(&mut self) {
+        let mut process = self.process.take().expect("a broker that is ours");
+        process.kill().expect("our child can be killed");
+        process.wait().expect("a killed child ends");
+        self.start_process();
+    }
+
+    fn start_process(&mut self) {
+        let output = File::options().create(true).append(true).open(self.scratch().join("output"));
+        let output = output.expect("a file");
+        let mut command = Command::new(sawlog());
+        command.args(["serve", "--listen", &self.address, "--data"]).arg(&self.data);
+        for setting in &self.settings {
+            command.args(["-X", setting]);
+        }
+        let command =
+            command.stdin(Stdio::null()).stderr(output.try_clone().expect("a second handle"));
+        self.process = Some(command.stdout(output).spawn().expect("sawlog starts"));
+        self.wait_until_it_listens();
     }
 
     /// `host:port` of its listener.

@@ -3,6 +3,8 @@
 //	compat-go franz-go BOOTSTRAP TOPIC          the scenario of ../README.md
 //	compat-go sarama BOOTSTRAP TOPIC            the same
 //	compat-go manifest BOOTSTRAP TOPIC FILE     reads a topic with franz-go, see real_input.rs
+//	compat-go franz-go-member BOOTSTRAP GROUP TOPIC PROTOCOL [INSTANCE]    a member of a group
+//	compat-go sarama-member BOOTSTRAP GROUP TOPIC PROTOCOL [INSTANCE]      the same
 package main
 
 import (
@@ -26,6 +28,10 @@ func main() {
 		}
 	case "manifest":
 		err = manifest(bootstrap, topic, os.Args[4])
+	case "franz-go-member":
+		err = franzMember(membershipOf(os.Args))
+	case "sarama-member":
+		err = saramaMember(membershipOf(os.Args))
 	default:
 		err = fmt.Errorf("unknown command %q", command)
 	}

@@ -17,25 +17,34 @@ pub(crate) struct Kafka {
     process: Child,
     address: String,
     data: PathBuf,
+    /// `NAME=VALUE` lines of its properties.
+    settings: String,
 }
 
 impl Kafka {
     /// Starts a node with its data in `directory`; it may not listen yet.
     pub(crate) fn start(directory: &Path) -> Kafka {
+        Kafka::start_with(directory, &[])
+    }
+
+    /// As [`Kafka::start`], with these settings.
+    pub(crate) fn start_with(directory: &Path, settings: &[(&str, &str)]) -> Kafka {
         let data = directory.join("kafka");
-        let port = two_free_ports();
         fs::create_dir_all(&data).expect("a directory");
-        let output = File::create(data.join("output")).expect("a file");
-        let process = Command::new(program("kafka/broker"))
-            .arg(installed("kafka"))
-            .arg(&data)
-            .arg(port.to_string())
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().expect("a second handle"))
-            .stderr(output)
-            .spawn()
-            .expect("the script starts");
-        Kafka { process, address: format!("127.0.0.1:{port}"), data }
+        let port = two_free_ports();
+        let settings: String =
+            settings.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        let process = start_process(&data, port, &settings);
+        Kafka { process, address: format!("127.0.0.1:{port}"), data, settings }
+    }
+
+    /// kill -9, and a new process on the same data and address.
+    pub(crate) fn kill_and_restart(&mut self) {
+        self.process.kill().expect("our child can be killed");
+        self.process.wait().expect("a killed child ends");
+        let (_, port) = self.address.split_once(':').expect("host:port");
+        self.process = start_process(&self.data, port.parse().expect("a number"), &self.settings);
+        self.wait_until_it_listens();
     }
 
     /// Waits until it takes connections.
@@ -68,6 +77,21 @@ impl Drop for Kafka {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn start_process(data: &Path, port: u16, settings: &str) -> Child {
+    let output = File::options().create(true).append(true).open(data.join("output"));
+    let output = output.expect("a file");
+    Command::new(program("kafka/broker"))
+        .arg(installed("kafka"))
+        .arg(data)
+        .arg(port.to_string())
+        .env("SETTINGS", settings)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone().expect("a second handle"))
+        .stderr(output)
+        .spawn()
+        .expect("the script starts")
 }
 
 /// The first of two neighbouring ports that were free a moment ago.

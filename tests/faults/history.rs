@@ -5,7 +5,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use sawlog_protocol::ErrorCode;
+use sawlog_protocol::records::{Batch, check_crc, split};
 
 use super::client::{Client, TOPIC};
 
@@ -76,6 +78,30 @@ impl History {
     /// Batches acknowledged so far.
     pub(crate) fn acknowledged(&self) -> usize {
         self.acknowledged.values().map(BTreeMap::len).sum()
+    }
+
+    /// What was acknowledged of a partition: numbers and offsets.
+    pub(crate) fn offsets(&self, partition: i32) -> Vec<(u64, i64)> {
+        let acknowledged = self.acknowledged.get(&partition).into_iter().flatten();
+        acknowledged.map(|(number, offset)| (*number, *offset)).collect()
+    }
+
+    /// The record at `offset`, the first of `bytes`, is the one with that number, as it was written.
+    /// So is the checksum of every batch.
+    pub(crate) fn check_first(&self, partition: i32, wanted: u64, offset: i64, bytes: &Bytes) {
+        let mut found = None;
+        for part in split(bytes) {
+            let (header, bytes) = part.unwrap();
+            check_crc(&bytes, &header).unwrap();
+            for record in Batch::parse(bytes).unwrap().records(1 << 24).unwrap() {
+                let record = record.unwrap();
+                let number = check(&record.value.unwrap(), partition);
+                if record.offset == offset {
+                    found = Some(number);
+                }
+            }
+        }
+        assert_eq!(found, Some(wanted), "partition {partition} offset {offset}");
     }
 
     /// Reads everything: what was acknowledged is where it was acknowledged, what is there was

@@ -14,6 +14,7 @@
 
 mod broker;
 mod client;
+mod decay;
 mod directories;
 mod full;
 mod full_groups;

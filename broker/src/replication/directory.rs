@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 
 use super::flusher::Flusher;
 use super::partition::Partition;
-use crate::base::{Clock, DataDirectory};
+use crate::base::{Clock, DataDirectory, Timestamp};
 
 /// The partitions of one data directory.
 #[derive(Debug)]
 pub(crate) struct LogDirectory {
     data: Arc<DataDirectory>,
+    clock: Arc<dyn Clock>,
     flusher: Arc<Flusher>,
     members: Mutex<Vec<Weak<Partition>>>,
     /// New partitions since the start.
@@ -29,12 +30,17 @@ impl LogDirectory {
     /// # Errors
     /// No thread can be started.
     pub(crate) fn start(data: Arc<DataDirectory>, clock: Arc<dyn Clock>) -> io::Result<Arc<Self>> {
-        let flusher = Flusher::start(&**data.disk(), data.path(), clock)?;
-        Ok(Arc::new(Self { data, flusher, members: Mutex::default(), placed: AtomicU64::new(0) }))
+        let flusher = Flusher::start(&**data.disk(), data.path(), clock.clone())?;
+        let (members, placed) = (Mutex::default(), AtomicU64::new(0));
+        Ok(Arc::new(Self { data, clock, flusher, members, placed }))
     }
 
     pub(crate) fn data(&self) -> &Arc<DataDirectory> {
         &self.data
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     pub(crate) fn flusher(&self) -> &Flusher {

@@ -15,6 +15,7 @@ mod compact;
 mod envelope;
 mod epochs;
 mod error;
+mod first_read;
 mod flush;
 mod index;
 mod index_file;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use sawlog_protocol::records::{self, TimestampType};
 
 use super::error::{ReadError, StorageError};
+use super::first_read;
 use super::quarantine::{Quarantine, QuarantinedRange};
 use super::segment::{Boundary, Located, Segment};
 use crate::base::limits::BATCH_INFLATED_BYTES_MAX;
@@ -45,7 +46,8 @@ impl LogReader {
     /// quarantined offset, and at most `max_bytes`; with `at_least_one` the first whatever its size.
     ///
     /// # Errors
-    /// `from` is below the first segment or in quarantine, or a batch header on disk is damaged.
+    /// `from` is below the first segment or in quarantine. `Corrupt`: a batch on disk is damaged, and
+    /// not in quarantine yet ([`super::LogScrubber::scrub_at`]).
     pub fn read(
         &self,
         from: Offset,
@@ -202,6 +204,7 @@ fn take(
         }
     }
     segment.load(from, to)?;
+    first_read::check(segment, start, to)?;
     segment.slice(from, to)
 }
 

@@ -1,8 +1,8 @@
 //! Reading full segments again, to find what has decayed before somebody needs it.
 //!
-//! A start trusts sealed segments, and a fetch sends their bytes without looking at them. So damage
-//! that comes after sealing is found here, or by the consumer's own checksum. What is found goes
-//! into the quarantine. Segments are read through the file, never through the mapping: a page that
+//! A start trusts sealed segments, and a fetch looks only at bytes nobody has looked at since the
+//! start. So damage that comes later is found here, or by the consumer's own checksum; what a fetch
+//! comes upon is judged here too. What is found goes into the quarantine. Segments are read through the file, never through the mapping: a page that
 //! cannot be read is an error there, and the end of the process here.
 //!
 //! Segments that take appends are left to recovery: what is new of them is in memory anyway.
@@ -83,6 +83,24 @@ impl LogScrubber {
         self.scrub(segment, now, pace).map_err(|error| ScrubFailed { segment: segment.base, error })
     }
 
+    /// Reads the full segment that holds `offset`, in which a read has come upon damage. `None` if
+    /// there is no such segment, or it takes appends.
+    ///
+    /// # Errors
+    /// As [`Self::scrub_next`].
+    pub fn scrub_at(
+        &self,
+        offset: Offset,
+        now: Timestamp,
+    ) -> Result<Option<Scrubbed>, ScrubFailed> {
+        let segments = self.segments.load_full();
+        let Some(holder) = segments.iter().find(|segment| segment.next_offset() > offset) else {
+            return Ok(None);
+        };
+        let before = segments.iter().rev().find(|segment| segment.base < holder.base);
+        self.scrub_next(before.map(|segment| segment.base), now, &mut |_| Pace::On)
+    }
+
     fn scrub(
         &self,
         segment: &Arc<Segment>,
@@ -96,6 +114,8 @@ impl LogScrubber {
             let span = (segment.base, segment.next_offset());
             found = self.side.quarantine.replace(span, damage);
             segment.set_damage(self.side.quarantine.spans(segment.base));
+            // What is not whole is not read from here on.
+            segment.checked.all();
             for range in &found {
                 self.side.quarantine.report(range);
             }

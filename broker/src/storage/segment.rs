@@ -18,6 +18,7 @@ use sawlog_protocol::records::{BATCH_OVERHEAD, BatchHeader};
 
 use super::compact::{SegmentFacts, Written};
 use super::error::StorageError;
+use super::first_read::Checked;
 use super::index::{
     self, MemoryIndex, Recent, Span, TimeEntry, boundary_before, position_before, relative_before,
 };
@@ -51,6 +52,8 @@ pub(super) struct Segment {
     /// No more batches come.
     closed: AtomicBool,
     recency: Recency,
+    /// What of it this process has looked at.
+    pub(super) checked: Checked,
     /// The files are gone, or going: nothing is written for it any more.
     removed: AtomicBool,
 }
@@ -101,6 +104,7 @@ impl Segment {
             damage: ArcSwap::default(),
             closed: AtomicBool::new(false),
             recency: Recency::default(),
+            checked: Checked::default(),
             removed: AtomicBool::new(false),
         })
     }
@@ -122,6 +126,7 @@ impl Segment {
             damage: ArcSwap::default(),
             closed: AtomicBool::new(true),
             recency: Recency::default(),
+            checked: Checked::default(),
             removed: AtomicBool::new(false),
         })
     }
@@ -243,6 +248,7 @@ impl Segment {
     /// Takes over what valid index files say: nothing is read from the log.
     pub(super) fn trust(&self, files: FileIndex) {
         let summary = files.summary;
+        self.checked.nothing();
         *self.index.write() = Index::File(files);
         self.first_timestamp.store(summary.first_timestamp.0, Ordering::Relaxed);
         let next = self.base.plus(i64::from(summary.offsets));

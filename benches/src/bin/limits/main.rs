@@ -1,8 +1,9 @@
 //! The storage beside what the machine can do: appends beside bare `pwrite`, fetches beside bare
-//! `sendfile`, and restarts after kill -9 by the amount of sealed data.
+//! `sendfile`, restarts after kill -9 by the amount of sealed data, and syncs for each record.
 //!
 //! `cargo run --release -p sawlog-benches --bin sawlog-limits -- --sawlog target/release/sawlog`
-//! measures all of it in a temporary directory (`--data`); `append`, `read` or `restart` one of them.
+//! measures all of it in a temporary directory (`--data`); `append`, `read`, `restart` or `syncs`
+//! one of them.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -15,6 +16,7 @@ mod restart;
 #[path = "../shared/sawlog.rs"]
 #[allow(dead_code, reason = "shared: each program uses a part")]
 mod sawlog;
+mod syncs;
 #[path = "../shared/wire.rs"]
 #[allow(dead_code, reason = "shared: each program uses a part")]
 mod wire;
@@ -45,6 +47,9 @@ fn main() -> Result<(), Failure> {
     }
     if wants("restart") {
         restart::measure(&options.sawlog, &options.data, &options.gib)?;
+    }
+    if wants("syncs") {
+        syncs::measure(&options.sawlog, &options.data)?;
     }
     Ok(())
 }
@@ -84,11 +89,11 @@ fn options() -> Result<Options, Failure> {
                 let sizes = value()?;
                 options.gib = sizes.split(',').map(str::parse).collect::<Result<_, _>>()?;
             }
-            "append" | "read" | "restart" => options.what.push(argument),
+            "append" | "read" | "restart" | "syncs" => options.what.push(argument),
             _ => {
                 return Err(
                     "usage: sawlog-limits [--sawlog PATH] [--data DIR] [--gib 1,10] [append] [read] \
-                     [restart]"
+                     [restart] [syncs]"
                         .into(),
                 );
             }

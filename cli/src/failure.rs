@@ -101,9 +101,12 @@ impl From<ClientError> for Failure {
             | ClientError::Timeout { .. } => Kind::Unreachable,
             ClientError::UnknownTopic(_) => Kind::NotFound,
             ClientError::Broker { code, .. } => kind_of(*code),
-            ClientError::InvalidRecord(_) => Kind::Usage,
-            ClientError::LogTruncated { .. } => Kind::Precondition,
+            ClientError::InvalidRecord(_) | ClientError::InvalidGroup(_) => Kind::Usage,
+            ClientError::LogTruncated { .. } | ClientError::NoCommittedOffset { .. } => {
+                Kind::Precondition
+            }
             ClientError::Unsupported { .. }
+            | ClientError::NotPolled { .. }
             | ClientError::Malformed(_)
             | ClientError::Unreadable { .. }
             | ClientError::Closed => Kind::Failed,

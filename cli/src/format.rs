@@ -283,6 +283,7 @@ mod tests {
             topic: "t".into(),
             partition: 2,
             offset: 40,
+            leader_epoch: 0,
             timestamp: 1234,
             key: None,
             value: Some(Bytes::from_static(b"hello")),

@@ -184,6 +184,7 @@ mod tests {
                 topic: "t".into(),
                 partition: 3,
                 offset: 9,
+                leader_epoch: 0,
                 timestamp: 12,
                 key: key.map(bytes::Bytes::from_static),
                 value: key.map(bytes::Bytes::from_static),

@@ -5,13 +5,13 @@
 //! connection that another already opens waits for that one; so it is with metadata. A broker that
 //! cannot be reached is left alone for a growing, jittered pause.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 use std::time::{Duration, Instant};
 
 use sawlog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
-use sawlog_protocol::{ErrorCode, Request, decode_response};
+use sawlog_protocol::{ApiKey, ErrorCode, Request, Uuid, decode_response};
 
 use crate::backoff::{Backoff, Random};
 use crate::breaker::Breaker;
@@ -20,6 +20,9 @@ use crate::coordinator::Coordinators;
 use crate::error::{ClientError, check};
 use crate::metadata::{BrokerInfo, Cache, ClusterInfo, TopicInfo};
 use crate::transport::{Connector, TcpConnector};
+
+/// First Metadata version that finds topics by id (KIP-516).
+const TOPICS_BY_ID: i16 = 12;
 
 /// Attempts at a question any broker can answer.
 const ATTEMPTS_MAX: u32 = 3;
@@ -106,7 +109,13 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unreachable`]: none does.
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
-        let client = Self {
+        let client = Self::unopened(options);
+        client.any().await?;
+        Ok(client)
+    }
+
+    fn unopened(options: ClientOptions) -> Self {
+        Self {
             shared: Arc::new(Shared {
                 options,
                 cache: RwLock::default(),
@@ -115,9 +124,13 @@ impl Client {
                 next_channel: AtomicU32::new(1),
                 coordinators: Coordinators::default(),
             }),
-        };
-        client.any().await?;
-        Ok(client)
+        }
+    }
+
+    /// Of no cluster, for tests of what needs none.
+    #[cfg(test)]
+    pub(crate) fn unconnected() -> Self {
+        Self::unopened(ClientOptions::new(""))
     }
 
     /// The options it was made with.
@@ -137,13 +150,33 @@ impl Client {
                 .map(|name| MetadataRequestTopic { name: Some(name), ..Default::default() })
                 .collect()
         });
+        self.describe_asked(topics, i16::MAX).await
+    }
+
+    /// Brokers and topics by id; all topics, where brokers do not find them by id.
+    pub(crate) async fn describe_ids(
+        &self,
+        ids: &BTreeSet<Uuid>,
+    ) -> Result<ClusterInfo, ClientError> {
+        let version = self.any().await?.version(ApiKey::Metadata, i16::MAX)?;
+        let by_id = ids.iter().map(|id| MetadataRequestTopic { topic_id: *id, name: None });
+        let topics = (version >= TOPICS_BY_ID).then(|| by_id.collect());
+        self.describe_asked(topics, version).await
+    }
+
+    async fn describe_asked(
+        &self,
+        topics: Option<Vec<MetadataRequestTopic<'_>>>,
+        newest: i16,
+    ) -> Result<ClusterInfo, ClientError> {
         let request =
             MetadataRequest { topics, allow_auto_topic_creation: true, ..Default::default() };
+        let timeout = self.shared.options.timeout;
         let mut random = Random::new();
         let mut failures = 0;
         let reply = loop {
             let outcome = match self.any().await {
-                Ok(connection) => connection.call(&request).await,
+                Ok(connection) => connection.call_up_to(&request, newest, timeout).await,
                 Err(error) => Err(error),
             };
             match outcome {

@@ -81,6 +81,28 @@ pub enum ClientError {
         /// Where the log parts from what was read.
         end_offset: i64,
     },
+    /// Options or a subscription no group can be joined with.
+    #[error("{0}")]
+    InvalidGroup(String),
+    /// A partition was assigned of which the group has committed nothing, and
+    /// [`ResetPolicy::Error`](crate::ResetPolicy::Error) is to be told: it waits for a seek.
+    #[error("the group has committed no offset of {topic}-{partition}: say where to begin")]
+    NoCommittedOffset {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: i32,
+    },
+    /// The consumer was not asked for records within its max poll interval and left its group. It is
+    /// joining again.
+    #[error(
+        "the consumer was not asked for records for {interval_ms} ms and left its group; its \
+         partitions went to others"
+    )]
+    NotPolled {
+        /// The max poll interval.
+        interval_ms: u128,
+    },
     /// The producer or consumer was closed.
     #[error("closed")]
     Closed,
@@ -100,7 +122,10 @@ impl ClientError {
     #[must_use]
     pub fn is_retriable(&self) -> bool {
         match self {
-            Self::Unreachable { .. } | Self::Disconnected { .. } | Self::Timeout { .. } => true,
+            Self::Unreachable { .. }
+            | Self::Disconnected { .. }
+            | Self::Timeout { .. }
+            | Self::NotPolled { .. } => true,
             Self::Broker { code, .. } => code.is_retriable(),
             Self::Unsupported { .. }
             | Self::Malformed(_)
@@ -108,6 +133,8 @@ impl ClientError {
             | Self::InvalidRecord(_)
             | Self::Unreadable { .. }
             | Self::LogTruncated { .. }
+            | Self::InvalidGroup(_)
+            | Self::NoCommittedOffset { .. }
             | Self::Closed => false,
         }
     }

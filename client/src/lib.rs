@@ -1,5 +1,5 @@
 //! A client for Sawlog and anything else that speaks Apache Kafka's protocol: produce, consume by
-//! assignment, administer.
+//! assignment or in a group, administer.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), sawlog_client::ClientError> {
@@ -26,13 +26,16 @@
 //!   partition are in the order they were sent. Memory is bounded: [`Producer::send`] waits.
 //! - **[`Consumer`]** reads partitions it is assigned, ahead of its reader and bounded in bytes. An
 //!   offset that is not in the log is an error, or a jump that is told ([`ResetPolicy`]).
+//! - **[`GroupConsumer`]** ([`Consumer::subscribe`]) shares the partitions of topics with the other
+//!   members of its group, in the classic protocol or that of KIP-848, and commits how far it is. What
+//!   it commits was processed, and no commit of it moves an offset back.
 //! - Administration is on [`Client`]: topics, settings, offsets, sizes; groups, their members and how
 //!   far they have read.
 //!
 //! Errors say whether the same thing may succeed later: [`ClientError::is_retriable`]. Everything that
 //! waits has a bound: [`ClientOptions::timeout`], [`ProducerOptions::delivery_timeout`].
 //!
-//! Consumer groups, transactions and authentication are not there yet.
+//! Transactions and authentication are not there yet.
 
 mod admin;
 mod backoff;
@@ -43,6 +46,7 @@ mod consumer;
 mod coordinator;
 mod error;
 mod frames;
+mod group;
 mod metadata;
 mod offsets;
 mod producer;
@@ -59,6 +63,10 @@ pub use consumer::{
     RecordStream, ResetPolicy, TimeQuery,
 };
 pub use error::ClientError;
+pub use group::{
+    Assignor, Commit, CommitError, CommitOffset, Committer, GroupConsumer, GroupOptions,
+    GroupProtocol, GroupStream, Listening, Rebalance, RebalanceListener, Topics,
+};
 pub use metadata::{BrokerInfo, ClusterInfo, PartitionInfo, TopicInfo};
 pub use offsets::OffsetRange;
 pub use producer::{

@@ -51,6 +51,15 @@ fn the_examples_do_what_they_say() {
     let copied = run("consume", &[address, "to"], "");
     assert_eq!(copied, "0-0: one\n0-1: two\n0-2: three\n0-3: four\n");
 
+    let said = run("group", &[address, "from", "readers", "4"], "");
+    assert_eq!(said, "0-0: one\n0-1: two\n0-2: three\n0-3: four\n");
+    run("produce", &[address, "from"], "five\n");
+    let said = run("group", &[address, "from", "readers", "1"], "");
+    assert_eq!(said, "0-4: five\n", "it goes on where the one before it was");
+    run("at_least_once_group", &[address, "from", "to", "copiers"], "");
+    let copied = run("consume", &[address, "to"], "");
+    assert!(copied.ends_with("0-4: one\n0-5: two\n0-6: three\n0-7: four\n0-8: five\n"), "{copied}");
+
     let said = run("admin", &[address], "");
     assert!(said.contains("partition 2: offsets 0 to 0\n"), "{said}");
     assert!(said.contains("retention.ms = 7200000 (topic)"), "{said}");

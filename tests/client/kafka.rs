@@ -18,7 +18,7 @@ use crate::load::{DEADLINE, check, connect, create, write};
 const READY_DEADLINE: Duration = Duration::from_secs(90);
 
 /// A Kafka node on loopback. Killed when dropped.
-struct Kafka {
+pub(crate) struct Kafka {
     process: Child,
     address: SocketAddr,
     directory: TempDir,
@@ -27,7 +27,7 @@ struct Kafka {
 
 impl Kafka {
     /// `None`, and says so, where Kafka is not installed.
-    fn start(test: &str) -> Option<Self> {
+    pub(crate) fn start(test: &str, properties: &[&str]) -> Option<Self> {
         let root = std::env::var_os("SAWLOG_COMPAT_DIR")
             .map_or_else(|| sawlog_tests::target_dir().join("compat"), PathBuf::from);
         let jars = root.join("kafka");
@@ -39,19 +39,23 @@ impl Kafka {
         }
         let directory = TempDir::new().expect("a scratch directory");
         let address = two_free_ports();
-        let process = spawn(&jars, directory.path(), address);
+        let process = spawn(&jars, directory.path(), address, properties);
         let mut kafka = Self { process, address, directory, jars };
         kafka.wait_ready();
         Some(kafka)
     }
 
-    fn kill(&mut self) {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn kill(&mut self) {
         self.process.kill().expect("our child can be killed");
         self.process.wait().expect("a killed child ends");
     }
 
     /// Starts it again on its data.
-    fn start_again(&mut self) {
+    pub(crate) fn start_again(&mut self) {
         let properties = self.directory.path().join("server.properties");
         let class_path = format!("{}/*", self.jars.display());
         let mut command = Command::new("java");
@@ -78,10 +82,11 @@ impl Drop for Kafka {
     }
 }
 
-fn spawn(jars: &Path, data: &Path, address: SocketAddr) -> Child {
+fn spawn(jars: &Path, data: &Path, address: SocketAddr, properties: &[&str]) -> Child {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/kafka/broker");
     let mut command = Command::new(script);
     command.arg(jars).arg(data).arg(address.port().to_string());
+    command.env("SETTINGS", properties.join("\n"));
     quietly(command)
 }
 
@@ -105,7 +110,7 @@ fn two_free_ports() -> SocketAddr {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn apache_kafka_is_served_like_our_own_broker_through_a_kill() {
-    let kafka = Kafka::start("apache_kafka_is_served_like_our_own_broker_through_a_kill");
+    let kafka = Kafka::start("apache_kafka_is_served_like_our_own_broker_through_a_kill", &[]);
     let Some(mut kafka) = kafka else { return };
     let mut options = ClientOptions::new(&kafka.address.to_string());
     options.reconnect_backoff_max = Duration::from_millis(500);

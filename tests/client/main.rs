@@ -14,6 +14,7 @@ mod scripted;
 mod cluster;
 mod consuming;
 mod examples;
+mod groups;
 mod groups_admin;
 mod kafka;
 mod producing;

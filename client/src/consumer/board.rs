@@ -27,6 +27,24 @@ pub(crate) enum State {
     Stopped,
 }
 
+/// Where reading goes on, and the epoch of the record before, -1 if unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) offset: i64,
+    pub(crate) epoch: i32,
+}
+
+/// Where a partition begins that its group assigned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Where the group committed last: the log is compared with it first, as far as the epoch tells.
+    At(Place),
+    /// Nothing was committed.
+    From(Position),
+    /// Nothing was committed, and nobody said where to begin: it waits for a seek.
+    Nowhere,
+}
+
 /// One partition.
 #[derive(Debug)]
 pub(crate) struct Entry {
@@ -35,6 +53,8 @@ pub(crate) struct Entry {
     pub(crate) generation: u64,
     pub(crate) state: State,
     pub(crate) position: i64,
+    /// Epoch of what was handed out last, -1 if unknown.
+    pub(crate) position_epoch: i32,
     pub(crate) fetch_offset: i64,
     /// Epoch of the last record fetched, -1 for none.
     pub(crate) last_epoch: i32,
@@ -120,6 +140,7 @@ impl Board {
             generation: self.next_generation,
             state: State::Resolving(from),
             position: -1,
+            position_epoch: -1,
             fetch_offset: -1,
             last_epoch: -1,
             leader_epoch: -1,
@@ -140,6 +161,32 @@ impl Board {
         self.drop_stale();
         self.seek(id, from);
         id
+    }
+
+    /// Adds a partition that a group assigned.
+    pub(crate) fn place(&mut self, key: PartitionKey, start: Start) {
+        let from = match start {
+            Start::At(place) => Position::Offset(place.offset),
+            Start::From(position) => position,
+            Start::Nowhere => Position::Start,
+        };
+        let id = self.add(key, from, None);
+        let Some(entry) = self.entry_mut(id) else { return };
+        match start {
+            Start::At(place) if place.epoch >= 0 => {
+                (entry.position_epoch, entry.last_epoch) = (place.epoch, place.epoch);
+                entry.state = State::Validating;
+            }
+            Start::Nowhere => entry.state = State::Stopped,
+            Start::At(_) | Start::From(_) => {}
+        }
+    }
+
+    /// Where each partition goes on, as far as it is known.
+    pub(crate) fn places(&self) -> Vec<(PartitionKey, Place)> {
+        let known = self.entries().filter(|(_, entry)| entry.position >= 0);
+        let place = |entry: &Entry| Place { offset: entry.position, epoch: entry.position_epoch };
+        known.map(|(_, entry)| (entry.key.clone(), place(entry))).collect()
     }
 
     /// Removes a partition with what was fetched of it.
@@ -187,7 +234,7 @@ impl Board {
         let Some(entry) = self.entry_mut(id) else { return };
         entry.generation = generation;
         entry.is_asking = false;
-        entry.last_epoch = -1;
+        (entry.last_epoch, entry.position_epoch) = (-1, -1);
         entry.read_from = None;
         entry.recovered();
         match to {

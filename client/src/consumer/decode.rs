@@ -17,6 +17,8 @@ pub struct ConsumedRecord {
     pub partition: i32,
     /// Its offset.
     pub offset: i64,
+    /// Epoch of the leader that wrote it, -1 in logs that do not know.
+    pub leader_epoch: i32,
     /// Its timestamp, in milliseconds since the Unix epoch; -1 for none.
     pub timestamp: i64,
     /// Its key; `None` for null.
@@ -38,8 +40,11 @@ pub(crate) struct Cursor {
     records: Option<Records>,
     /// Offset behind the batch that is being handed out.
     batch_end: i64,
+    batch_epoch: i32,
     /// The offset that comes next.
     pub(crate) next: i64,
+    /// Epoch of what comes before it, -1 if nothing was read.
+    pub(crate) epoch: i32,
     until: Option<i64>,
     inflated_bytes: usize,
 }
@@ -67,7 +72,9 @@ impl Cursor {
             batches: split(bytes),
             records: None,
             batch_end: span.next,
+            batch_epoch: -1,
             next: span.next,
+            epoch: -1,
             until: span.until,
             inflated_bytes: span.inflated_bytes,
         }
@@ -93,11 +100,12 @@ impl Cursor {
                         self.next = self.until.unwrap_or(self.next);
                         return Ok(false);
                     }
-                    self.next = record.offset + 1;
+                    (self.next, self.epoch) = (record.offset + 1, self.batch_epoch);
                     out.push(ConsumedRecord {
                         topic: self.topic.clone(),
                         partition: self.partition,
                         offset: record.offset,
+                        leader_epoch: self.batch_epoch,
                         timestamp: record.timestamp,
                         key: record.key,
                         value: record.value,
@@ -108,7 +116,7 @@ impl Cursor {
                     return Ok(true);
                 }
                 // Compaction leaves batches whose last records are gone.
-                self.next = self.next.max(self.batch_end);
+                self.pass_batch();
                 self.records = None;
             }
             if !self.next_batch()? {
@@ -121,15 +129,22 @@ impl Cursor {
         let Some(batch) = self.batches.next() else { return Ok(false) };
         let unreadable = |error| unreadable(&self.topic, self.partition, self.next, error);
         let (header, bytes) = batch.map_err(unreadable)?;
-        self.batch_end = header.next_offset();
+        (self.batch_end, self.batch_epoch) = (header.next_offset(), header.partition_leader_epoch);
         if header.is_control() || self.batch_end <= self.next {
-            self.next = self.next.max(self.batch_end);
+            self.pass_batch();
             return Ok(true);
         }
         check_crc(&bytes, &header).map_err(unreadable)?;
         let records = Batch::parse(bytes).and_then(|batch| batch.records(self.inflated_bytes));
         self.records = Some(records.map_err(unreadable)?);
         Ok(true)
+    }
+
+    /// Goes on behind the batch.
+    fn pass_batch(&mut self) {
+        if self.batch_end > self.next {
+            (self.next, self.epoch) = (self.batch_end, self.batch_epoch);
+        }
     }
 }
 

@@ -1,11 +1,10 @@
-//! Reading partitions by assignment.
+//! Reading partitions.
 //!
 //! One task per consumer fetches ahead, bounded in bytes; the reader decodes what it takes. Records of
 //! a partition come in order. An offset that is not in the log is an error unless a
 //! [`ResetPolicy`] says otherwise, and then it is told to [`ConsumerHooks`]: never a silent jump.
 //!
-//! Groups are not here: whoever shares partitions out adds and removes them ([`Consumer::add`],
-//! [`Consumer::remove`]) and commits [`Consumer::positions`].
+//! Groups are not here (`group`): whoever shares partitions out places and removes them.
 
 mod board;
 mod decode;
@@ -29,8 +28,10 @@ pub use options::{Assignment, ConsumerHooks, ConsumerOptions, Jump, Lag, Positio
 pub use stream::RecordStream;
 
 use self::board::{Board, Entry, Ready};
+pub(crate) use self::board::{Place, Start};
 use self::decode::{Cursor, Span};
-use self::offsets::now_ms;
+pub(crate) use self::offsets::now_ms;
+pub(crate) use self::session::PartitionKey;
 use crate::cluster::{Client, no_partition};
 use crate::error::ClientError;
 
@@ -63,7 +64,7 @@ pub struct Consumer {
 
 /// What the reader and the fetching task share.
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     client: Client,
     options: ConsumerOptions,
     board: Mutex<Board>,
@@ -81,10 +82,81 @@ impl Shared {
         self.reader.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn wake_reader(&self) {
+    pub(crate) fn wake_reader(&self) {
         let waker = self.reader().take();
         if let Some(waker) = waker {
             waker.wake();
+        }
+    }
+
+    pub(crate) fn wake_when_ready(&self, waker: &Waker) {
+        *self.reader() = Some(waker.clone());
+    }
+
+    /// Adds a partition that a group assigned.
+    pub(crate) fn place(&self, key: PartitionKey, start: Start) {
+        self.board().place(key, start);
+        self.fetcher.notify_one();
+    }
+
+    /// Whether a partition waits for a seek.
+    pub(crate) fn is_stopped(&self, key: &PartitionKey) -> bool {
+        let board = self.board();
+        let entry = board.id(&key.0, key.1).and_then(|id| board.entry(id));
+        entry.is_some_and(|entry| entry.state == board::State::Stopped)
+    }
+
+    /// For tests: as if everything before was handed out.
+    #[cfg(test)]
+    pub(crate) fn move_to(&self, key: &PartitionKey, place: Place) {
+        let mut board = self.board();
+        let id = board.id(&key.0, key.1).expect("it is there");
+        let entry = board.entry_mut(id).expect("it is there");
+        (entry.position, entry.position_epoch) = (place.offset, place.epoch);
+    }
+
+    /// Removes a partition. Returns whether it was there.
+    pub(crate) fn remove(&self, key: &PartitionKey) -> bool {
+        self.board().remove(key)
+    }
+
+    pub(crate) fn places(&self) -> Vec<(PartitionKey, Place)> {
+        self.board().places()
+    }
+
+    pub(crate) fn seek(
+        &self,
+        topic: &str,
+        partition: i32,
+        to: Position,
+    ) -> Result<(), ClientError> {
+        let mut board = self.board();
+        let id = board.id(topic, partition).ok_or_else(|| not_assigned(topic, partition))?;
+        board.seek(id, to);
+        if let Some(entry) = board.entry_mut(id)
+            && !matches!(to, Position::Offset(_))
+        {
+            // Wanted, so it is no jump.
+            entry.position = -1;
+        }
+        drop(board);
+        self.fetcher.notify_one();
+        Ok(())
+    }
+
+    /// Of nobody, for tests of what is around it.
+    #[cfg(test)]
+    pub(crate) fn unconnected() -> Arc<Self> {
+        Arc::new(Self::new(&Client::unconnected(), ConsumerOptions::default()))
+    }
+
+    fn new(client: &Client, options: ConsumerOptions) -> Self {
+        Self {
+            client: client.clone(),
+            options,
+            board: Mutex::default(),
+            fetcher: Notify::new(),
+            reader: Mutex::default(),
         }
     }
 }
@@ -94,15 +166,13 @@ impl Consumer {
     /// within a tokio runtime.
     #[must_use]
     pub fn new(client: &Client, options: ConsumerOptions) -> Self {
-        let shared = Arc::new(Shared {
-            client: client.clone(),
-            options,
-            board: Mutex::default(),
-            fetcher: Notify::new(),
-            reader: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(client, options));
         let fetcher = tokio::spawn(fetcher::run(shared.clone()));
         Self { shared, cursor: None, parked: Vec::new(), failure: None, fetcher }
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Shared> {
+        self.shared.clone()
     }
 
     /// A consumer of these partitions, with the default options.
@@ -146,7 +216,7 @@ impl Consumer {
 
     /// Removes a partition: nothing more comes of it. Returns whether it was there.
     pub fn remove(&self, topic: &str, partition: i32) -> bool {
-        let was_there = self.shared.board().remove(&(Arc::from(topic), partition));
+        let was_there = self.shared.remove(&(Arc::from(topic), partition));
         self.shared.wake_reader();
         was_there
     }
@@ -157,18 +227,7 @@ impl Consumer {
     /// # Errors
     /// The partition is not assigned.
     pub fn seek(&self, topic: &str, partition: i32, to: Position) -> Result<(), ClientError> {
-        let mut board = self.shared.board();
-        let id = board.id(topic, partition).ok_or_else(|| not_assigned(topic, partition))?;
-        board.seek(id, to);
-        if let Some(entry) = board.entry_mut(id)
-            && !matches!(to, Position::Offset(_))
-        {
-            // Wanted, so it is no jump.
-            entry.position = -1;
-        }
-        drop(board);
-        self.shared.fetcher.notify_one();
-        Ok(())
+        self.shared.seek(topic, partition, to)
     }
 
     /// Hands out nothing of a partition until [`Consumer::resume`]; what was fetched is kept.
@@ -344,6 +403,9 @@ impl Consumer {
         let mut board = self.shared.board();
         let Some(entry) = board.current(cursor.id, cursor.generation) else { return };
         entry.position = cursor.next;
+        if cursor.epoch >= 0 {
+            entry.position_epoch = cursor.epoch;
+        }
         let Some(last) = records.last() else { return };
         entry.last_timestamp = Some(last.timestamp);
         drop(board);

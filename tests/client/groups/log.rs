@@ -1,0 +1,165 @@
+//! What members of a group saw, in one order, and what has to hold of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use sawlog_client::{ConsumedRecord, Listening, Rebalance, RebalanceListener};
+
+pub(crate) type Key = (Arc<str>, i32);
+
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// By member of the test: what it has now.
+    owned: BTreeMap<usize, BTreeSet<Key>>,
+    /// Members that are out and cannot know it yet.
+    ghosts: BTreeSet<usize>,
+    /// By generation and partition: who had it. Generations are of groups in the classic protocol.
+    owners: BTreeMap<(i32, Key), usize>,
+    /// How often each number was handed out, by partition and offset.
+    records: BTreeMap<(Key, i64), u32>,
+    /// Behind the last record each partition's owners were done with.
+    processed: BTreeMap<Key, i64>,
+    rebalances: usize,
+    revoked: usize,
+    lost: usize,
+    /// Problems found in calls that must not panic.
+    wrong: Vec<String>,
+}
+
+/// Shared by all members of a group.
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) seen: Mutex<Seen>,
+    /// Epochs are of members in the consumer protocol: they are not compared between members.
+    pub(crate) are_epochs: bool,
+    /// Others read with them and write nothing down.
+    pub(crate) has_others: bool,
+}
+
+impl Log {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().expect("no panics")
+    }
+
+    pub(crate) fn record(&self, member: usize, record: &ConsumedRecord) {
+        let key = (record.topic.clone(), record.partition);
+        let mut seen = self.seen();
+        let is_owner = seen.owned.get(&member).is_some_and(|owned| owned.contains(&key));
+        if !is_owner && !seen.ghosts.contains(&member) {
+            let offset = record.offset;
+            seen.wrong.push(format!("member {member} read {key:?} at {offset}: not its own"));
+        }
+        *seen.records.entry((key, record.offset)).or_default() += 1;
+    }
+
+    /// The member is done with everything before `next`.
+    pub(crate) fn processed(&self, key: Key, next: i64) {
+        let mut seen = self.seen();
+        let place = seen.processed.entry(key).or_default();
+        *place = next.max(*place);
+    }
+
+    /// The member died, or is as good as dead: what it had is nobody's.
+    pub(crate) fn died(&self, member: usize) {
+        let mut seen = self.seen();
+        seen.owned.remove(&member);
+        seen.ghosts.insert(member);
+    }
+
+    pub(crate) fn distinct(&self) -> usize {
+        self.seen().records.len()
+    }
+
+    pub(crate) fn rebalances(&self) -> usize {
+        self.seen().rebalances
+    }
+
+    pub(crate) fn lost(&self) -> usize {
+        self.seen().lost
+    }
+
+    pub(crate) fn revoked(&self) -> usize {
+        self.seen().revoked
+    }
+
+    /// How many partitions each member has.
+    pub(crate) fn shares(&self) -> BTreeMap<usize, usize> {
+        self.seen().owned.iter().map(|(member, owned)| (*member, owned.len())).collect()
+    }
+
+    /// How far a partition was processed.
+    pub(crate) fn done(&self, key: &Key) -> i64 {
+        self.seen().processed.get(key).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn check(&self) {
+        let seen = self.seen();
+        assert_eq!(seen.wrong, [] as [String; 0]);
+    }
+}
+
+/// Writes down what one member is told.
+#[derive(Debug)]
+pub(crate) struct Witness {
+    pub(crate) log: Arc<Log>,
+    pub(crate) member: usize,
+}
+
+impl RebalanceListener for Witness {
+    fn assigned<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
+        let mut seen = self.log.seen();
+        seen.rebalances += 1;
+        seen.ghosts.remove(&self.member);
+        for key in &rebalance.partitions {
+            let others = seen.owned.iter().filter(|(member, _)| **member != self.member);
+            let holder = others.into_iter().find(|(_, owned)| owned.contains(key));
+            if let Some((holder, _)) = holder {
+                let (holder, member) = (*holder, self.member);
+                seen.wrong.push(format!("{key:?} given to {member} while {holder} has it"));
+            }
+        }
+        for key in rebalance.owned.iter().filter(|_| !self.log.are_epochs) {
+            let owner = (rebalance.generation, key.clone());
+            let before = seen.owners.insert(owner, self.member);
+            if before.is_some_and(|before| before != self.member) {
+                let generation = rebalance.generation;
+                seen.wrong.push(format!("{key:?} has two owners in generation {generation}"));
+            }
+        }
+        seen.owned.entry(self.member).or_default().extend(rebalance.partitions.iter().cloned());
+        self.compare(&mut seen, rebalance);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn revoked<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
+        let mut seen = self.log.seen();
+        seen.revoked += rebalance.partitions.len();
+        self.take(&mut seen, rebalance);
+        Box::pin(std::future::ready(()))
+    }
+
+    fn lost<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
+        let mut seen = self.log.seen();
+        seen.lost += rebalance.partitions.len();
+        self.take(&mut seen, rebalance);
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Witness {
+    fn take(&self, seen: &mut Seen, rebalance: &Rebalance) {
+        let owned = seen.owned.entry(self.member).or_default();
+        owned.retain(|key| !rebalance.partitions.contains(key));
+        self.compare(seen, rebalance);
+    }
+
+    /// What is said to be owned is what the changes before add up to.
+    fn compare(&self, seen: &mut Seen, rebalance: &Rebalance) {
+        let told: BTreeSet<Key> = rebalance.owned.iter().cloned().collect();
+        let owned = seen.owned.entry(self.member).or_default().clone();
+        if told != owned {
+            let member = self.member;
+            seen.wrong.push(format!("member {member} owns {owned:?} and is told {told:?}"));
+        }
+    }
+}

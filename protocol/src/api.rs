@@ -102,7 +102,7 @@ apis! {
     72 PushTelemetry push_telemetry 0..=0 flexible 0 [unserved]:
         PushTelemetryRequest => PushTelemetryResponse;
     /// What has settings.
-    74 ListConfigResources list_config_resources 0..=1 flexible 0 [unserved]:
+    74 ListConfigResources list_config_resources 0..=1 flexible 0:
         ListConfigResourcesRequest => ListConfigResourcesResponse<'r>;
     /// Topics in pages.
     75 DescribeTopicPartitions describe_topic_partitions 0..=0 flexible 0:

@@ -10,6 +10,9 @@
     reason = "tests fail and talk"
 )]
 
+mod commits;
+#[path = "../crash/groups.rs"]
+mod groups;
 #[path = "../crash/process.rs"]
 mod process;
 #[path = "../crash/wire.rs"]

@@ -11,6 +11,10 @@ use crate::metadata::{Broker, Image, PartitionState};
 pub(super) const TOPIC: i8 = 2;
 /// `resource_type` of a broker's settings.
 pub(super) const BROKER: i8 = 4;
+/// `resource_type` of a broker's loggers.
+pub(super) const BROKER_LOGGER: i8 = 8;
+/// `resource_type` of metrics clients are asked for.
+pub(super) const CLIENT_METRICS: i8 = 16;
 /// `resource_type` of a group's settings.
 pub(super) const GROUP: i8 = 32;
 

@@ -50,6 +50,7 @@ mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
+mod list_config_resources;
 mod list_groups;
 mod list_offsets;
 mod metadata;
@@ -351,6 +352,7 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::OffsetFetch => answer_later!(call, offset_fetch),
         ApiKey::OffsetDelete => answer_later!(call, offset_delete),
         ApiKey::DescribeGroups => answer_later!(call, describe_groups),
+        ApiKey::ListConfigResources => answer_later!(call, list_config_resources),
         ApiKey::ListGroups => answer_later!(call, list_groups),
         ApiKey::DeleteGroups => answer_later!(call, delete_groups),
         ApiKey::GroupTimeline => answer_later!(call, group_timeline),
@@ -371,7 +373,6 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::ConsumerGroupHeartbeat
         | ApiKey::ConsumerGroupDescribe
         | ApiKey::GetTelemetrySubscriptions
-        | ApiKey::PushTelemetry
-        | ApiKey::ListConfigResources => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
+        | ApiKey::PushTelemetry => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
     }
 }

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests fail and talk")]
 
 mod compressed;
-mod group_names;
 #[path = "../crash/groups.rs"]
 mod groups;
+mod groups_attacked;
 #[path = "../crash/process.rs"]
 mod process;
 #[path = "../crash/wire.rs"]

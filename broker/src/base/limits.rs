@@ -40,6 +40,18 @@ pub const GROUP_TIMELINE_EVENTS_MAX: usize = 64;
 /// Clients of one group that were given a member id and have not joined with it yet.
 pub const GROUP_PENDING_MEMBERS_MAX: usize = 10_000;
 
+/// Subscriptions and assignments of the members of all groups, which outlive their connections:
+/// room for 400,000 ordinary members, or for 250 whose subscription takes a megabyte.
+pub const GROUP_MEMBERS_BYTES_MAX: usize = 256 << 20;
+
+/// Seconds that a client which was given a member id has to join with it, at the longest; clients do
+/// at once.
+pub const GROUP_PENDING_SECONDS_MAX: u64 = 60;
+
+/// Bytes that are kept of what a client calls itself, and of why it joins or leaves a group (Java
+/// clients cut that there, too): for people to read.
+pub const CLIENT_TEXT_BYTES_MAX: usize = 255;
+
 /// A regular expression for topics that a group subscribes to; real ones are a line.
 pub const TOPIC_PATTERN_BYTES_MAX: usize = 4096;
 

@@ -12,6 +12,7 @@ mod classic;
 mod core;
 mod group;
 mod load;
+mod memory;
 mod offsets;
 mod options;
 mod record;

@@ -13,10 +13,12 @@ use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::core::Ask;
+use super::memory::GroupMemory;
 use super::options::GroupOptions;
 use super::shard::Shard;
 use super::types::{GroupError, GroupId, ListGroups, ListedGroup, TopicsDeleted};
 use crate::base::Clock;
+use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
 use crate::controller::{AdminError, Controller, CreateTopic, ImageSubscriber};
 use crate::metadata::{Image, ImageCell};
 use crate::replication::{Partition, Partitions};
@@ -54,6 +56,7 @@ pub(crate) struct Coordinator {
     topic: GroupsTopicOptions,
     options: GroupOptions,
     shards: Mutex<BTreeMap<i32, Running>>,
+    memory: Arc<GroupMemory>,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -72,7 +75,13 @@ impl Coordinator {
         (topic, options): (GroupsTopicOptions, GroupOptions),
     ) -> Self {
         let shards = Mutex::default();
-        Self { partitions, images, clock, runtime, topic, options, shards }
+        let memory = GroupMemory::new(GROUP_MEMBERS_BYTES_MAX);
+        Self { partitions, images, clock, runtime, topic, options, shards, memory }
+    }
+
+    /// What subscriptions and assignments that are kept are charged to.
+    pub(crate) fn memory(&self) -> &Arc<GroupMemory> {
+        &self.memory
     }
 
     /// Makes sure the topic is there, so that every group has a coordinator.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sawlog_protocol::ErrorCode;
-use sawlog_protocol::wire::STRING_BYTES_MAX;
 
 use super::RequestContext;
+use crate::base::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::coordinator::{Client, GroupError, InstanceId, MemberId};
 use crate::metadata::{Random as _, SystemRandom};
 
@@ -54,19 +54,26 @@ pub(super) fn member(id: &str) -> Option<MemberId> {
     (!id.is_empty()).then(|| id.into())
 }
 
+/// Why a member comes or goes, in the client's words, if it has any.
+pub(super) fn reason(text: Option<&str>) -> Option<Arc<str>> {
+    text.filter(|text| !text.is_empty()).map(|text| short(text).into())
+}
+
+/// A text for people to read, cut: it is kept in the timeline of a group.
+fn short(text: &str) -> &str {
+    &text[..text.floor_char_boundary(CLIENT_TEXT_BYTES_MAX)]
+}
+
 /// The program at the other end, as Kafka describes it.
 pub(super) fn client(ctx: &RequestContext<'_>) -> Client {
     Client {
-        id: ctx.client_id.unwrap_or_default().into(),
+        id: short(ctx.client_id.unwrap_or_default()).into(),
         host: format!("/{}", ctx.address).into(),
     }
 }
 
-/// Bytes of a UUID's text and the hyphen before it.
-const UUID_SUFFIX_BYTES: usize = 37;
-
-/// A member id nobody has: the instance's name, else the client's, and a UUID. A name so long that
-/// the id could not be told or written down is cut.
+/// A member id nobody has: the instance's name, else the client's, and a UUID. A long name is cut:
+/// the id has to fit a string, and is kept for whoever asks for one.
 pub(super) fn fresh_member(client: &Client, instance: Option<&InstanceId>) -> MemberId {
     let bits = u128::from_be_bytes(SystemRandom.next_uuid().0);
     // Version 4, variant 1: what UUID libraries expect of a random one.
@@ -74,7 +81,7 @@ pub(super) fn fresh_member(client: &Client, instance: Option<&InstanceId>) -> Me
     let text = format!("{bits:032x}");
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|range| text.get(range).unwrap_or(""));
     let name = instance.map_or(&*client.id, InstanceId::as_str);
-    let name = &name[..name.floor_char_boundary(STRING_BYTES_MAX - UUID_SUFFIX_BYTES)];
+    let name = short(name);
     MemberId(Arc::from(format!("{name}-{}", parts.join("-"))))
 }
 
@@ -97,12 +104,12 @@ mod tests {
     }
 
     #[test]
-    fn a_member_id_fits_a_string_however_long_the_name() {
-        let longest = "ü".repeat(STRING_BYTES_MAX / 2);
+    fn a_member_id_is_short_however_long_the_name() {
+        let longest = "ü".repeat(16_000);
         let client = Client { id: longest.as_str().into(), host: "/127.0.0.1".into() };
         let id = fresh_member(&client, None);
-        assert!(id.as_str().len() <= STRING_BYTES_MAX, "{}", id.as_str().len());
-        assert!(id.as_str().len() > STRING_BYTES_MAX - 2, "no more is cut than must be");
+        assert!(id.as_str().starts_with(&"ü".repeat(CLIENT_TEXT_BYTES_MAX / 2)));
+        assert_eq!(id.as_str().len(), CLIENT_TEXT_BYTES_MAX - 1 + 37, "no character is cut in two");
         assert_eq!(fresh_member(&client, Some(&"i".into())).as_str().len(), 38);
     }
 }

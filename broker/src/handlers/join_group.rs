@@ -1,15 +1,16 @@
 //! JoinGroup: a member enters a group, or its next generation. The reply may take as long as a
 //! rebalance does.
 
-use bytes::Bytes;
 use sawlog_protocol::messages::join_group::{
     JoinGroupRequest, JoinGroupResponse, JoinGroupResponseMember,
 };
 use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
-use super::groups::{client, code, fresh_member, member, milliseconds};
-use crate::coordinator::{GroupId, InstanceId, JoinGroup, JoinRefused, Joined, Protocol};
+use super::groups::{client, code, fresh_member, member, milliseconds, reason};
+use crate::coordinator::{
+    GroupError, GroupId, InstanceId, JoinGroup, JoinRefused, Joined, Protocol,
+};
 
 /// First version with a rebalance timeout of its own.
 const REBALANCE_TIMEOUT: i16 = 1;
@@ -22,41 +23,49 @@ const SKIP_ASSIGNMENT: i16 = 9;
 
 /// Joins, and waits for the others.
 pub(crate) async fn handle(ctx: &RequestContext<'_>, request: JoinGroupRequest<'_>) -> Rope {
-    let asked = wanted(ctx, &request);
     let group = GroupId::from(request.group_id);
-    match ctx.node.groups.ask(&group, asked).await {
+    let joined = match wanted(ctx, &request) {
+        Ok(asked) => ctx.node.groups.ask(&group, asked).await,
+        Err(error) => Err(error.into()),
+    };
+    match joined {
         Ok(joined) => ctx.reply(&answer(&joined)),
         Err(refused) => ctx.reply(&refusal(ctx.version, &request, &refused)),
     }
 }
 
-/// What the frame says; what is kept is copied, or it would keep the frame.
-fn wanted(ctx: &RequestContext<'_>, request: &JoinGroupRequest<'_>) -> JoinGroup {
+/// What the frame says; what is kept is copied, or it would keep the frame, and charged.
+fn wanted(
+    ctx: &RequestContext<'_>,
+    request: &JoinGroupRequest<'_>,
+) -> Result<JoinGroup, GroupError> {
     let client = client(ctx);
     let instance = request.group_instance_id.map(InstanceId::from);
+    let instance_bytes = request.group_instance_id.map_or(0, str::len);
     let session_timeout = milliseconds(request.session_timeout_ms);
-    let protocols = request.protocols.iter().map(|protocol| Protocol {
-        name: protocol.name.into(),
-        metadata: Bytes::copy_from_slice(&protocol.metadata),
+    let protocols = request.protocols.iter().map(|protocol| {
+        let beside = protocol.name.len() + instance_bytes;
+        let metadata = ctx.node.groups.memory().keep(beside, &protocol.metadata)?;
+        Ok(Protocol { name: protocol.name.into(), metadata })
     });
-    JoinGroup {
+    Ok(JoinGroup {
         group: request.group_id.into(),
         member: member(request.member_id),
         fresh_member: fresh_member(&client, instance.as_ref()),
         instance,
         client,
         protocol_type: request.protocol_type.into(),
-        protocols: protocols.collect(),
+        protocols: protocols.collect::<Result<_, _>>()?,
         session_timeout,
         rebalance_timeout: if ctx.version < REBALANCE_TIMEOUT {
             session_timeout
         } else {
             milliseconds(request.rebalance_timeout_ms)
         },
-        reason: request.reason.filter(|reason| !reason.is_empty()).map(Into::into),
+        reason: reason(request.reason),
         knows_member_id_required: ctx.version >= MEMBER_ID_REQUIRED,
         knows_skip_assignment: ctx.version >= SKIP_ASSIGNMENT,
-    }
+    })
 }
 
 fn answer(joined: &Joined) -> JoinGroupResponse<'_> {

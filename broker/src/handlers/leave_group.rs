@@ -6,7 +6,7 @@ use sawlog_protocol::messages::leave_group::{
 use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
-use super::groups::{code, member, outcome};
+use super::groups::{code, member, outcome, reason};
 use crate::coordinator::{GroupId, InstanceId, LeaveGroup, LeavingMember};
 
 /// First version with several members.
@@ -22,7 +22,7 @@ pub(crate) async fn handle(ctx: &RequestContext<'_>, request: LeaveGroupRequest<
         let leaving = request.members.iter().map(|leaving| LeavingMember {
             member: member(leaving.member_id),
             instance: leaving.group_instance_id.map(InstanceId::from),
-            reason: leaving.reason.map(Into::into),
+            reason: reason(leaving.reason),
         });
         leaving.collect()
     };

@@ -1,19 +1,26 @@
 //! SyncGroup: the leader brings the assignment, everyone fetches its own.
 
-use bytes::Bytes;
 use sawlog_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupResponse};
 use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
 use super::groups::code;
-use crate::coordinator::{Generation, GroupId, SyncGroup};
+use crate::coordinator::{Generation, GroupError, GroupId, SyncGroup};
 
 /// Waits for the leader's assignment.
 pub(crate) async fn handle(ctx: &RequestContext<'_>, request: SyncGroupRequest<'_>) -> Rope {
+    let memory = ctx.node.groups.memory();
     let assignments = request.assignments.iter().map(|assigned| {
         // Kept with the group: a slice would keep the frame.
-        (assigned.member_id.into(), Bytes::copy_from_slice(&assigned.assignment))
+        Ok((
+            assigned.member_id.into(),
+            memory.keep(assigned.member_id.len(), &assigned.assignment)?,
+        ))
     });
+    let assignments = match assignments.collect::<Result<_, GroupError>>() {
+        Ok(assignments) => assignments,
+        Err(error) => return refuse(ctx, error),
+    };
     let group = GroupId::from(request.group_id);
     let asked = SyncGroup {
         group: group.clone(),
@@ -22,7 +29,7 @@ pub(crate) async fn handle(ctx: &RequestContext<'_>, request: SyncGroupRequest<'
         generation: Generation(request.generation_id),
         protocol_type: request.protocol_type.map(Into::into),
         protocol: request.protocol_name.map(Into::into),
-        assignments: assignments.collect(),
+        assignments,
     };
     match ctx.node.groups.ask(&group, asked).await {
         Ok(synced) => ctx.reply(&SyncGroupResponse {
@@ -32,8 +39,10 @@ pub(crate) async fn handle(ctx: &RequestContext<'_>, request: SyncGroupRequest<'
             assignment: synced.assignment,
             ..Default::default()
         }),
-        Err(error) => {
-            ctx.reply(&SyncGroupResponse { error_code: code(error), ..Default::default() })
-        }
+        Err(error) => refuse(ctx, error),
     }
+}
+
+fn refuse(ctx: &RequestContext<'_>, error: GroupError) -> Rope {
+    ctx.reply(&SyncGroupResponse { error_code: code(error), ..Default::default() })
 }

@@ -1,8 +1,10 @@
 //! JoinGroup: who is let in, and what it sets off.
 
+use std::time::Duration;
+
 use super::group::{ClassicGroup, refuse_join};
 use super::member::Member;
-use crate::base::limits::GROUP_PENDING_MEMBERS_MAX;
+use crate::base::limits::{GROUP_PENDING_MEMBERS_MAX, GROUP_PENDING_SECONDS_MAX};
 use crate::coordinator::core::{Reply, RequestId};
 use crate::coordinator::timeline::EventKind;
 use crate::coordinator::timers::{Timer, TimerKey};
@@ -68,7 +70,8 @@ impl ClassicGroup {
         }
         let member = request.fresh_member;
         let mut timer = Timer::default();
-        let at = turn.now.monotonic + request.session_timeout;
+        let patience = Duration::from_secs(GROUP_PENDING_SECONDS_MAX);
+        let at = turn.now.monotonic + request.session_timeout.min(patience);
         turn.timers.set(&mut timer, at, || TimerKey::Session(self.id.clone(), member.clone()));
         self.pending.insert(member.clone(), timer);
         refuse_join(turn, id, GroupError::MemberIdRequired, Some(member));

@@ -1,7 +1,11 @@
-//! Groups under clients that mean no good: the broker's own topic is not written past it, and no
-//! name is longer than what it has to be written into.
+//! Groups under clients that mean no good: the broker's own topic is not written past it, no name is
+//! longer than what it has to be written into, and members that never come back take no more memory
+//! than there is for members.
+
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sawlog_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use sawlog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use sawlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use sawlog_protocol::records::{BatchBuilder, Compression};
@@ -9,7 +13,7 @@ use sawlog_protocol::wire::STRING_BYTES_MAX;
 use sawlog_protocol::{ErrorCode, decode_response};
 
 use super::groups::GroupWire;
-use super::process::BrokerProcess;
+use super::process::{BrokerProcess, free_address};
 use super::wire::Wire;
 use super::{TOPIC, fixture};
 
@@ -124,4 +128,55 @@ fn names_too_long_to_be_written_down_are_refused_before_anything_is_decided() {
         assert!(wire.is_closed_by_broker(), "{too_long} bytes");
     }
     fixture.serves_others();
+}
+
+/// JoinGroup of a version whose members are taken in at once; returns the reply's code.
+fn join_at_once(wire: &mut Wire, group: &str, metadata: &Bytes) -> ErrorCode {
+    let request = JoinGroupRequest {
+        group_id: group,
+        session_timeout_ms: 6_000,
+        rebalance_timeout_ms: 6_000,
+        protocol_type: "consumer",
+        protocols: vec![JoinGroupRequestProtocol { name: "range", metadata: metadata.clone() }],
+        ..Default::default()
+    };
+    wire.send(&request, 3).unwrap();
+    let frame = wire.receive().unwrap();
+    decode_response::<JoinGroupRequest<'_>>(&frame, 3).unwrap().1.error_code
+}
+
+#[test]
+fn members_that_never_come_back_take_no_more_memory_than_there_is_for_members() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = ["-X", "group.initial.rebalance.delay.ms=0"];
+    let broker = BrokerProcess::start(data.path(), free_address(), &settings);
+    let mut honest = GroupWire::connect(broker.address(), "honest").unwrap();
+    assert_eq!(honest.find_coordinator().unwrap(), ErrorCode::NONE);
+    let membership = honest.join("").unwrap();
+    assert_eq!(honest.sync(&membership).unwrap(), ErrorCode::NONE);
+    let before = broker.resident_bytes();
+    let metadata = Bytes::from(vec![1; 1 << 20]);
+    let (mut taken_in, mut refused) = (0, 0);
+    let mut wire = Wire::connect(broker.address()).unwrap();
+    while refused < 100 {
+        match join_at_once(&mut wire, &format!("flood-{}", taken_in + refused), &metadata) {
+            ErrorCode::NONE => taken_in += 1,
+            ErrorCode::COORDINATOR_NOT_AVAILABLE => refused += 1,
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => {}
+            error => panic!("{error:?}"),
+        }
+        assert!(taken_in < 2_000, "nobody is refused");
+    }
+    assert!(taken_in > 100, "{taken_in}");
+    let grown = broker.resident_bytes().saturating_sub(before);
+    assert!(grown < 400 << 20, "grew by {grown} bytes");
+    // Who is in a group stays, and sends heartbeats.
+    assert_eq!(honest.heartbeat(&membership).unwrap(), ErrorCode::NONE);
+    // Their sessions end, and there is room again.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while join_at_once(&mut wire, "after", &metadata) != ErrorCode::NONE {
+        assert!(Instant::now() < deadline, "the memory does not come back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(broker.terminate());
 }

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use sawlog_protocol::messages::api_versions::ApiVersionsRequest;
 use sawlog_protocol::messages::consumer_group_describe::ConsumerGroupDescribeRequest;
 use sawlog_protocol::messages::describe_groups::DescribeGroupsRequest;
 use sawlog_protocol::messages::list_offsets::{
@@ -30,6 +31,14 @@ impl Admin {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         Ok(Admin { stream, next_correlation: 0 })
+    }
+
+    /// The keys of what the broker serves.
+    pub(super) fn apis(&mut self) -> io::Result<Vec<i16>> {
+        let frame = self.ask(&ApiVersionsRequest::default(), 0)?;
+        let reply =
+            decode_response::<ApiVersionsRequest<'_>>(&frame, 0).map_err(io::Error::other)?;
+        Ok(reply.1.api_keys.iter().map(|api| api.api_key).collect())
     }
 
     /// The committed offsets of the group; none while the coordinator loads.

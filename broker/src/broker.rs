@@ -23,7 +23,8 @@ use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
 use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::Registration;
-use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions};
+use crate::coordinator::assignor::Assignor;
+use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
 use crate::quorum::Identity;
@@ -288,6 +289,19 @@ fn group_settings(config: &BrokerConfig) -> (GroupsTopicOptions, GroupOptions) {
         session_timeout_min: Duration::from_millis(config.group_min_session_timeout_ms),
         session_timeout_max: Duration::from_millis(config.group_max_session_timeout_ms),
         size_max: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
+        consumer_size_max: usize::try_from(config.group_consumer_max_size).unwrap_or(usize::MAX),
+        migration: match config.group_consumer_migration_policy.as_str() {
+            "upgrade" => Migration::Upgrade,
+            "downgrade" => Migration::Downgrade,
+            "disabled" => Migration::Disabled,
+            // The only other one the configuration lets through.
+            _ => Migration::Bidirectional,
+        },
+        assignors: config
+            .group_consumer_assignors
+            .iter()
+            .filter_map(|name| Assignor::by_name(name))
+            .collect(),
         offset_metadata_bytes_max: usize::try_from(config.offset_metadata_max_bytes)
             .unwrap_or(usize::MAX),
         offsets_retention: Duration::from_secs(60 * config.offsets_retention_minutes),

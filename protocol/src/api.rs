@@ -90,10 +90,10 @@ apis! {
     61 DescribeProducers describe_producers 0..=0 flexible 0:
         DescribeProducersRequest<'a> => DescribeProducersResponse<'r>;
     /// A member of a group of the consumer protocol lives, joins, leaves and learns what is its.
-    68 ConsumerGroupHeartbeat consumer_group_heartbeat 0..=1 flexible 0 [unserved]:
+    68 ConsumerGroupHeartbeat consumer_group_heartbeat 0..=1 flexible 0:
         ConsumerGroupHeartbeatRequest<'a> => ConsumerGroupHeartbeatResponse<'r>;
     /// State and members of groups of the consumer protocol.
-    69 ConsumerGroupDescribe consumer_group_describe 0..=1 flexible 0 [unserved]:
+    69 ConsumerGroupDescribe consumer_group_describe 0..=1 flexible 0:
         ConsumerGroupDescribeRequest<'a> => ConsumerGroupDescribeResponse<'r>;
     /// Which metrics a client is to send.
     71 GetTelemetrySubscriptions get_telemetry_subscriptions 0..=0 flexible 0 [unserved]:

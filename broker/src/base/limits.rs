@@ -52,6 +52,13 @@ pub const GROUP_PENDING_SECONDS_MAX: u64 = 60;
 /// clients cut that there, too): for people to read.
 pub const CLIENT_TEXT_BYTES_MAX: usize = 255;
 
+/// Members and partitions of a group of the consumer protocol up to which the broker assigns on the
+/// thread of the request: about a millisecond. More is done on a thread of its own.
+pub const GROUP_ASSIGN_AT_ONCE_MAX: usize = 1_000;
+
+/// Different patterns for topics in one group: when topics change, each is looked up anew.
+pub const GROUP_PATTERNS_MAX: usize = 64;
+
 /// A regular expression for topics that a group subscribes to; real ones are a line.
 pub const TOPIC_PATTERN_BYTES_MAX: usize = 4096;
 

@@ -172,6 +172,21 @@ mod switch {
             /// Fetches of an earlier leadership are answered (F1).
             IgnoreFetchEpoch,
         }
+        /// Those of groups of the consumer protocol.
+        CONSUMER_GROUPS {
+            /// What a member of a consumer group was asked to give back is given to others at once.
+            ForgetRevocation,
+            /// The epoch of a member of a consumer group is not looked at.
+            AcceptStaleMemberEpoch,
+            /// Another process takes a static member's place while that still reads.
+            TakeHeldInstance,
+            /// What a member has is not written down.
+            ForgetCurrent,
+            /// Who shall have what is not decided anew.
+            ForgetTarget,
+            /// Nobody notices that topics have grown.
+            ForgetTopics,
+        }
     }
 
     thread_local! {

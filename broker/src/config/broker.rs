@@ -52,6 +52,9 @@ properties! {
     "insecure.listeners.allowed" => insecure_listeners_allowed: bool, Boolean None, default "false",
         Valid::Any, Static, broker [],
         "Whether to listen on addresses other machines can reach, without encryption or passwords (`--insecure`). An extension of Sawlog.";
+    "group.consumer.assignors" => group_consumer_assignors: Vec<String>, List None, default "uniform,range",
+        Valid::OneOf(&["uniform", "range"]), Static, broker [],
+        "Ways to assign partitions that groups of the consumer protocol (KIP-848) may ask for; those that ask for none get the first.";
     "group.consumer.heartbeat.interval.ms" => group_consumer_heartbeat_interval_ms: u64, Int Milliseconds,
         default "5000", Valid::Range(1, 2_147_483_647), Static, broker [],
         "How often members of the consumer protocol (KIP-848) are told to send a heartbeat, where their group does not set it.";
@@ -61,6 +64,12 @@ properties! {
     "group.consumer.max.session.timeout.ms" => group_consumer_max_session_timeout_ms: u64, Int Milliseconds,
         default "60000", Valid::Range(1, 2_147_483_647), Static, broker [],
         "The longest session timeout a group may set for the consumer protocol.";
+    "group.consumer.max.size" => group_consumer_max_size: u32, Int None, default "2147483647",
+        Valid::Range(1, 2_147_483_647), Static, broker [],
+        "Members a group of the consumer protocol may have.";
+    "group.consumer.migration.policy" => group_consumer_migration_policy: String, String None, default "bidirectional",
+        Valid::OneOf(&["bidirectional", "disabled", "downgrade", "upgrade"]), Static, broker [],
+        "Which groups may change their protocol while they have members: `upgrade` lets a member of the consumer protocol (KIP-848) turn a classic group into its own kind, `downgrade` gives classic members their group back when they alone are left, `bidirectional` does both.";
     "group.consumer.min.heartbeat.interval.ms" => group_consumer_min_heartbeat_interval_ms: u64, Int Milliseconds,
         default "5000", Valid::Range(1, 2_147_483_647), Static, broker [],
         "The shortest heartbeat interval a group may set.";

@@ -12,22 +12,27 @@
 //! the rebalances under way and the clients that have not joined yet.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::classic::ClassicGroup;
-use super::group::Group;
+use super::consumer::{AssignDone, AssignJob};
+use super::group::{Group, Members};
 use super::options::GroupOptions;
-use super::record::{OffsetRecord, Record};
+use super::record::{ConsumerPart, OffsetRecord, Record};
 use super::timeline::Event;
 use super::timers::{Timer, TimerKey, TimerQueue};
+use super::topics::Topics;
 use super::turn::Turn;
 use super::types::{
-    DeleteGroup, DescribeGroup, DescribedGroup, FetchedOffset, GroupError, GroupId, GroupState,
+    Beat, ConsumerHeartbeat, DeleteGroup, DescribeConsumerGroup, DescribeGroup,
+    DescribedConsumerGroup, DescribedGroup, FetchedOffset, GroupError, GroupId, GroupState,
     GroupTimeline, GroupType, Heartbeat, JoinGroup, JoinRefused, Joined, LeaveGroup, LeftMember,
     ListGroups, ListedGroup, Now, OffsetCommit, OffsetDelete, OffsetFetch, SyncGroup, Synced,
     TopicsDeleted,
 };
 use crate::base::Offset;
+use crate::metadata::Image;
 
 /// A request that waits for its reply; the shell numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -111,6 +116,8 @@ requests! {
     DeleteOffsets: OffsetDelete => Result<Vec<Result<(), GroupError>>, GroupError>,
     Delete: DeleteGroup => Result<(), GroupError>,
     Describe: DescribeGroup => Result<Option<DescribedGroup>, GroupError>,
+    ConsumerHeartbeat: ConsumerHeartbeat => Result<Beat, GroupError>,
+    DescribeConsumer: DescribeConsumerGroup => Result<Option<DescribedConsumerGroup>, GroupError>,
     List: ListGroups => Result<Vec<ListedGroup>, GroupError>,
     Timeline: GroupTimeline => Result<Option<Vec<Event>>, GroupError>,
     TopicsDeleted: TopicsDeleted => Result<(), GroupError>,
@@ -140,6 +147,8 @@ pub struct Output {
     pub records: Vec<Record>,
     /// To be sent once `records` are committed.
     pub replies: Vec<Outgoing>,
+    /// To be run anywhere else, and brought to [`GroupCore::on_assigned`].
+    pub jobs: Vec<AssignJob>,
 }
 
 impl Output {
@@ -163,6 +172,7 @@ pub(super) struct Groups {
 pub struct GroupCore {
     options: GroupOptions,
     groups: Groups,
+    topics: Topics,
     timers: TimerQueue,
     expiry: Timer,
     /// Records that have been handed out and not been reported back.
@@ -170,11 +180,12 @@ pub struct GroupCore {
 }
 
 impl GroupCore {
-    /// No groups yet.
+    /// No groups yet, in this cluster.
     #[must_use]
-    pub fn new(options: GroupOptions) -> Self {
+    pub fn new(options: GroupOptions, image: Arc<Image>) -> Self {
         Self {
             options,
+            topics: Topics::new(image),
             groups: Groups::default(),
             timers: TimerQueue::default(),
             expiry: Timer::default(),
@@ -192,6 +203,17 @@ impl GroupCore {
         let (at, key) = (now.monotonic + self.options.offsets_check_interval, || TimerKey::Expiry);
         self.timers.set(&mut self.expiry, at, key);
         self.turn(now, |groups, turn| groups.on_loaded(turn))
+    }
+
+    /// The cluster looks like this from now on. What follows for groups is decided with the next
+    /// heartbeats of their members.
+    pub fn see(&mut self, image: &Arc<Image>) {
+        self.topics.see(image);
+    }
+
+    /// An assignment this core asked for has been computed.
+    pub fn on_assigned(&mut self, now: Now, done: AssignDone) -> Output {
+        self.turn(now, |groups, turn| groups.on_assigned(turn, done))
     }
 
     /// Decides about a request.
@@ -239,8 +261,8 @@ impl GroupCore {
     fn turn(&mut self, now: Now, decide: impl FnOnce(&mut Groups, &mut Turn<'_>)) -> Output {
         assert_eq!(self.unreported, 0, "the records of the last output were not reported");
         let mut out = Output::default();
-        let Self { options, groups, timers, .. } = self;
-        decide(groups, &mut Turn { now, options, timers, out: &mut out, after: None });
+        let Self { options, groups, topics, timers, .. } = self;
+        decide(groups, &mut Turn { now, options, topics, timers, out: &mut out, after: None });
         self.unreported = out.records.len();
         if self.unreported == 0 {
             self.check_in_debug();
@@ -276,12 +298,24 @@ impl Groups {
             }
             Record::Group { group, value: Some(value) } => {
                 let known = self.by_id.remove(&group);
-                let mut loaded = Group::new(ClassicGroup::from_record(group.clone(), value));
+                let members = ClassicGroup::from_record(group.clone(), value);
+                let mut loaded = Group::new(Members::Classic(members));
                 loaded.offsets = known.map(|known| known.offsets).unwrap_or_default();
                 loaded.written_at = Some(at);
                 self.by_id.insert(group, loaded);
             }
             Record::Group { group, value: None } => self.remove(&group, at),
+            Record::Consumer { group, part: ConsumerPart::Epoch(None) } => {
+                self.remove(&group, at);
+            }
+            Record::Consumer { group, part } => {
+                if !is_tombstone(&part) || self.by_id.get(&group).is_some_and(Group::is_consumer) {
+                    self.replay_consumer(&group, part);
+                }
+                if let Some(known) = self.by_id.get_mut(&group) {
+                    known.written_at = Some(at);
+                }
+            }
         }
     }
 
@@ -295,7 +329,19 @@ impl Groups {
                     known.written_at = Some(at);
                 }
             }
-            Record::Group { group, value: None } => self.remove(&group, at),
+            Record::Group { group, value: None }
+            | Record::Consumer { group, part: ConsumerPart::Epoch(None) } => {
+                match self.by_id.get_mut(&group) {
+                    // It went over to the other protocol.
+                    Some(known) if !known.is_unused() => known.written_at = Some(at),
+                    _ => self.remove(&group, at),
+                }
+            }
+            Record::Consumer { group, .. } => {
+                if let Some(known) = self.by_id.get_mut(&group) {
+                    known.written_at = Some(at);
+                }
+            }
         }
     }
 
@@ -304,7 +350,7 @@ impl Groups {
         self.removed_at = Some(at);
         let Some(known) = self.by_id.remove(id) else { return };
         if !known.offsets.is_empty() {
-            let mut empty = Group::new(ClassicGroup::new(id.clone(), Default::default()));
+            let mut empty = Group::empty(id.clone());
             empty.offsets = known.offsets;
             empty.written_at = Some(at);
             self.by_id.insert(id.clone(), empty);
@@ -337,9 +383,7 @@ impl Groups {
 
     /// The group `id`, which is made if there is none: empty, and known to nobody else.
     pub(super) fn get_or_create(&mut self, id: &GroupId) -> &mut Group {
-        self.by_id
-            .entry(id.clone())
-            .or_insert_with(|| Group::new(ClassicGroup::new(id.clone(), Default::default())))
+        self.by_id.entry(id.clone()).or_insert_with(|| Group::empty(id.clone()))
     }
 
     /// Drops a group of which nothing is in the log and nothing is going on.
@@ -386,8 +430,16 @@ impl Groups {
             }
             Request::Describe(request) => {
                 let group = self.find(turn, &request.group);
-                let described = group.and_then(Group::describe);
-                turn.reply(id, Reply::Describe(Ok(described)));
+                let described = group.map(Group::describe).transpose();
+                turn.reply(id, Reply::Describe(described));
+            }
+            Request::ConsumerHeartbeat(request) => {
+                let result = self.consumer_heartbeat(turn, &request);
+                turn.reply(id, Reply::ConsumerHeartbeat(result));
+            }
+            Request::DescribeConsumer(request) => {
+                let described = self.describe_consumer(turn, &request);
+                turn.reply(id, Reply::DescribeConsumer(described));
             }
             Request::List(request) => {
                 let listed = self.list(&request);
@@ -405,7 +457,11 @@ impl Groups {
     }
 
     fn on_timer(&mut self, turn: &mut Turn<'_>, entry: Duration, key: TimerKey) {
-        let (TimerKey::Join(id) | TimerKey::Sync(id) | TimerKey::Session(id, _)) = &key else {
+        let (TimerKey::Join(id)
+        | TimerKey::Sync(id)
+        | TimerKey::Session(id, _)
+        | TimerKey::Progress(id, _)) = &key
+        else {
             return;
         };
         let Some(group) = self.by_id.get_mut(id) else { return };
@@ -440,5 +496,16 @@ impl Groups {
             .map(|(id, group)| group.listed(id))
             .filter(|listed| states(&listed.state) && types(&listed.group_type))
             .collect()
+    }
+}
+
+fn is_tombstone(part: &ConsumerPart) -> bool {
+    match part {
+        ConsumerPart::Epoch(value) => value.is_none(),
+        ConsumerPart::Member(_, value) => value.is_none(),
+        ConsumerPart::TargetEpoch(value) => value.is_none(),
+        ConsumerPart::Target(_, value) => value.is_none(),
+        ConsumerPart::Current(_, value) => value.is_none(),
+        ConsumerPart::Pattern(_, value) => value.is_none(),
     }
 }

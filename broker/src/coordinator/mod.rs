@@ -9,6 +9,7 @@
 
 pub mod assignor;
 mod classic;
+mod consumer;
 mod core;
 mod group;
 mod load;
@@ -25,17 +26,23 @@ mod tests;
 mod timeline;
 mod timers;
 mod topic_pattern;
+mod topics;
 mod turn;
 mod types;
 
 pub use self::core::{Ask, GroupCore, Outgoing, Output, Reply, Request, RequestId};
-pub use options::GroupOptions;
-pub use record::{ClassicMemberRecord, GroupRecord, OffsetRecord, Record, TopicPartitions};
+pub use consumer::{AssignDone, AssignJob};
+pub use options::{GroupOptions, Migration};
+pub use record::{
+    ClassicMemberRecord, ClassicSide, ConsumerPart, CurrentRecord, EpochRecord, GroupRecord,
+    MemberRecord, OffsetRecord, PatternRecord, Record, Step, TopicPartitions,
+};
 pub(crate) use service::{Coordinator, GROUPS_TOPIC, GroupsTopicOptions};
 pub use timeline::{Event, EventKind, Timeout};
 pub use topic_pattern::{TopicPattern, TopicPatternError};
 pub use types::{
-    Client, Committed, DeleteGroup, DescribeGroup, DescribedGroup, DescribedMember, FetchedOffset,
+    Beat, Client, Committed, ConsumerHeartbeat, DeleteGroup, DescribeConsumerGroup, DescribeGroup,
+    DescribedConsumer, DescribedConsumerGroup, DescribedGroup, DescribedMember, FetchedOffset,
     Generation, GroupError, GroupId, GroupState, GroupTimeline, GroupType, Heartbeat, InstanceId,
     JoinGroup, JoinRefused, Joined, JoinedMember, LeaveGroup, LeavingMember, LeftMember,
     ListGroups, ListedGroup, MemberId, Now, OffsetCommit, OffsetDelete, OffsetFetch,

@@ -59,6 +59,9 @@ impl Groups {
         request: OffsetFetch,
     ) -> Result<Vec<FetchedOffset>, GroupError> {
         let group = self.find(turn, &request.group);
+        if let Some(group) = group {
+            group.accept_fetch(&request)?;
+        }
         let Some(partitions) = request.partitions else {
             let all = group.iter().flat_map(|group| &group.offsets);
             return Ok(all.map(|(at, value)| fetched(at.clone(), Some(value))).collect());
@@ -80,7 +83,7 @@ impl Groups {
             return Err(GroupError::InvalidGroupId);
         }
         let group = self.find(turn, &request.group).ok_or(GroupError::GroupIdNotFound)?;
-        if group.members.state() != GroupState::Empty && !group.members.is_of_consumers() {
+        if group.state() != GroupState::Empty && !group.is_of_consumers() {
             return Err(GroupError::NonEmptyGroup);
         }
         let mut forgotten = BTreeSet::new();
@@ -116,8 +119,8 @@ impl Groups {
                 group.note(turn, EventKind::OffsetsExpired { count: expired.len() });
             }
             forget(turn, id, expired);
-            if !is_left && group.members.is_unused() {
-                turn.write(Record::Group { group: id.clone(), value: None });
+            if !is_left && group.is_unused() {
+                group.write_tombstones(turn, id);
             }
         }
     }

@@ -2,12 +2,13 @@
 
 use super::classic::ClassicGroup;
 use super::core::{Groups, Reply, RequestId};
+use super::group::{Group, Members};
 use super::record::Record;
 use super::timeline::Timeline;
 use super::turn::Turn;
 use super::types::{
-    GroupError, GroupId, GroupState, Heartbeat, JoinGroup, JoinRefused, LeaveGroup, LeftMember,
-    SyncGroup,
+    Generation, GroupError, GroupId, GroupState, Heartbeat, JoinGroup, JoinRefused, LeaveGroup,
+    LeftMember, SyncGroup,
 };
 
 impl Groups {
@@ -19,7 +20,12 @@ impl Groups {
         let group_id = request.group.clone();
         let group = self.get_or_create(&group_id);
         turn.after = group.written_at;
-        group.members.join(turn, id, request);
+        group.make_classic_if_empty(turn, &group_id);
+        match &mut group.members {
+            Members::Classic(members) => members.join(turn, id, request),
+            Members::Consumer(members) => members.join(turn, id, &request),
+        }
+        group.go_back_if_due(turn);
         if turn.out.records.is_empty() {
             self.forget_if_nothing(&group_id);
         }
@@ -41,7 +47,11 @@ impl Groups {
         let found = check_group_id(&request.group)
             .and_then(|()| self.find_mut(turn, &request.group).ok_or(GroupError::UnknownMember));
         match found {
-            Ok(group) => group.members.sync(turn, id, request),
+            Ok(Group { members: Members::Classic(members), .. }) => members.sync(turn, id, request),
+            Ok(Group { members: Members::Consumer(members), .. }) => {
+                let synced = members.sync(turn, &request);
+                turn.reply(id, Reply::Sync(synced));
+            }
             Err(error) => turn.reply_at_once(id, Reply::Sync(Err(error))),
         }
     }
@@ -53,7 +63,10 @@ impl Groups {
     ) -> Result<(), GroupError> {
         check_group_id(&request.group)?;
         let group = self.find_mut(turn, &request.group).ok_or(GroupError::UnknownMember)?;
-        group.members.heartbeat(turn, request)
+        match &mut group.members {
+            Members::Classic(members) => members.heartbeat(turn, request),
+            Members::Consumer(members) => members.classic_heartbeat(turn, request),
+        }
     }
 
     pub(super) fn leave(
@@ -63,7 +76,11 @@ impl Groups {
     ) -> Result<Vec<LeftMember>, GroupError> {
         check_group_id(&request.group)?;
         let group = self.find_mut(turn, &request.group).ok_or(GroupError::UnknownMember)?;
-        let left = group.members.leave(turn, request.members);
+        let left = match &mut group.members {
+            Members::Classic(members) => members.leave(turn, request.members),
+            Members::Consumer(members) => members.leave_classic(turn, request.members),
+        };
+        group.go_back_if_due(turn);
         if turn.out.records.is_empty() {
             self.forget_if_nothing(&request.group);
         }
@@ -74,7 +91,7 @@ impl Groups {
     pub(super) fn delete(&mut self, turn: &mut Turn<'_>, id: &GroupId) -> Result<(), GroupError> {
         check_group_id(id)?;
         let group = self.find_mut(turn, id).ok_or(GroupError::GroupIdNotFound)?;
-        if group.members.state() != GroupState::Empty {
+        if group.state() != GroupState::Empty {
             return Err(GroupError::NonEmptyGroup);
         }
         let known = group.offsets.keys().filter(|_| !planted!(ForgetTombstones));
@@ -82,10 +99,23 @@ impl Groups {
             let (group, partition) = (id.clone(), partition.clone());
             turn.write(Record::Offset { group, partition, value: None });
         }
-        turn.write(Record::Group { group: id.clone(), value: None });
+        group.write_tombstones(turn, id);
         // Clients that were told to join again find another group.
-        group.members = ClassicGroup::new(id.clone(), Timeline::default());
+        group.members = Members::Classic(ClassicGroup::new(id.clone(), Timeline::default()));
         Ok(())
+    }
+}
+
+impl Group {
+    /// An empty group takes up the protocol of whoever joins first.
+    fn make_classic_if_empty(&mut self, turn: &mut Turn<'_>, id: &GroupId) {
+        let Members::Consumer(members) = &mut self.members else { return };
+        if members.is_empty() {
+            members.write_tombstones(turn);
+            let timeline = std::mem::take(members.timeline());
+            let generation = Generation(members.epoch());
+            self.members = Members::Classic(ClassicGroup::after(id.clone(), generation, timeline));
+        }
     }
 }
 

@@ -160,7 +160,12 @@ impl Coordinator {
     }
 
     fn start(&self, partition: Arc<Partition>) -> Running {
-        let shard = Arc::new(Shard::new(partition, self.clock.clone(), self.options.clone()));
+        let shard = Arc::new(Shard::new(
+            partition,
+            self.clock.clone(),
+            self.images.clone(),
+            self.options.clone(),
+        ));
         let keeper = self.runtime.spawn(shard.clone().keep());
         Running { shard, keeper }
     }

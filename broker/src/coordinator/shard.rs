@@ -8,7 +8,7 @@
 //! When the log refuses records, or the leadership changes, the core is dropped: those who wait are
 //! told to look for the coordinator again, and a new core is loaded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,12 +18,14 @@ use sawlog_protocol::records::{BatchBuilder, BatchError, BatchHeader, Compressio
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 
+use super::consumer::AssignJob;
 use super::core::{Ask, GroupCore, Output, Reply, Request, RequestId};
 use super::load::load;
 use super::options::GroupOptions;
 use super::stored;
 use super::types::{GroupError, Now};
 use crate::base::{Clock, LeaderEpoch, Offset};
+use crate::metadata::ImageCell;
 use crate::replication::{AckState, Acks, AppendError, AppendRefusal, Partition, Signal};
 
 /// How long a load that failed, or a log that refused records, is left alone.
@@ -60,6 +62,12 @@ struct Inner {
     state: State,
     waiting: HashMap<RequestId, oneshot::Sender<Decided>>,
     next_request: u64,
+    /// Tells cores apart: what one asked for is of no use to the next.
+    core_serial: u64,
+    /// Assignments to be computed.
+    jobs: VecDeque<AssignJob>,
+    /// Whether a thread computes some.
+    is_assigning: bool,
     /// Until when the keeper sleeps.
     sleeps_until: Option<Duration>,
 }
@@ -69,6 +77,7 @@ struct Inner {
 pub(super) struct Shard {
     partition: Arc<Partition>,
     clock: Arc<dyn Clock>,
+    images: Arc<ImageCell>,
     options: GroupOptions,
     inner: Mutex<Inner>,
     /// Tells the keeper to look at deadlines and state again.
@@ -80,15 +89,20 @@ impl Shard {
     pub(super) fn new(
         partition: Arc<Partition>,
         clock: Arc<dyn Clock>,
+        images: Arc<ImageCell>,
         options: GroupOptions,
     ) -> Self {
         let inner = Inner {
             state: State::Loading(Reload::Now),
             waiting: HashMap::new(),
             next_request: 0,
+            core_serial: 0,
+            jobs: VecDeque::new(),
+            is_assigning: false,
             sleeps_until: None,
         };
-        Self { partition, clock, options, inner: Mutex::new(inner), keeper: Notify::new() }
+        let (inner, keeper) = (Mutex::new(inner), Notify::new());
+        Self { partition, clock, images, options, inner, keeper }
     }
 
     /// Whether this is still the shard of `partition`.
@@ -131,6 +145,7 @@ impl Shard {
         *next_request += 1;
         let (sender, receiver) = oneshot::channel();
         waiting.insert(id, sender);
+        core.see(&self.images.peek());
         let output = core.on_request(now, id, request);
         if let Err(error) = self.carry_out(&mut inner, output) {
             // Where the core is gone, so is the sender; where it is as before, this is what is left.
@@ -173,6 +188,10 @@ impl Shard {
                 let _ = sender.send(decided);
             }
         }
+        if !output.jobs.is_empty() {
+            inner.jobs.extend(output.jobs);
+            self.keeper.notify_one();
+        }
         Ok(())
     }
 
@@ -205,6 +224,7 @@ impl Shard {
     fn drop_core(&self, inner: &mut Inner, reload: Reload) {
         inner.state = State::Loading(reload);
         inner.waiting.clear();
+        inner.jobs.clear();
         self.keeper.notify_one();
     }
 
@@ -259,6 +279,7 @@ impl Shard {
                 }
                 continue;
             }
+            self.start_assigning();
             let next = self.run_deadlines();
             self.pause(next).await;
         }
@@ -270,6 +291,42 @@ impl Shard {
             State::Loading(reload) => Some(std::mem::replace(reload, Reload::Now)),
             State::Serving { .. } => None,
         }
+    }
+
+    /// Has the assignments that are asked for computed, one after another, on a thread of their own.
+    fn start_assigning(self: &Arc<Self>) {
+        let mut inner = self.inner.lock();
+        if inner.is_assigning || inner.jobs.is_empty() {
+            return;
+        }
+        inner.is_assigning = true;
+        drop(inner);
+        let shard = self.clone();
+        tokio::task::spawn_blocking(move || while shard.assign_next() {});
+    }
+
+    /// Computes an assignment and brings it to the core. Whether there was one to compute.
+    fn assign_next(&self) -> bool {
+        let mut inner = self.inner.lock();
+        let Some(job) = inner.jobs.pop_front() else {
+            inner.is_assigning = false;
+            return false;
+        };
+        let serial = inner.core_serial;
+        drop(inner);
+        let done = job.run();
+        let now = self.now();
+        let mut inner = self.inner.lock();
+        let is_ours = inner.core_serial == serial;
+        let State::Serving { core, epoch } = &mut inner.state else { return true };
+        // A leader that has been deposed finds out with the next request or deadline.
+        if is_ours && self.partition.leader_epoch() == Some(*epoch) {
+            let output = core.on_assigned(now, done);
+            // What could not be written is logged; the core is as before, or loaded anew.
+            let _ = self.carry_out(&mut inner, output);
+            self.wake_keeper(&inner);
+        }
+        true
     }
 
     /// Sleeps for `time`, or until somebody notices that there is something to do. Dropping either
@@ -317,7 +374,7 @@ impl Shard {
         let Some(epoch) = self.partition.leader_epoch() else { return false };
         let until = self.partition.log_end();
         let partition = self.partition.clone();
-        let mut core = GroupCore::new(self.options.clone());
+        let mut core = GroupCore::new(self.options.clone(), self.images.load());
         let loaded = tokio::task::spawn_blocking(move || {
             load(&partition, until, &mut core).map(|count| (core, count))
         })
@@ -344,6 +401,7 @@ impl Shard {
             return false;
         }
         inner.state = State::Serving { core: Box::new(core), epoch };
+        inner.core_serial += 1;
         let State::Serving { core, .. } = &mut inner.state else { return false };
         let output = core.on_loaded(now);
         info!(partition = %self.partition.name, records, "groups: coordinator ready");

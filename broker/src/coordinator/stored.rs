@@ -12,6 +12,7 @@ use sawlog_protocol::group_records::{
 };
 use sawlog_protocol::wire::{VersionedError, encode_versioned};
 
+use super::consumer;
 use super::record::{ClassicMemberRecord, GroupRecord, OffsetRecord, Record};
 use super::types::{Client, Generation, GroupId};
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
@@ -31,6 +32,7 @@ pub(super) fn encode(record: &Record) -> (Bytes, Option<Bytes>) {
             let key = Key::GroupMetadata { group: group.as_str() };
             (key.to_bytes(), value.as_ref().map(encode_group))
         }
+        Record::Consumer { group, part } => consumer::stored::encode(group, part),
     }
 }
 
@@ -106,7 +108,7 @@ pub(super) fn decode(key: &Bytes, value: Option<&Bytes>) -> Result<Option<Record
             };
             Some(Record::Group { group: GroupId::from(group), value })
         }
-        _ => None,
+        (key, value) => consumer::stored::decode(&key, value.as_ref()),
     })
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::types::{Client, Generation, InstanceId, MemberId};
+use super::types::{Client, Generation, GroupType, InstanceId, MemberId};
 use crate::base::Timestamp;
 use crate::base::limits::GROUP_TIMELINE_EVENTS_MAX;
 
@@ -31,6 +31,8 @@ pub enum Timeout {
     Sync,
     /// The session timeout: it was given a member id and did not join with it.
     FirstJoin,
+    /// The rebalance timeout: it did not give partitions back.
+    Revoke,
 }
 
 /// What can happen to a group.
@@ -99,6 +101,32 @@ pub enum EventKind {
     Assigned {
         /// Its number.
         generation: Generation,
+    },
+    /// Consumer protocol: something changed who shall have what.
+    EpochStarted {
+        /// The group's epoch from now on.
+        epoch: i32,
+        /// What it was.
+        reason: Arc<str>,
+    },
+    /// Consumer protocol: it is decided who shall have what.
+    TargetAssigned {
+        /// The epoch of the group it is for.
+        epoch: i32,
+        /// Members at that time.
+        members: usize,
+        /// Who decided.
+        assignor: Arc<str>,
+    },
+    /// Consumer protocol: every member has what it shall have.
+    Reconciled {
+        /// The epoch of the group.
+        epoch: i32,
+    },
+    /// The group goes over to another protocol.
+    Converted {
+        /// The protocol from now on.
+        to: GroupType,
     },
     /// The last member has gone.
     Emptied,

@@ -18,6 +18,9 @@ pub(super) enum TimerKey {
     Sync(GroupId),
     /// A member has to be heard of.
     Session(GroupId, MemberId),
+    /// A member of a consumer group has to give partitions back, to join again or to fetch its
+    /// assignment.
+    Progress(GroupId, MemberId),
     /// Expired offsets are looked for.
     Expiry,
 }

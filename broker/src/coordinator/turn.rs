@@ -4,6 +4,7 @@ use super::core::{Outgoing, Output, Reply, RequestId};
 use super::options::GroupOptions;
 use super::record::Record;
 use super::timers::TimerQueue;
+use super::topics::Topics;
 use super::types::Now;
 use crate::base::Offset;
 
@@ -11,6 +12,7 @@ use crate::base::Offset;
 pub(super) struct Turn<'a> {
     pub(super) now: Now,
     pub(super) options: &'a GroupOptions,
+    pub(super) topics: &'a Topics,
     pub(super) timers: &'a mut TimerQueue,
     pub(super) out: &'a mut Output,
     /// The last record of the group at hand: who is told of the group waits until it is committed.

@@ -3,12 +3,14 @@
 //! Identifiers are shared strings. Bytes that are kept (subscriptions, assignments) must not be
 //! slices of a request's frame, or they would keep the whole frame in memory: handlers copy them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::record::TopicPartitions;
 use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 
 /// The two times of an input: deadlines go by the one that never jumps, records carry the other.
@@ -143,6 +145,12 @@ pub enum GroupError {
     /// INVALID_REQUEST: the fields contradict each other.
     #[error("the request contradicts itself")]
     InvalidRequest,
+    /// GROUP_ID_NOT_FOUND: it is there, and uses the other protocol.
+    #[error("the group uses another protocol")]
+    OtherProtocol,
+    /// UNSUPPORTED_VERSION: too old for a member of the consumer protocol.
+    #[error("the version is too old for members of the consumer protocol")]
+    VersionTooOld,
     /// COORDINATOR_LOAD_IN_PROGRESS: try again soon.
     #[error("the coordinator is reading its log")]
     LoadInProgress,
@@ -306,6 +314,48 @@ pub struct LeftMember {
     pub instance: Option<InstanceId>,
     /// Whether it has left.
     pub result: Result<(), GroupError>,
+}
+
+/// ConsumerGroupHeartbeat. None, where it can be, means: as before.
+#[derive(Clone, Debug)]
+pub struct ConsumerHeartbeat {
+    /// The group.
+    pub group: GroupId,
+    /// None: not yet a member, and the client makes up no ids (version 0).
+    pub member: Option<MemberId>,
+    /// The id to give, should one be needed.
+    pub fresh_member: MemberId,
+    /// The member's epoch; 0 joins, -1 leaves, -2 leaves as a static member that comes back.
+    pub epoch: i32,
+    /// Set by static members.
+    pub instance: Option<InstanceId>,
+    /// Who asks.
+    pub client: Client,
+    /// Where it runs.
+    pub rack: Option<Arc<str>>,
+    /// How long it may take to give partitions back.
+    pub rebalance_timeout: Option<Duration>,
+    /// The topics it names.
+    pub topics: Option<BTreeSet<Arc<str>>>,
+    /// Its pattern for topics; the empty one: no pattern.
+    pub pattern: Option<Arc<str>>,
+    /// The assignor it would like.
+    pub assignor: Option<Arc<str>>,
+    /// What it uses now.
+    pub owned: Option<TopicPartitions>,
+}
+
+/// What a member of the consumer protocol is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Whom the reply is for.
+    pub member: MemberId,
+    /// Its epoch from now on.
+    pub epoch: i32,
+    /// When to send the next heartbeat.
+    pub heartbeat_interval: Duration,
+    /// What it may use; None: as before.
+    pub assignment: Option<TopicPartitions>,
 }
 
 /// OffsetCommit. Which topics exist and may be read, the handler has found out.
@@ -477,6 +527,53 @@ pub struct DescribedMember {
     pub metadata: Bytes,
     /// What it has been assigned; empty unless stable.
     pub assignment: Bytes,
+}
+
+/// ConsumerGroupDescribe, for one group.
+#[derive(Clone, Debug)]
+pub struct DescribeConsumerGroup {
+    /// The group.
+    pub group: GroupId,
+}
+
+/// A group that uses the consumer protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumerGroup {
+    /// Its state.
+    pub state: GroupState,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The epoch the targets are for.
+    pub assignment_epoch: i32,
+    /// Who assigns.
+    pub assignor: &'static str,
+    /// Its members.
+    pub members: Vec<DescribedConsumer>,
+}
+
+/// A member of a [`DescribedConsumerGroup`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DescribedConsumer {
+    /// Its id.
+    pub member: MemberId,
+    /// Its instance, if it is static.
+    pub instance: Option<InstanceId>,
+    /// Where it runs.
+    pub rack: Option<Arc<str>>,
+    /// Its epoch.
+    pub epoch: i32,
+    /// The program behind it.
+    pub client: Client,
+    /// The topics it names.
+    pub topics: Vec<Arc<str>>,
+    /// Its pattern for topics.
+    pub pattern: Option<Arc<str>>,
+    /// What it may use.
+    pub assigned: TopicPartitions,
+    /// What it shall have.
+    pub target: TopicPartitions,
+    /// The protocol it speaks.
+    pub speaks: GroupType,
 }
 
 /// ListGroups. Empty lists filter nothing; names the handler does not know match nothing.

@@ -5,7 +5,7 @@
 //! to Sawlog's own client alone.
 
 use sawlog_protocol::messages::api_versions::{
-    ApiVersion, ApiVersionsRequest, ApiVersionsResponse,
+    ApiVersion, ApiVersionsRequest, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
 };
 use sawlog_protocol::{ApiKey, ErrorCode, OWN_CLIENT, Rope, encode_response};
 
@@ -14,7 +14,15 @@ use super::RequestContext;
 /// First version that carries the client's software name (KIP-511).
 const SOFTWARE_VERSION_MIN: i16 = 3;
 
-/// Answers with the table of served APIs.
+/// First version whose clients understand features that begin at level 0.
+const FEATURES_FROM_ZERO: i16 = 4;
+
+/// Groups of the consumer protocol (KIP-848), which this broker always has.
+const GROUP_VERSION: &str = "group.version";
+const FINALIZED: FinalizedFeatureKey<'static> =
+    FinalizedFeatureKey { name: GROUP_VERSION, max_version_level: 1, min_version_level: 1 };
+
+/// Answers with the table of served APIs and features.
 pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) -> Rope {
     let named = ctx.version >= SOFTWARE_VERSION_MIN;
     if named
@@ -29,7 +37,13 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) 
     let is_ours = named && request.client_software_name == OWN_CLIENT;
     let is_told = |key: &ApiKey| key.is_served() && (is_ours || !key.is_own());
     let api_keys = ApiKey::ALL.iter().copied().filter(is_told).map(range).collect();
-    ctx.reply(&ApiVersionsResponse { api_keys, ..Default::default() })
+    ctx.reply(&ApiVersionsResponse {
+        api_keys,
+        supported_features: vec![supported(ctx.version)],
+        finalized_features_epoch: 0,
+        finalized_features: vec![FINALIZED],
+        ..Default::default()
+    })
 }
 
 /// Answers a version we do not serve: version 0, and the one range the client needs.
@@ -40,6 +54,11 @@ pub(crate) fn unsupported(correlation_id: i32) -> Rope {
         ..Default::default()
     };
     encode_response(&response, ApiKey::ApiVersions, 0, correlation_id)
+}
+
+fn supported(version: i16) -> SupportedFeatureKey<'static> {
+    let min_version = i16::from(version < FEATURES_FROM_ZERO);
+    SupportedFeatureKey { name: GROUP_VERSION, min_version, max_version: 1 }
 }
 
 fn range(key: ApiKey) -> ApiVersion {

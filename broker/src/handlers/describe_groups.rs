@@ -7,14 +7,11 @@ use sawlog_protocol::messages::describe_groups::{
 use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
-use super::groups::code;
+use super::groups::{OPERATIONS, code};
 use crate::coordinator::{DescribeGroup, DescribedGroup, GroupError, GroupId, GroupState};
 
 /// First version that says GROUP_ID_NOT_FOUND instead of "Dead" (KIP-1043).
 const NOT_FOUND: i16 = 6;
-
-/// READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS, as bits.
-const OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11);
 
 /// Describes each on its own.
 pub(crate) async fn handle(ctx: &RequestContext<'_>, request: DescribeGroupsRequest<'_>) -> Rope {
@@ -27,7 +24,12 @@ pub(crate) async fn handle(ctx: &RequestContext<'_>, request: DescribeGroupsRequ
         } else {
             ctx.node.groups.ask(&group, asked).await
         };
-        let message = format!("Group {name} not found.");
+        let (answer, message) = match answer {
+            Err(GroupError::OtherProtocol) => {
+                (Ok(None), format!("Group {name} is not a classic group."))
+            }
+            answer => (answer, format!("Group {name} not found.")),
+        };
         described.push((*name, answer, message));
     }
     let operations = if request.include_authorized_operations { OPERATIONS } else { i32::MIN };

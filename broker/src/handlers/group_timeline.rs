@@ -67,6 +67,20 @@ fn told(event: &Event) -> TimelineEvent<'_> {
         EventKind::Assigned { generation } => {
             TimelineEvent { kind: kind::ASSIGNED, generation: generation.0, ..Default::default() }
         }
+        EventKind::EpochStarted { epoch, reason } => {
+            TimelineEvent { reason: Some(reason), ..of_epoch(kind::EPOCH_STARTED, *epoch) }
+        }
+        EventKind::TargetAssigned { epoch, members, assignor } => TimelineEvent {
+            generation: *epoch,
+            protocol_name: Some(assignor),
+            ..counted(kind::TARGET_ASSIGNED, *members)
+        },
+        EventKind::Reconciled { epoch } => of_epoch(kind::RECONCILED, *epoch),
+        EventKind::Converted { to } => TimelineEvent {
+            kind: kind::CONVERTED,
+            protocol_name: Some(to.name()),
+            ..Default::default()
+        },
         EventKind::Emptied => TimelineEvent { kind: kind::EMPTIED, ..Default::default() },
         EventKind::OffsetsExpired { count } => counted(kind::OFFSETS_EXPIRED, *count),
     };
@@ -83,6 +97,10 @@ fn of_member<'a>(kind: i8, member: &'a MemberId, client: Option<&'a Client>) -> 
     }
 }
 
+fn of_epoch(kind: i8, epoch: i32) -> TimelineEvent<'static> {
+    TimelineEvent { kind, generation: epoch, ..Default::default() }
+}
+
 fn counted(kind: i8, count: usize) -> TimelineEvent<'static> {
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     TimelineEvent { kind, count, ..Default::default() }
@@ -94,6 +112,7 @@ fn timed_out(timeout: Timeout) -> i8 {
         Timeout::Rejoin => kind::REJOIN_TIMED_OUT,
         Timeout::Sync => kind::SYNC_TIMED_OUT,
         Timeout::FirstJoin => kind::FIRST_JOIN_TIMED_OUT,
+        Timeout::Revoke => kind::REVOKE_TIMED_OUT,
     }
 }
 

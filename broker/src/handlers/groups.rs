@@ -10,6 +10,10 @@ use crate::base::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::coordinator::{Client, GroupError, InstanceId, MemberId};
 use crate::metadata::{Random as _, SystemRandom};
 
+/// What anybody may do with a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS, as
+/// bits.
+pub(super) const OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11);
+
 /// The one place where a refusal of the coordinator becomes a protocol error.
 pub(super) fn code(error: GroupError) -> ErrorCode {
     match error {
@@ -32,6 +36,8 @@ pub(super) fn code(error: GroupError) -> ErrorCode {
         GroupError::UnsupportedAssignor => ErrorCode::UNSUPPORTED_ASSIGNOR,
         GroupError::InvalidRegularExpression => ErrorCode::INVALID_REGULAR_EXPRESSION,
         GroupError::InvalidRequest => ErrorCode::INVALID_REQUEST,
+        GroupError::OtherProtocol => ErrorCode::GROUP_ID_NOT_FOUND,
+        GroupError::VersionTooOld => ErrorCode::UNSUPPORTED_VERSION,
         GroupError::LoadInProgress => ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
         GroupError::NotAvailable => ErrorCode::COORDINATOR_NOT_AVAILABLE,
         GroupError::NotCoordinator => ErrorCode::NOT_COORDINATOR,

@@ -29,6 +29,8 @@ use crate::replication::{EpochMismatch, LocalTopic, Partitions};
 mod admin;
 mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
 mod delete_groups;
@@ -356,6 +358,8 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::ListGroups => answer_later!(call, list_groups),
         ApiKey::DeleteGroups => answer_later!(call, delete_groups),
         ApiKey::GroupTimeline => answer_later!(call, group_timeline),
+        ApiKey::ConsumerGroupHeartbeat => answer_later!(call, consumer_group_heartbeat),
+        ApiKey::ConsumerGroupDescribe => answer_later!(call, consumer_group_describe),
         ApiKey::ListOffsets => answer_later!(call, list_offsets),
         ApiKey::Metadata => answer_later!(call, metadata),
         ApiKey::InitProducerId => answer_later!(call, init_producer_id),
@@ -370,9 +374,8 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
         ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
         // Known to the table, not served: refused above.
-        ApiKey::ConsumerGroupHeartbeat
-        | ApiKey::ConsumerGroupDescribe
-        | ApiKey::GetTelemetrySubscriptions
-        | ApiKey::PushTelemetry => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
+        ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry => {
+            Reply::Close(CloseReason::UnknownApi(key.as_i16()))
+        }
     }
 }

@@ -39,6 +39,16 @@ pub enum GroupEventKind {
     Emptied,
     /// `count` offsets nobody needs were removed.
     OffsetsExpired,
+    /// Consumer protocol: who shall have what has to be decided anew, for a new epoch.
+    EpochStarted,
+    /// Consumer protocol: who shall have what was decided for the epoch, over `count` members.
+    TargetAssigned,
+    /// Consumer protocol: every member has what it shall have.
+    Reconciled,
+    /// A member was removed: it did not give partitions back within the rebalance timeout.
+    RevokeTimedOut,
+    /// The group went over to the protocol that `assignor` names.
+    Converted,
     /// Something this client has no word for: the broker's number of it.
     Other(i8),
 }
@@ -59,6 +69,11 @@ impl GroupEventKind {
             kind::ASSIGNED => Self::Assigned,
             kind::EMPTIED => Self::Emptied,
             kind::OFFSETS_EXPIRED => Self::OffsetsExpired,
+            kind::EPOCH_STARTED => Self::EpochStarted,
+            kind::TARGET_ASSIGNED => Self::TargetAssigned,
+            kind::RECONCILED => Self::Reconciled,
+            kind::REVOKE_TIMED_OUT => Self::RevokeTimedOut,
+            kind::CONVERTED => Self::Converted,
             other => Self::Other(other),
         }
     }
@@ -89,7 +104,7 @@ pub struct GroupEvent {
     pub generation: Option<i32>,
     /// How many members, or offsets.
     pub count: Option<u32>,
-    /// The assignor chosen.
+    /// The assignor chosen, or the protocol gone over to.
     pub assignor: Option<String>,
 }
 

@@ -42,7 +42,7 @@ wire! {
         generation: i32 = -1,
         /// How many members, or how many offsets.
         count: i32 = -1,
-        /// The assignor chosen.
+        /// The assignor chosen, or the protocol gone over to.
         protocol_name: Option<&'a str>,
     }
 }
@@ -75,4 +75,14 @@ pub mod kind {
     pub const EMPTIED: i8 = 11;
     /// `count` offsets nobody needs any more were removed.
     pub const OFFSETS_EXPIRED: i8 = 12;
+    /// Consumer protocol: something changed who shall have what; an epoch of the group began.
+    pub const EPOCH_STARTED: i8 = 13;
+    /// Consumer protocol: who shall have what was decided for the epoch, over `count` members.
+    pub const TARGET_ASSIGNED: i8 = 14;
+    /// Consumer protocol: every member has what it shall have.
+    pub const RECONCILED: i8 = 15;
+    /// A member was removed: it did not give partitions back within the rebalance timeout.
+    pub const REVOKE_TIMED_OUT: i8 = 16;
+    /// The group went over to the protocol `protocol_name`: `classic` or `consumer`.
+    pub const CONVERTED: i8 = 17;
 }

@@ -148,6 +148,19 @@ impl ClassicGroup {
         self.state
     }
 
+    pub(in crate::coordinator) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// A group nobody has joined, whose generations go on from `generation`.
+    pub(in crate::coordinator) fn after(
+        id: GroupId,
+        generation: Generation,
+        timeline: Timeline,
+    ) -> Self {
+        Self { generation, ..Self::new(id, timeline) }
+    }
+
     pub(in crate::coordinator) fn state_since(&self) -> Option<Timestamp> {
         self.state_since
     }

@@ -12,6 +12,7 @@
 //! group becomes empty, and when a static member is replaced. What a restart brings back is the
 //! last such record, so a rebalance that was under way starts again from the members before it.
 
+mod convert;
 mod group;
 mod join;
 mod leave;
@@ -20,4 +21,5 @@ mod rebalance;
 mod subscription;
 mod sync;
 
+pub(super) use convert::Convert;
 pub(super) use group::ClassicGroup;

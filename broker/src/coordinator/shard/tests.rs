@@ -9,7 +9,7 @@ use crate::base::disk_sim::{Fault, SimDisk};
 use crate::base::{BrokerId, DataDirectory, SystemClock, Timestamp, TopicPartition};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::coordinator::tests::driver::{
-    assign, at, commit, fetch_all, group, heartbeat, join, sync,
+    assign, at, cluster, commit, fetch_all, group, heartbeat, join, sync,
 };
 use crate::coordinator::*;
 use crate::replication::{LogDirectory, LogView, PartitionCore};
@@ -58,7 +58,8 @@ impl Node {
             initial_rebalance_delay: Duration::from_millis(20),
             ..GroupOptions::default()
         };
-        let shard = Arc::new(Shard::new(partition.clone(), clock, options));
+        let images = Arc::new(ImageCell::new(cluster(&[])));
+        let shard = Arc::new(Shard::new(partition.clone(), clock, images, options));
         let keeper = tokio::spawn(shard.clone().keep());
         Self { disk, home, partition, shard, keeper }
     }

@@ -2,12 +2,15 @@
 //! replies come out by request.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use crate::base::{BrokerId, LeaderEpoch, Offset, Timestamp, TopicId, TopicPartition};
+use crate::config::BrokerConfig;
 use crate::coordinator::*;
+use crate::metadata::{self, Image};
 
 /// 2026-11-21, or so.
 const START: Timestamp = Timestamp(1_795_000_000_000);
@@ -17,6 +20,10 @@ pub(in crate::coordinator) struct Driver {
     pub(in crate::coordinator) core: GroupCore,
     pub(in crate::coordinator) log: Vec<Record>,
     pub(in crate::coordinator) now: Now,
+    pub(in crate::coordinator) image: Arc<Image>,
+    /// Assignments nobody has computed yet, while `holds_jobs`.
+    pub(in crate::coordinator) jobs: Vec<AssignJob>,
+    pub(in crate::coordinator) holds_jobs: bool,
     replies: BTreeMap<RequestId, Reply>,
     next: u64,
 }
@@ -27,8 +34,12 @@ impl Driver {
     }
 
     pub(in crate::coordinator) fn with(options: GroupOptions) -> Self {
+        let image = cluster(&[]);
         let mut driver = Self {
-            core: GroupCore::new(options),
+            core: GroupCore::new(options, image.clone()),
+            image,
+            jobs: Vec::new(),
+            holds_jobs: false,
             log: Vec::new(),
             now: Now { monotonic: Duration::from_secs(100), wall: START },
             replies: BTreeMap::new(),
@@ -50,11 +61,29 @@ impl Driver {
             let twice = self.replies.insert(reply.request, reply.reply);
             assert!(twice.is_none(), "{:?} answered twice", reply.request);
         }
+        self.jobs.extend(output.jobs);
+        if !self.holds_jobs {
+            self.run_jobs();
+        }
+    }
+
+    /// Computes what there is to compute.
+    pub(in crate::coordinator) fn run_jobs(&mut self) {
+        while let Some(job) = self.jobs.pop() {
+            let output = self.core.on_assigned(self.now, job.run());
+            self.take(output);
+        }
+    }
+
+    /// The cluster has these topics, and numbers of partitions, from now on.
+    pub(in crate::coordinator) fn topics(&mut self, topics: &[(&str, i32)]) {
+        self.image = cluster(topics);
+        self.core.see(&self.image);
     }
 
     /// The coordinator is restarted: what was only in memory is gone.
     pub(in crate::coordinator) fn restart(&mut self, options: GroupOptions) {
-        self.core = GroupCore::new(options);
+        self.core = GroupCore::new(options, self.image.clone());
         for (at, record) in (0..).zip(self.log.clone()) {
             self.core.replay(record, Offset(at));
         }
@@ -140,6 +169,48 @@ impl Driver {
         assert_eq!(self.state(), GroupState::Stable);
         generation
     }
+}
+
+/// A cluster with these topics, and numbers of partitions. A topic's id follows from its name.
+pub(in crate::coordinator) fn cluster(topics: &[(&str, i32)]) -> Arc<Image> {
+    cluster_of(&Arc::new(BrokerConfig::default().with_node_id(1)), topics)
+}
+
+/// As [`cluster`], with these settings.
+pub(in crate::coordinator) fn cluster_of(
+    config: &Arc<BrokerConfig>,
+    topics: &[(&str, i32)],
+) -> Arc<Image> {
+    let mut records = Vec::new();
+    for (name, partitions) in topics {
+        let id = topic_id(name);
+        records.push(metadata::Record::Topic { name: (*name).to_owned(), id });
+        for index in 0..*partitions {
+            records.push(metadata::Record::Partition(metadata::PartitionRecord {
+                topic: id,
+                index,
+                replicas: vec![BrokerId(1)],
+                isr: vec![BrokerId(1)],
+                elr: vec![],
+                leader: Some(BrokerId(1)),
+                leader_epoch: LeaderEpoch(0),
+                partition_epoch: 0,
+                adding: vec![],
+                removing: vec![],
+                storage_ids: vec![],
+            }));
+        }
+    }
+    let empty = Image::empty(topic_id("cluster"), config.clone());
+    Arc::new(empty.applied(metadata::MetadataOffset(1), &records).unwrap())
+}
+
+pub(in crate::coordinator) fn topic_id(name: &str) -> TopicId {
+    let mut id = [0; 16];
+    for (at, byte) in name.bytes().take(16).enumerate() {
+        id[at] = byte;
+    }
+    sawlog_protocol::Uuid(id)
 }
 
 pub(in crate::coordinator) fn group() -> GroupId {

@@ -1,6 +1,8 @@
 //! Tests of the core, by its inputs and outputs alone.
 
 mod classic;
+mod consumer;
 pub(super) mod driver;
+mod migration;
 mod model;
 mod offsets;

@@ -7,7 +7,7 @@ use super::clients::{Call, CallId, Member};
 use super::oracle::{Oracle, Totals};
 use crate::base::disk_sim::SimRandom;
 use crate::base::{Offset, Timestamp};
-use crate::coordinator::tests::driver::group;
+use crate::coordinator::tests::driver::{cluster, group};
 use crate::coordinator::*;
 
 /// Partitions of the one topic, `orders`.
@@ -80,7 +80,7 @@ impl World {
             seed,
             random,
             now: Now { monotonic: Duration::from_secs(1), wall: Timestamp(1_795_000_000_000) },
-            core: GroupCore::new(options.clone()),
+            core: GroupCore::new(options.clone(), cluster(&[])),
             options,
             log: Vec::new(),
             batches: vec![0],
@@ -294,7 +294,7 @@ impl World {
         self.committed = self.log.len();
         self.held.clear();
         self.asked.clear();
-        self.core = GroupCore::new(self.options.clone());
+        self.core = GroupCore::new(self.options.clone(), cluster(&[]));
         for (at, record) in (0..).zip(self.log.clone()) {
             self.core.replay(record, Offset(at));
         }
@@ -370,7 +370,7 @@ impl World {
 }
 
 fn replayed(options: &GroupOptions, log: &[Record], now: Now) -> GroupCore {
-    let mut core = GroupCore::new(options.clone());
+    let mut core = GroupCore::new(options.clone(), cluster(&[]));
     for (at, record) in (0..).zip(log) {
         core.replay(record.clone(), Offset(at));
     }

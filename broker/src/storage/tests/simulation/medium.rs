@@ -23,6 +23,26 @@ impl Medium {
         Self(segments.collect())
     }
 
+    /// The last segment, and where it ends.
+    pub(super) fn end(&self) -> Option<(i64, usize)> {
+        self.0.last().map(|(base, bytes)| (*base, bytes.len()))
+    }
+
+    /// The batch of the model that was written to a place of a segment.
+    pub(super) fn batch_at<'a>(
+        &self,
+        model: &'a Model,
+        (segment, position): (i64, usize),
+    ) -> Option<&'a Written> {
+        let (_, bytes) = self.0.iter().find(|(base, _)| *base == segment)?;
+        let mut end = 0;
+        let mut batches = model.batches.iter().filter(|batch| batch.base >= segment);
+        batches.find(|batch| {
+            end += batch.bytes.len();
+            end > position && end <= bytes.len()
+        })
+    }
+
     /// Where in which segment the batch of the model is, if it is as it was written or not.
     fn locate(&self, model: &Model, written: &Written) -> Option<(usize, &[u8])> {
         let (base, bytes) = self.0.iter().rfind(|(base, _)| *base <= written.base)?;

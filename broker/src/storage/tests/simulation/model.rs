@@ -64,13 +64,17 @@ impl Model {
         behind.min().unwrap_or(until).min(until)
     }
 
-    /// Something acknowledged is gone from `end` on: the batch there must look like a torn write. Or
-    /// one before it, if nothing but what is below the `start` is left.
-    fn check_cut(&self, seed: u64, start: i64, end: i64) {
-        let ends_log = |batch: &&Written| batch.base == end || (end == start && batch.base < end);
-        let mut cuts = self.batches.iter().filter(ends_log);
-        let excused = |cut| self.media.iter().any(|medium| medium.excuses_cut_at(self, cut));
-        assert!(cuts.any(excused), "seed {seed}: cut at {end}, and it was no torn write");
+    /// Something acknowledged is gone from `end` on: the batch there must look like a torn write, or
+    /// the one at `place` of the last segment, if a batch from elsewhere is before it. Or one further
+    /// down, if nothing but what is below the `start` is left.
+    fn check_cut(&self, seed: u64, (start, end): (i64, i64), place: Option<(i64, usize)>) {
+        let is_cut = |batch: &&Written| batch.base == end || (end == start && batch.base < end);
+        let excused = self.media.iter().any(|medium| {
+            let there = place.and_then(|place| medium.batch_at(self, place));
+            let mut cuts = self.batches.iter().filter(is_cut).chain(there);
+            cuts.any(|cut| medium.excuses_cut_at(self, cut))
+        });
+        assert!(excused, "seed {seed}: cut at {end}, and it was no torn write");
     }
 
     pub(super) fn at(&self, base: i64) -> Option<&Written> {
@@ -98,8 +102,8 @@ impl Life {
         let known = starts.contains(&start) || (lied && start <= starts[1]);
         assert!(known, "seed {seed}: start {start}, not {starts:?}");
         assert_eq!(self.log.durable_end().0, end, "what recovery found is durable");
-        if end < model.acknowledged {
-            model.check_cut(seed, start, end);
+        if end < model.acknowledged && model.start < model.acknowledged {
+            model.check_cut(seed, (start, end), Medium::of(&self.disk).end());
         }
         model.media.clear();
         model.batches.retain(|b| b.next <= end);

@@ -226,6 +226,10 @@ fn members_are_removed_and_the_reason_is_kept() {
     let timeline = json(&broker, &["group", "timeline", "readers"]);
     let left = timeline.iter().find(|event| event["event"] == "left").unwrap();
     assert!(left["detail"].as_str().unwrap().contains("removed by an operator"), "{left}");
+    // Removed in the middle of a rebalance, it leaves the group to end that first.
+    wait_until("nothing is under way", || {
+        json(&broker, &["group", "describe", "readers"])[0]["state"] == "Empty"
+    });
     broker.ok(&["group", "delete", "readers", "-y"], b"");
 }
 

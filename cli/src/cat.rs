@@ -6,17 +6,17 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use clap::Args;
-use sawlog_client::{ClusterInfo, Compression, Position};
+use sawlog_client::{ClusterInfo, Compression, Position, ResetPolicy};
 
 use crate::Global;
-use crate::consume::{Reading, assign};
+use crate::consume::{Membership, Reading, assign};
 use crate::failure::{Failure, Kind};
 use crate::format::{Delimiter, Format, delimiter, parse};
 use crate::output::Output;
 use crate::position::Span;
 use crate::produce::{Input, Produce};
 
-/// kcat's command line: -C consume, -P produce, -L list. By itself it consumes when standard input is
+/// kcat's command line: -C consume, -G consume in a group, -P produce, -L list. By itself it consumes when standard input is
 /// a terminal and produces otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
@@ -32,6 +32,9 @@ pub(crate) struct Cat {
     /// The topic
     #[arg(short = 't', value_name = "TOPIC", add = clap_complete::engine::ArgValueCandidates::new(crate::complete::topics))]
     topic: Option<String>,
+    /// As a member of this group; the topics follow
+    #[arg(short = 'G', value_name = "GROUP", conflicts_with_all = ["produce", "list", "consume", "topic"], add = clap_complete::engine::ArgValueCandidates::new(crate::complete::groups))]
+    group: Option<String>,
     /// The partition; -1 for any
     #[arg(short = 'p', value_name = "PARTITION", default_value_t = -1, allow_negative_numbers = true)]
     partition: i32,
@@ -77,7 +80,7 @@ pub(crate) struct Cat {
     /// Write each record at once: always so here when nothing more is at hand
     #[arg(short = 'u')]
     unbuffered: bool,
-    /// Files to produce from
+    /// Files to produce from; the topics of -G
     files: Vec<PathBuf>,
 }
 
@@ -119,6 +122,9 @@ impl Cat {
         if self.list {
             return self.list(global).await;
         }
+        if let Some(group) = self.group.clone() {
+            return self.take_part(group, global).await;
+        }
         let topic =
             self.topic.clone().ok_or_else(|| Failure::usage("which topic? give it with -t"))?;
         if self.produce || (!self.consume && !std::io::stdin().is_terminal()) {
@@ -126,6 +132,42 @@ impl Cat {
         } else {
             self.read(&topic, global).await
         }
+    }
+
+    /// Whether it takes part in a group, and so has to leave before it ends.
+    pub(crate) fn is_member(&self) -> bool {
+        self.group.is_some()
+    }
+
+    async fn take_part(self, group: String, global: &Global) -> Result<(), Failure> {
+        let topics: Vec<String> =
+            self.files.iter().map(|name| name.to_string_lossy().into_owned()).collect();
+        if topics.is_empty() {
+            return Err(Failure::usage("which topics? name them after -G GROUP"));
+        }
+        let client = global.connect().await?;
+        for topic in &topics {
+            crate::topic::known(&client, topic).await?;
+        }
+        let reset = match self.offset.last() {
+            Some(Bound::From(Position::Start)) => ResetPolicy::Earliest,
+            None | Some(Bound::From(Position::End)) => ResetPolicy::Latest,
+            Some(_) => {
+                return Err(Failure::usage(
+                    "with -G, -o is beginning or end, for what the group has not read yet",
+                ));
+            }
+        };
+        let membership = Membership {
+            group,
+            instance: None,
+            topics: topics.into(),
+            reset,
+            count_max: self.count.unwrap_or(u64::MAX),
+            exit: self.exit,
+            format: self.print_format(),
+        };
+        membership.run(&client).await
     }
 
     fn into_produce(self, topic: String) -> Produce {

@@ -1,11 +1,14 @@
 //! `sawlog consume`: records of topics to standard output.
 
+mod member;
+
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
+pub(crate) use member::Membership;
 use regex::RegexSet;
-use sawlog_client::{Assignment, Client, Consumer, Position, TopicInfo};
+use sawlog_client::{Assignment, Client, Consumer, Position, ResetPolicy, TopicInfo, Topics};
 
 use crate::Global;
 use crate::failure::Failure;
@@ -42,6 +45,19 @@ pub(crate) struct Consume {
     /// Partitions, separated by commas; all if not given
     #[arg(short = 'p', long, value_delimiter = ',')]
     partition: Vec<i32>,
+    /// As a member of this group, which shares the partitions out and remembers how far it is. -o
+    /// start or end says where it begins with what it has not read yet
+    #[arg(
+        short = 'g',
+        long,
+        value_name = "GROUP",
+        conflicts_with = "partition",
+        add = ArgValueCandidates::new(crate::complete::groups)
+    )]
+    group: Option<String>,
+    /// As a static member of this id, which keeps its partitions through a restart
+    #[arg(long, value_name = "ID", requires = "group")]
+    instance: Option<String>,
     /// Stop after this many records
     #[arg(short = 'n', long, value_name = "COUNT")]
     count: Option<u64>,
@@ -70,6 +86,9 @@ pub(crate) struct Reading {
 impl Consume {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = global.connect().await?;
+        if self.group.is_some() {
+            return self.membership(&client).await?.run(&client).await;
+        }
         let topics = if self.regex {
             matching(&client, &self.topics).await?
         } else {
@@ -86,6 +105,43 @@ impl Consume {
     }
 }
 
+impl Consume {
+    /// Whether it takes part in a group, and so has to leave before it ends.
+    pub(crate) fn is_member(&self) -> bool {
+        self.group.is_some()
+    }
+
+    async fn membership(self, client: &Client) -> Result<Membership, Failure> {
+        let reset = match self.offset {
+            Span { from: Position::Start, until: None } => ResetPolicy::Earliest,
+            Span { from: Position::End, until: None } => ResetPolicy::Latest,
+            _ => {
+                return Err(Failure::usage(
+                    "a group goes on where it is: with -g, -o is start or end, for what it has not \
+                     read yet; `sawlog group seek` moves it",
+                ));
+            }
+        };
+        let topics = if self.regex {
+            expressions(&self.topics)?;
+            // A group wants whole names to match.
+            Topics::matching(&format!(".*(?:{}).*", self.topics.join("|")))
+        } else {
+            named(client, &self.topics).await?;
+            self.topics.as_slice().into()
+        };
+        Ok(Membership {
+            group: self.group.unwrap_or_default(),
+            instance: self.instance,
+            topics,
+            reset,
+            count_max: self.count.unwrap_or(u64::MAX),
+            exit: self.exit,
+            format: if self.meta_only { Format::Meta } else { self.format },
+        })
+    }
+}
+
 async fn named(client: &Client, names: &[String]) -> Result<Vec<TopicInfo>, Failure> {
     let mut topics = Vec::new();
     for name in names {
@@ -95,22 +151,25 @@ async fn named(client: &Client, names: &[String]) -> Result<Vec<TopicInfo>, Fail
 }
 
 /// The topics that match one of the expressions; never those the cluster keeps for itself.
-async fn matching(client: &Client, expressions: &[String]) -> Result<Vec<TopicInfo>, Failure> {
-    let set = regex::RegexSetBuilder::new(expressions)
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|error| Failure::usage(one_line(&error)))?;
+async fn matching(client: &Client, wanted: &[String]) -> Result<Vec<TopicInfo>, Failure> {
+    let set = expressions(wanted)?;
     let is_wanted =
         |set: &RegexSet, topic: &TopicInfo| !topic.internal && set.is_match(&topic.name);
     let mut topics = client.describe(None).await?.topics;
     topics.retain(|topic| is_wanted(&set, topic));
     if topics.is_empty() {
-        let wanted = expressions.join(" or ");
+        let wanted = wanted.join(" or ");
         return Err(Failure::not_found(format!(
             "no topic matches {wanted}; see `sawlog topic list`"
         )));
     }
     Ok(topics)
+}
+
+fn expressions(texts: &[String]) -> Result<RegexSet, Failure> {
+    let mut builder = regex::RegexSetBuilder::new(texts);
+    let built = builder.size_limit(REGEX_BYTES_MAX).build();
+    built.map_err(|error| Failure::usage(one_line(&error)))
 }
 
 /// The last line of a syntax error says what is wrong; those before it draw where.

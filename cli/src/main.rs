@@ -156,7 +156,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Topic(topic) => on_runtime(topic.run(&global)),
         Command::Group(group) => on_runtime(group.run(&global)),
         Command::Produce(produce) => on_runtime(produce.run(&global)),
+        Command::Consume(consume) if consume.is_member() => leaving(consume.run(&global)),
         Command::Consume(consume) => on_runtime(consume.run(&global)),
+        Command::Cat(cat) if cat.is_member() => leaving(cat.run(&global)),
         Command::Cat(cat) => on_runtime(cat.run(&global)),
         Command::Cluster(cluster) => on_runtime(cluster.run(&global)),
         // It goes on until it is told to end: that is no failure.
@@ -170,14 +172,22 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs a command that talks to a broker; Ctrl-C ends it.
-fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+/// Runs a command that talks to a broker and ends by itself when it is told to.
+fn leaving(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    runtime()?.block_on(command)
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+        .map_err(|error| Failure::failed(format!("cannot start: {error}")))
+}
+
+/// Runs a command that talks to a broker; Ctrl-C ends it.
+fn on_runtime(command: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    runtime()?.block_on(async {
         tokio::select! {
             result = command => result,
             _ = tokio::signal::ctrl_c() => {

@@ -1,6 +1,6 @@
 //! `sawlog group`: seen and changed from outside, with members of other people's clients.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use sawlog_protocol::messages::api_versions::{ApiVersionsRequest, ApiVersionsRes
 use sawlog_protocol::{ApiKey, OWN_CLIENT, decode_response, encode_request};
 use serde_json::Value;
 
-use crate::support::Broker;
+use crate::support::{Broker, sawlog};
 
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -216,7 +216,10 @@ fn members_are_removed_and_the_reason_is_kept() {
     let broker = with_records();
     let Some(member) = Kcat::join(&broker, "readers", "t") else { return };
     let shown = || broker.run(&["group", "members", "readers"], b"").stdout;
-    wait_until("it has joined", || shown().starts_with(b"other-"));
+    // In the midst of a rebalance the group would have no members and not be empty.
+    let is_stable = || !broker.ok(&["group", "list", "--state", "stable"], b"").is_empty();
+    wait_until("it has its partitions", is_stable);
+    assert!(shown().starts_with(b"other-"));
     drop(member);
     let remove = ["group", "members", "readers", "--remove-all"];
     broker.fails(&remove, 2, "--yes");
@@ -231,6 +234,85 @@ fn members_are_removed_and_the_reason_is_kept() {
         json(&broker, &["group", "describe", "readers"])[0]["state"] == "Empty"
     });
     broker.ok(&["group", "delete", "readers", "-y"], b"");
+}
+
+/// A member of our own, until it is told to end.
+fn consume(broker: &Broker, arguments: &[&str]) -> Child {
+    sawlog()
+        .args(["-b", &broker.address, "consume", "t"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn a_member_goes_on_where_the_group_is() {
+    let broker = with_records();
+    let read = |arguments: &[&str]| {
+        let printed = ["-f", "%p:%o\\n"];
+        let text = broker.ok(&[&["consume"], arguments, &printed].concat(), b"");
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let all = ["0:0", "0:1", "0:2", "0:3", "0:4", "1:0"];
+    let mut first = read(&["t", "-g", "few", "-n", "2"]);
+    assert_eq!(first.len(), 2);
+    let rest = read(&["t", "-g", "few", "-e"]);
+    assert_eq!(rest.len(), 4, "{first:?} and {rest:?}");
+    first.extend(rest);
+    first.sort();
+    assert_eq!(first, all, "each once, whatever was taken at a time");
+    assert!(read(&["t", "-g", "few", "-e"]).is_empty(), "all is committed");
+    broker.ok(&["produce", "t", "-p", "1"], b"more\n");
+    assert_eq!(read(&["-r", "^t$", "-g", "few", "-e"]), ["1:1"]);
+    assert!(read(&["t", "-g", "late", "-o", "end", "-e"]).is_empty());
+    let lag = json(&broker, &["group", "lag", "few"]);
+    assert!(lag.iter().all(|row| row["lag"] == 0), "{lag:?}");
+    let cat = ["cat", "-G", "another", "-o", "beginning", "-e", "-f", "%p:%o\\n", "t"];
+    assert_eq!(broker.ok(&cat, b"").lines().count(), 7);
+
+    broker.fails(&["consume", "tt", "-g", "few"], 3, "\"tt\"");
+    broker.fails(&["consume", "t", "-g", "few", "-o", "5"], 2, "group seek");
+    broker.fails(&["consume", "t", "-g", ""], 2, "a group needs a name");
+    let both = broker.run(&["consume", "t", "-g", "few", "-p", "0"], b"");
+    assert_eq!(both.status.code(), Some(2));
+}
+
+#[test]
+fn a_member_that_is_told_to_end_commits_and_leaves_at_once() {
+    let broker = with_records();
+    let mut member = consume(&broker, &["-g", "readers"]);
+    let mut lines = BufReader::new(member.stdout.take().unwrap()).lines();
+    for _ in 0..6 {
+        assert_eq!(lines.next().unwrap().unwrap(), "v");
+    }
+    let told = Command::new("kill").args(["-TERM", &member.id().to_string()]).status();
+    assert!(told.unwrap().success());
+    assert_eq!(member.wait().unwrap().code(), Some(130));
+    let described = &json(&broker, &["group", "describe", "readers"])[0];
+    assert_eq!((&described["state"], &described["lag"]), (&"Empty".into(), &0.into()));
+    let timeline = json(&broker, &["group", "timeline", "readers"]);
+    assert!(timeline.iter().any(|event| event["event"] == "left"), "{timeline:?}");
+    assert!(timeline.iter().all(|event| event["event"] != "session timeout"));
+}
+
+#[test]
+fn our_member_and_kcat_share_a_group() {
+    let broker = with_records();
+    let Some(_kcat) = Kcat::join(&broker, "mixed", "t") else { return };
+    let mut ours = consume(&broker, &["-g", "mixed"]);
+    let shares = || {
+        let output = broker.run(&["group", "members", "mixed", "-o", "json"], b"");
+        let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        rows.iter().map(|row| row["count"].clone()).collect::<Vec<_>>()
+    };
+    wait_until("each has a partition", || shares() == [1, 1]);
+    ours.kill().unwrap();
+    ours.wait().unwrap();
 }
 
 /// The keys a broker tells a client that calls itself so.

@@ -7,7 +7,7 @@
 //!
 //! Always: names and ids of topics are one to one; `isr ⊆ replicas`, `elr ⊆ replicas`,
 //! `isr ∩ elr = ∅`; the leader is in the ISR, or there is none; `adding` and `removing` are among the
-//! replicas and have none in common.
+//! replicas.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -69,9 +69,9 @@ pub struct PartitionState {
     pub isr: Vec<BrokerId>,
     /// Replicas outside the ISR that still hold everything acknowledged.
     pub elr: Vec<BrokerId>,
-    /// Replicas a reassignment adds.
+    /// Replicas a reassignment adds, those included that it does not want any more.
     pub adding: Vec<BrokerId>,
-    /// Replicas a reassignment removes when it is complete.
+    /// Replicas that go when the reassignment is complete.
     pub removing: Vec<BrokerId>,
     /// The data directory of each replica, zero where it is not known; empty if none is.
     pub storage_ids: Vec<Uuid>,
@@ -137,9 +137,6 @@ impl PartitionState {
         }
         if !in_replicas(&self.adding) || !in_replicas(&self.removing) {
             return Err("a reassignment names a broker without a replica");
-        }
-        if self.adding.iter().any(|id| self.removing.contains(id)) {
-            return Err("a broker is both added and removed");
         }
         if !self.storage_ids.is_empty() && self.storage_ids.len() != self.replicas.len() {
             return Err("there are not as many data directories as replicas");

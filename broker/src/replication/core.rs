@@ -3,8 +3,8 @@
 //!
 //! Pure: inputs and `now` go in, decisions come out. No I/O, no lock, no clock, no map with random
 //! order; [`super::partition::Partition`] does what is decided here. The broker runs it as the sole
-//! replica of its partitions so far: leading others and following them is decided here, and only
-//! tests do it yet.
+//! replica of its partitions so far: leading others and following them is decided here, and lived
+//! through by the worlds of `super::tests`, but nothing carries it over sockets yet.
 //!
 //! Always holds (see [`PartitionCore::check`]):
 //! - log start ≤ high watermark ≤ log end, durable end ≤ log end;

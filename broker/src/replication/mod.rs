@@ -12,6 +12,8 @@ mod partitions;
 mod placement;
 mod scrubber;
 mod sync_choice;
+#[cfg(test)]
+mod tests;
 mod threads;
 mod waiters;
 

@@ -1,7 +1,12 @@
 //! Replicas move to other brokers (P7).
 //!
 //! While a reassignment is under way the replicas are the old and the new ones together. It is
-//! complete when every new one is in sync and enough of the target are.
+//! complete when every new one is in sync and enough of the target are; only then does anybody go,
+//! also where it is cancelled or replaced. A leader that has not heard yet may still be counting
+//! whoever goes: what it commits meanwhile has to be on enough disks of those that stay.
+//!
+//! `adding` are the replicas that were not there when the first reassignment began. One that a later
+//! reassignment does not want, or that is cancelled, is in `removing` as well.
 
 use crate::base::{BrokerId, TopicId};
 use crate::metadata::{Image, PartitionChange, Record};
@@ -20,9 +25,6 @@ pub enum ReassignmentError {
     /// There is nothing to cancel.
     #[error("no reassignment is under way")]
     NoneInProgress,
-    /// None of the replicas there were is in sync.
-    #[error("none of the replicas before is in sync: the reassignment cannot be cancelled")]
-    NoneInSync,
 }
 
 /// Begins to move a partition to the brokers of `target`, the preferred leader first. One under way
@@ -43,26 +45,11 @@ pub fn reassign(
     if target.is_empty() || !target.iter().enumerate().all(valid) {
         return Err(ReassignmentError::InvalidReplicas);
     }
-    let others = |of: &[BrokerId], than: &[BrokerId]| -> Vec<BrokerId> {
-        of.iter().copied().filter(|id| !than.contains(id)).collect()
-    };
     let stable = others(&state.replicas, &state.adding);
-    // What an earlier one was adding, and this one does not want, goes now.
-    let unwanted = others(&state.adding, target);
-    let mut replicas = state.replicas;
-    if !unwanted.is_empty() {
-        replicas = others(&replicas, &unwanted);
-        let isr = others(&state.isr, &unwanted);
-        if isr.is_empty() {
-            return Err(ReassignmentError::NoneInSync);
-        }
-        let target = Target { isr, lost: Vec::new(), replicas: Some(replicas.clone()) };
-        draft.change(topic, index, target);
-    }
-    let removing = others(&replicas, target);
+    let removing = others(&state.replicas, target);
     let replicas = [target, &removing[..]].concat();
     draft.push(Record::PartitionChange(PartitionChange {
-        adding: Some(others(target, &stable)),
+        adding: Some(others(&replicas, &stable)),
         removing: Some(removing),
         replicas: Some(replicas),
         ..PartitionChange::new(topic, index)
@@ -71,7 +58,7 @@ pub fn reassign(
     Ok(draft.records)
 }
 
-/// Goes back to the replicas there were before.
+/// Goes back to the replicas there were before, as soon as enough of them are in sync.
 ///
 /// # Errors
 /// Nothing changes.
@@ -85,13 +72,13 @@ pub fn cancel_reassignment(
     if state.adding.is_empty() && state.removing.is_empty() {
         return Err(ReassignmentError::NoneInProgress);
     }
-    let before = |id: &BrokerId| !state.adding.contains(id);
-    let replicas: Vec<_> = state.replicas.iter().copied().filter(before).collect();
-    let isr: Vec<_> = state.isr.iter().copied().filter(before).collect();
-    if isr.is_empty() {
-        return Err(ReassignmentError::NoneInSync);
-    }
-    draft.change(topic, index, Target { isr, lost: Vec::new(), replicas: Some(replicas) });
+    let stable = others(&state.replicas, &state.adding);
+    draft.push(Record::PartitionChange(PartitionChange {
+        removing: Some(state.adding.clone()),
+        replicas: Some([stable, state.adding].concat()),
+        ..PartitionChange::new(topic, index)
+    }));
+    complete(&mut draft, topic, index);
     Ok(draft.records)
 }
 
@@ -101,11 +88,14 @@ pub(super) fn complete(draft: &mut Draft, topic: TopicId, index: i32) {
     if state.adding.is_empty() && state.removing.is_empty() {
         return;
     }
-    let stays = |id: &BrokerId| !state.removing.contains(id);
-    let target: Vec<_> = state.replicas.iter().copied().filter(stays).collect();
-    let isr: Vec<_> = state.isr.iter().copied().filter(stays).collect();
-    let arrived = state.adding.iter().all(|id| isr.contains(id));
+    let target = others(&state.replicas, &state.removing);
+    let isr = others(&state.isr, &state.removing);
+    let arrived = others(&state.adding, &state.removing).iter().all(|id| isr.contains(id));
     if arrived && !target.is_empty() && isr.len() >= min_in_sync.min(target.len()) {
         draft.change(topic, index, Target { isr, lost: Vec::new(), replicas: Some(target) });
     }
+}
+
+fn others(of: &[BrokerId], than: &[BrokerId]) -> Vec<BrokerId> {
+    of.iter().copied().filter(|id| !than.contains(id)).collect()
 }

@@ -313,19 +313,38 @@ fn a_leader_that_moves_away_is_followed_by_a_new_replica() {
 }
 
 #[test]
-fn a_reassignment_is_cancelled_or_replaced_while_an_old_replica_is_in_sync() {
+fn a_reassignment_that_is_replaced_takes_away_what_the_one_before_added() {
     let mut cluster = Cluster::new();
-    let none = cancel_reassignment(&cluster.image, TOPIC, 0);
-    assert_eq!(none, Err(ReassignmentError::NoneInProgress));
     cluster.take(reassign(&cluster.image, TOPIC, 0, &ids(&[4, 5])).unwrap());
     cluster.set_isr(&[1, 2, 3, 4]);
     cluster.take(reassign(&cluster.image, TOPIC, 0, &ids(&[5, 2])).unwrap());
     let state = cluster.state();
-    assert_eq!(state.replicas, ids(&[5, 2, 1, 3]), "4 is gone");
-    assert_eq!((state.adding, state.removing), (ids(&[5]), ids(&[1, 3])));
+    assert_eq!(state.replicas, ids(&[5, 2, 4, 1, 3]));
+    assert_eq!((state.adding, state.removing), (ids(&[5, 4]), ids(&[4, 1, 3])));
     cluster.take(cancel_reassignment(&cluster.image, TOPIC, 0).unwrap());
     let state = cluster.state();
-    assert_eq!((state.replicas, state.adding.len()), (ids(&[2, 1, 3]), 0));
+    assert_eq!((state.replicas, state.adding, state.removing), (ids(&[2, 1, 3]), vec![], vec![]));
     assert!(reassign(&cluster.image, TOPIC, 0, &ids(&[2, 2])).is_err());
     assert!(reassign(&cluster.image, TOPIC, 0, &ids(&[2, 77])).is_err());
+}
+
+#[test]
+fn nobody_goes_before_enough_of_those_that_stay_are_in_sync() {
+    let mut cluster = Cluster::new();
+    let none = cancel_reassignment(&cluster.image, TOPIC, 0);
+    assert_eq!(none, Err(ReassignmentError::NoneInProgress));
+    cluster.take(reassign(&cluster.image, TOPIC, 0, &ids(&[4, 5])).unwrap());
+    cluster.fence(2);
+    cluster.fence(3);
+    cluster.set_isr(&[1, 4]);
+    cluster.take(cancel_reassignment(&cluster.image, TOPIC, 0).unwrap());
+    let state = cluster.state();
+    assert_eq!(state.isr, ids(&[1, 4]), "what 4 has counts until another has it");
+    assert_eq!((state.replicas, state.removing), (ids(&[1, 2, 3, 4, 5]), ids(&[4, 5])));
+    cluster.unfence(2);
+    let question = cluster.question(&[1, 4, 2]);
+    let moved = AlterAnswer::Refused(AlterRefusal::NewLeaderElected);
+    assert_eq!(cluster.alter(&question), moved);
+    assert_eq!(cluster.state().replicas, ids(&[1, 2, 3]));
+    assert_eq!(cluster.shape(), (vec![1, 2], vec![], Some(1), 1));
 }

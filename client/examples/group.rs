@@ -1,19 +1,21 @@
-//! Reads a topic in a group, until Ctrl-C or after COUNT records:
-//! `cargo run -p sawlog-client --example group -- 127.0.0.1:9092 TOPIC GROUP [COUNT]`.
+//! Reads a topic in a group, until it is killed or after COUNT records:
+//! `cargo run -p sawlog-client --example group -- 127.0.0.1:9092 TOPIC GROUP [COUNT [SESSION_SECONDS]]`.
 //!
 //! Started more than once with the same group, the partitions are shared, and shared again as members
-//! come and go. Progress is committed in the background and at the end.
+//! come and go: others take over from one that is not heard of for SESSION_SECONDS. Progress is committed
+//! in the background and at the end, and includes nothing that was not printed.
 
 use std::error::Error;
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sawlog_client::{
     Client, ClientOptions, Consumer, ConsumerOptions, GroupOptions, Listening, Rebalance,
     RebalanceListener, ResetPolicy,
 };
 
-const USAGE: &str = "usage: group HOST:PORT TOPIC GROUP [COUNT]";
+const USAGE: &str = "usage: group HOST:PORT TOPIC GROUP [COUNT [SESSION_SECONDS]]";
 
 /// Says what changes hands.
 #[derive(Debug)]
@@ -46,11 +48,15 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut argument = || arguments.next().ok_or(USAGE);
     let (address, topic, group) = (argument()?, argument()?, argument()?);
     let count = arguments.next().map_or(Ok(u64::MAX), |text| text.parse())?;
+    let session = arguments.next().map_or(Ok(45), |text| text.parse())?;
 
     let client = Client::connect(ClientOptions::new(&address)).await?;
     let reset = ResetPolicy::Earliest;
     let options = GroupOptions {
         listener: Some(Arc::new(Saying)),
+        session_timeout: Duration::from_secs(session),
+        heartbeat_interval: Duration::from_millis(session * 50),
+        commit_interval: Some(Duration::from_millis(200)),
         consumer: ConsumerOptions { reset, ..ConsumerOptions::default() },
         ..GroupOptions::new(&group)
     };

@@ -1,12 +1,26 @@
 //! The client's examples, run as a reader would run them.
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::process::{BrokerProcess, free_address};
+
+/// An example, built.
+pub(crate) fn built(name: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+        .args(["build", "--quiet", "-p", "sawlog-client", "--target-dir"])
+        .arg(sawlog_tests::target_dir())
+        .args(["--example", name])
+        .status()
+        .expect("cargo runs, it runs this test");
+    assert!(status.success(), "{name}: {status}");
+    sawlog_tests::target_dir().join("debug/examples").join(name)
+}
 
 /// Runs an example to its end and returns what it printed.
 fn run(name: &str, arguments: &[&str], input: &str) -> String {

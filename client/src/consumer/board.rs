@@ -367,6 +367,23 @@ mod tests {
     }
 
     #[test]
+    fn where_a_group_goes_on_is_compared_with_the_log_if_its_epoch_is_known() {
+        let mut board = Board::default();
+        let key = |index| (Arc::from("t"), index);
+        board.place(key(0), Start::At(Place { offset: 7, epoch: 3 }));
+        board.place(key(1), Start::At(Place { offset: 7, epoch: -1 }));
+        board.place(key(2), Start::From(Position::End));
+        board.place(key(3), Start::Nowhere);
+        let states: Vec<State> = board.entries().map(|(_, entry)| entry.state).collect();
+        let expected =
+            [State::Validating, State::Fetching, State::Resolving(Position::End), State::Stopped];
+        assert_eq!(states, expected);
+        let places =
+            [(key(0), Place { offset: 7, epoch: 3 }), (key(1), Place { offset: 7, epoch: -1 })];
+        assert_eq!(board.places(), places, "the others are not known yet");
+    }
+
+    #[test]
     fn it_is_done_when_every_partition_is_at_its_end() {
         let (mut board, one, other) = board();
         assert!(!Board::default().is_done(), "without partitions more may come");

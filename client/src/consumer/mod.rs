@@ -99,6 +99,13 @@ impl Shared {
         self.fetcher.notify_one();
     }
 
+    /// Where partitions end, as far as brokers said.
+    pub(crate) fn ends(&self) -> Vec<(PartitionKey, i64)> {
+        let board = self.board();
+        let known = board.entries().filter(|(_, entry)| entry.high_watermark >= 0);
+        known.map(|(_, entry)| (entry.key.clone(), entry.high_watermark)).collect()
+    }
+
     /// Whether a partition waits for a seek.
     pub(crate) fn is_stopped(&self, key: &PartitionKey) -> bool {
         let board = self.board();

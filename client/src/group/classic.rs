@@ -55,6 +55,9 @@ enum Way {
     Syncing,
 }
 
+/// How long a member that is to leave waits for a rebalance under way.
+const STAY: Duration = Duration::from_secs(5);
+
 /// How it ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -96,6 +99,8 @@ pub(crate) struct Classic {
     goodbye: bool,
     is_leaving: bool,
     end: Option<End>,
+    /// How long it stays for a rebalance under way although it is to leave.
+    stay_until: Option<Instant>,
     /// Of the leader: what the group reads, and how many partitions were shared out.
     topics: BTreeSet<Arc<str>>,
     counts: Option<PartitionCounts>,
@@ -127,6 +132,7 @@ impl Classic {
             goodbye: false,
             is_leaving: false,
             end: None,
+            stay_until: None,
             topics: BTreeSet::new(),
             counts: None,
             find_coordinator: false,
@@ -204,14 +210,22 @@ impl Classic {
         Some(self.take(StepKind::Lose, all))
     }
 
-    fn next_end(&mut self, end: End) -> Option<Action> {
+    /// Whether it waits for a rebalance before it leaves, to commit in the generation that begins.
+    fn stays(&self, now: Instant) -> bool {
+        self.way != Way::Nowhere && self.stay_until.is_some_and(|until| now < until)
+    }
+
+    fn next_end(&mut self, end: End, now: Instant) -> Option<Action> {
         match end {
             End::Leaving(_) if self.is_leaving => None,
+            End::Leaving(_) if self.stays(now) => self.next_request(now),
             End::Leaving(_) if !self.owned.is_empty() => {
+                self.way = Way::Nowhere;
                 let all = self.owned.clone();
                 Some(self.take(StepKind::Revoke, all))
             }
             End::Leaving(leaving) => {
+                self.way = Way::Nowhere;
                 if self.member.is_empty() || leaving == Leaving::ToComeBack {
                     self.end = Some(End::Said);
                     return Some(Action::Done);
@@ -363,7 +377,7 @@ impl Membership for Classic {
             return Some(action);
         }
         if let Some(end) = self.end {
-            return self.next_end(end);
+            return self.next_end(end, now);
         }
         if !self.is_polled || self.is_leaving {
             return None;
@@ -385,7 +399,7 @@ impl Membership for Classic {
         let waits = self.way == Way::Nowhere && self.rejoin.is_some() && self.step.is_none();
         let retry = self.retries.not_before().filter(|_| waits && self.is_polled);
         if self.is_leaving || (self.end.is_some() && self.step.is_none()) {
-            return None;
+            return self.stay_until.filter(|_| self.way != Way::Nowhere && !self.is_leaving);
         }
         heartbeat.into_iter().chain(retry).min()
     }
@@ -479,10 +493,16 @@ impl Membership for Classic {
         self.is_polled = true;
     }
 
-    fn close(&mut self, leaving: Leaving) {
+    fn close(&mut self, leaving: Leaving, now: Instant) {
         self.end.get_or_insert(End::Leaving(leaving));
-        // An answer to a Join must not bring it back in.
-        (self.way, self.target) = (Way::Nowhere, None);
+        self.target = None;
+        if self.owned.is_empty() {
+            // An answer to a Join must not bring it back in.
+            self.way = Way::Nowhere;
+        } else {
+            // Its progress can be committed again once the generation is complete.
+            self.stay_until = Some(now + STAY);
+        }
     }
 
     fn identity(&self) -> Identity {

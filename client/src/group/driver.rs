@@ -195,6 +195,7 @@ impl Driver {
     fn handle(&mut self, event: Event, now: Instant) {
         match event {
             Event::Commit(committing) => {
+                self.note_ends();
                 let deadline = now + self.line.client.options().timeout;
                 self.ledger.submit(committing, deadline);
             }
@@ -202,7 +203,7 @@ impl Driver {
             Event::Close { leaving, answer } => {
                 self.closing = Some(answer);
                 match &mut self.membership {
-                    Some(membership) => membership.close(leaving),
+                    Some(membership) => membership.close(leaving, now),
                     None => self.done(),
                 }
             }
@@ -324,6 +325,7 @@ impl Driver {
         if let Some(at) = self.commit_at.filter(|at| *at <= now) {
             let interval = self.line.options.commit_interval.unwrap_or(IDLE_PAUSE);
             self.commit_at = Some(at.max(now - interval) + interval);
+            self.note_ends();
             let offsets = offsets(self.desk.progress(Extent::Processed));
             let committing = Committing { offsets, is_explicit: false, answer: None };
             self.ledger.submit(committing, now);
@@ -376,6 +378,12 @@ impl Driver {
             membership.settled(now);
         }
         self.desk.open();
+    }
+
+    fn note_ends(&mut self) {
+        for (key, end) in self.desk.consumer.ends() {
+            self.ledger.ends(&key, end);
+        }
     }
 
     /// Sends the next commit, if there is one.

@@ -2,7 +2,8 @@
 //!
 //! What always holds:
 //! - One commit is on its way at a time, so none overtakes another.
-//! - Nothing is sent that is before something this member knows to be committed.
+//! - Nothing is sent that is before something this member knows to be committed, as long as that is in
+//!   the log.
 //! - Whoever waits is told once.
 
 use std::collections::BTreeMap;
@@ -57,6 +58,14 @@ impl Ledger {
             .partition(|(_, keys, _)| is_concerned(keys));
         self.waiters = kept;
         tell(told, &Err(CommitError::NotMember { code: None }));
+    }
+
+    /// A partition ends at `end`: what is committed beyond is of a log that was cut, and must not keep
+    /// what is left from being committed.
+    pub(crate) fn ends(&mut self, key: &PartitionKey, end: i64) {
+        if let Some(committed) = self.committed.get_mut(key) {
+            *committed = end.min(*committed);
+        }
     }
 
     /// Takes in a commit. It is told at once if there is nothing to do, or nothing can be done.
@@ -291,6 +300,16 @@ mod tests {
         all(&mut ledger, ErrorCode::NONE);
         assert_eq!(told(&mut second), Some(Ok(())));
         drop(late);
+    }
+
+    #[test]
+    fn after_a_cut_of_the_log_its_end_may_be_committed() {
+        let mut ledger = ledger();
+        ledger.ends(&key(0), 12);
+        assert!(told(&mut submit(&mut ledger, vec![offset(0, 9)], true)).is_some(), "still behind");
+        ledger.ends(&key(0), 7);
+        let mut outcome = submit(&mut ledger, vec![offset(0, 8)], true);
+        assert_eq!((told(&mut outcome), ledger.next()), (None, Some(vec![offset(0, 8)])));
     }
 
     #[test]

@@ -175,7 +175,7 @@ pub(crate) trait Membership: Debug + Send {
     fn polled(&mut self);
 
     /// The member leaves.
-    fn close(&mut self, leaving: Leaving);
+    fn close(&mut self, leaving: Leaving, now: Instant);
 
     fn identity(&self) -> Identity;
 

@@ -429,7 +429,7 @@ impl Membership for Modern {
         self.is_polled = true;
     }
 
-    fn close(&mut self, leaving: Leaving) {
+    fn close(&mut self, leaving: Leaving, _: Instant) {
         self.end.get_or_insert(End::Leaving(leaving));
     }
 

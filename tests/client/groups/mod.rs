@@ -7,5 +7,6 @@
 mod apache;
 mod log;
 mod member;
+mod processes;
 mod sawlog;
 mod scenario;

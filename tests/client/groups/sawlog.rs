@@ -28,14 +28,14 @@ const SETTINGS: [&str; 6] = [
     "group.consumer.heartbeat.interval.ms=200",
 ];
 
-struct Bench {
-    broker: BrokerProcess,
+pub(crate) struct Bench {
+    pub(crate) broker: BrokerProcess,
     directory: TempDir,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Bench {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let directory = TempDir::new().expect("a scratch directory");
         let broker = Self::broker(&directory, free_address());
         let mut options = ClientOptions::new(&broker.address().to_string());
@@ -103,6 +103,32 @@ async fn a_group_that_commits_by_hand_reads_everything() {
         ..with("by-hand", &[Assignor::RoundRobin, Assignor::Range])
     };
     live(&mut bench, by_hand, Log::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_the_consumer_protocol_reads_everything_whoever_comes_dies_or_stays_away() {
+    let mut bench = Bench::start().await;
+    let served = GroupOptions { protocol: GroupProtocol::Consumer, ..options("consumer") };
+    let log = live(&mut bench, served, Log { are_epochs: true, ..Log::default() }).await;
+    assert!(log.lost() > 0, "who stayed away heard of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_of_both_protocols_share_a_group_that_moves_to_the_newer_one() {
+    let bench = Bench::start().await;
+    let cooperative = with("moves", &[Assignor::CooperativeSticky]);
+    // Generations of some are compared with epochs of others: not here.
+    let log = Log { are_epochs: true, ..Log::default() };
+    let mut life = Life::start(&bench.client, cooperative, log).await;
+    let first = life.join();
+    life.join();
+    life.settled().await;
+    life.join_with(GroupOptions { protocol: GroupProtocol::Consumer, ..options("moves") });
+    life.settled().await;
+    life.close(first).await;
+    life.join_with(options("moves"));
+    life.settled().await;
+    life.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +222,7 @@ async fn where_nothing_is_committed_the_reader_is_told_and_may_seek() {
     consumer.seek("start", 0, Position::Offset(40)).expect("assigned");
     let records = timeout(DEADLINE, consumer.next()).await.expect("records").expect("read");
     assert_eq!(records[0].offset, 40);
-    assert_eq!(consumer.lag()[0].records, 0);
+    assert_eq!((consumer.lag()[0].records, consumer.lag()[0].time), (0, Some(Duration::ZERO)));
     consumer.commit_record(&records[9]).await.expect("its own");
     let back = consumer.commit_record(&records[5]).await.expect_err("more is committed");
     assert!(matches!(back, CommitError::Backwards { offset: 46, committed: 50, .. }), "{back}");
@@ -240,6 +266,23 @@ async fn a_pattern_finds_topics_that_are_created_later() {
     bench.topic("found-2", 3, 12).await;
     assert_eq!(read(22).await, 22);
     assert!(seen.iter().all(|(topic, ..)| topic.starts_with("found-")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_are_shared_out() {
+    let bench = Bench::start().await;
+    bench.topic("grows", 1, 10).await;
+    let options = with("grows", &[Assignor::CooperativeSticky]);
+    let mut consumer = Consumer::subscribe(&bench.client, "grows", options).expect("good");
+    assert_eq!(timeout(DEADLINE, consumer.next()).await.expect("read").expect("read").len(), 10);
+    bench.client.create_partitions("grows", 3, false).await.expect("grown");
+    let found = async {
+        while consumer.lag().len() < 3 {
+            consumer.poll(Duration::from_millis(5)).await.expect("no error");
+        }
+    };
+    timeout(DEADLINE, found).await.expect("they are found");
+    consumer.close().await.expect("committed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,19 +10,24 @@ use super::history::{End, History};
 use super::strace::{self, Strace};
 use super::{create_topic, not_run};
 
-fn options(directories: &[&Path]) -> Options {
+pub(crate) fn options(directories: &[&Path]) -> Options {
     let data = directories.iter().map(|directory| directory.to_path_buf()).collect();
     Options { data, settings: Vec::new(), open_files_max: None }
 }
 
-fn log_dirs(broker: &Broker) -> Vec<LogDir> {
+pub(crate) fn log_dirs(broker: &Broker) -> Vec<LogDir> {
     Client::connect(broker.address()).unwrap().log_dirs().unwrap()
 }
 
-/// A partition's active segment.
+/// The active segment of a partition of [`TOPIC`].
 fn segment(directory: &Path, partition: i32) -> PathBuf {
+    segment_of(directory, TOPIC, partition)
+}
+
+/// A partition's active segment.
+pub(crate) fn segment_of(directory: &Path, topic: &str, partition: i32) -> PathBuf {
     let topics = std::fs::read_dir(directory.join("topics")).unwrap().flatten();
-    let prefix = format!("{TOPIC}-{partition}.");
+    let prefix = format!("{topic}-{partition}.");
     let of_partition = topics
         .map(|entry| entry.path())
         .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&prefix));

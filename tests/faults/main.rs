@@ -20,6 +20,7 @@ mod full;
 mod full_groups;
 #[path = "../crash/groups.rs"]
 mod groups;
+mod groups_offline;
 mod history;
 #[path = "../crash/process.rs"]
 mod process;

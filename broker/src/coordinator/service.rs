@@ -121,6 +121,12 @@ impl Coordinator {
         partition_for(group.as_str(), i32::try_from(count).ok()?)
     }
 
+    /// Whether this broker can coordinate the groups of this partition now.
+    pub(crate) fn leads(&self, index: i32) -> bool {
+        let partition = self.partitions.by_name(GROUPS_TOPIC, index);
+        partition.is_some_and(|partition| partition.leader_epoch().is_some())
+    }
+
     /// Asks the coordinator of `group`.
     pub(crate) async fn ask<A: Ask>(&self, group: &GroupId, ask: A) -> A::Answer {
         let shard = self.partition_of(group).and_then(|index| self.shard(index));

@@ -69,12 +69,13 @@ fn find<'a>(
     if let Err(error_code) = made {
         return refused(error_code, message);
     }
-    let leader = ctx
-        .node
-        .groups
+    let groups = &ctx.node.groups;
+    let leader = groups
         .partition_of(&GroupId::from(key))
-        .and_then(|index| image.topic(GROUPS_TOPIC)?.partition(index)?.leader)
-        .and_then(|leader| image.broker(leader));
+        .and_then(|index| Some((index, image.topic(GROUPS_TOPIC)?.partition(index)?.leader?)))
+        // This broker may lead a partition whose directory is offline.
+        .filter(|(index, leader)| leader.0 != image.config().node_id || groups.leads(*index))
+        .and_then(|(_, leader)| image.broker(leader));
     let Some(broker) = leader else {
         return refused(ErrorCode::COORDINATOR_NOT_AVAILABLE, message);
     };

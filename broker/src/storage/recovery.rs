@@ -241,11 +241,13 @@ impl Known {
         match found {
             Found::Nothing if bases.is_empty() => {}
             // A log has a checkpoint from before its first append on: this one is gone. Where the
-            // log begins its segments tell; nothing tells a torn write from damage.
+            // log begins its segments tell, those that are missing too; nothing tells a torn write
+            // from damage.
             Found::Nothing | Found::Damaged => {
+                let missing = beside.quarantine.map(|quarantine| quarantine.missing_before(first));
                 return Self {
                     checkpoint: false,
-                    log_start: first,
+                    log_start: missing.unwrap_or(first),
                     durable_end: Offset(i64::MAX),
                     epochs: EpochCache::default(),
                     epochs_upto: Offset::ZERO,

@@ -213,7 +213,7 @@ fn damage_below_the_log_start_is_known_as_long_as_its_segment_is_there() {
 
 #[test]
 fn a_missing_segment_is_not_taken_for_a_removed_one() {
-    for quarantine_damaged in [false, true] {
+    for (both_damaged, quarantine_damaged) in [(false, false), (false, true), (true, false)] {
         let disk = disk();
         let Recovered { mut log, .. } = open(&disk);
         for _ in 0..4 {
@@ -239,7 +239,11 @@ fn a_missing_segment_is_not_taken_for_a_removed_one() {
             let (one, other) = (generation("checkpoint-0"), generation("checkpoint-1"));
             if one > other { "checkpoint-0" } else { "checkpoint-1" }
         };
-        disk.flip_bit(&Path::new(DIRECTORY).join(newer), 24, 1);
+        for name in ["checkpoint-0", "checkpoint-1"] {
+            if both_damaged || name == newer {
+                disk.flip_bit(&Path::new(DIRECTORY).join(name), 24, 1);
+            }
+        }
         if quarantine_damaged {
             disk.flip_bit(&Path::new(DIRECTORY).join("quarantine"), 24, 1);
         }

@@ -178,8 +178,6 @@ mod switch {
             ForgetRevocation,
             /// The epoch of a member of a consumer group is not looked at.
             AcceptStaleMemberEpoch,
-            /// Another process takes a static member's place while that still reads.
-            TakeHeldInstance,
             /// What a member has is not written down.
             ForgetCurrent,
             /// Who shall have what is not decided anew.

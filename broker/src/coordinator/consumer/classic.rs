@@ -64,6 +64,10 @@ impl ConsumerGroup {
             return Err(GroupError::GroupMaxSizeReached.into());
         }
         let joining = self.joining(turn.topics, request, &id).map_err(refuse)?;
+        if sender == Sender::New && request.member.is_some() && !joining.owned.is_empty() {
+            // It was a member and does not know that it is none: what it uses is others' by now.
+            return Err(refuse(GroupError::UnknownMember));
+        }
         if request.member.is_none()
             && request.instance.is_none()
             && request.knows_member_id_required

@@ -165,6 +165,11 @@ fn untaken(partitions: &TopicPartitions, taken: &mut BTreeSet<(TopicId, i32)>) -
 fn convert(topics: &Topics, member: &Member) -> Option<Convert> {
     let classic = member.classic()?;
     let subscription = classic.protocols.first()?.metadata.clone();
+    // What it has been asked to give back it may use still.
+    let mut held = TopicPartitions::new();
+    for (topic, partition) in member.held() {
+        held.entry(topic).or_default().insert(partition);
+    }
     Some(Convert {
         member: ClassicMemberRecord {
             member: member.id.clone(),
@@ -172,7 +177,7 @@ fn convert(topics: &Topics, member: &Member) -> Option<Convert> {
             client: member.said.client.clone(),
             rebalance_timeout: member.said.rebalance_timeout,
             session_timeout: classic.session_timeout,
-            assignment: assignment(topics, &member.has.assigned, &subscription),
+            assignment: assignment(topics, &held, &subscription),
             subscription,
         },
         protocols: classic.protocols.clone(),

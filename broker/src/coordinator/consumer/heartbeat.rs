@@ -108,7 +108,7 @@ impl ConsumerGroup {
             .is_some_and(|member| member.has.epoch == AWAY || member.classic().is_some());
         if request.epoch != JOIN {
             Err(GroupError::FencedInstance)
-        } else if is_left || planted!(TakeHeldInstance) {
+        } else if is_left {
             Ok(Sender::Returns(holder.clone()))
         } else {
             Err(GroupError::UnreleasedInstance)

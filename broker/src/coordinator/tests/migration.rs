@@ -188,6 +188,37 @@ fn classic_members_come_and_go_in_a_group_of_the_other_protocol() {
 }
 
 #[test]
+fn what_is_not_given_back_yet_stays_in_use_through_both_ways() {
+    let (mut driver, _) = mixed();
+    let group = described(&mut driver);
+    let most = group.members.iter().max_by_key(|it| it.assigned.values().flatten().count());
+    let most = most.unwrap();
+    let (name, two) = (most.member.to_string(), most.assigned.clone());
+    let owned: Vec<i32> = two.values().flatten().copied().collect();
+    assert_eq!((owned.len(), most.speaks), (2, GroupType::Classic));
+    driver.ask(enter("d", &["orders"])).unwrap();
+    assert!(rebalance(&mut driver, &name, 2));
+    let id = driver.send(joining(&name, &owned));
+    assert_eq!(driver.joined(id).generation, Generation(2), "has to give back");
+    driver.ask(beat("d", -1)).unwrap();
+    driver.ask(beat("c", -1)).unwrap();
+    assert_eq!(group_type(&mut driver), GroupType::Classic);
+    let told = driver.ask(enter("e", &["orders"])).unwrap();
+    let given: Vec<i32> = told.assignment.unwrap().into_values().flatten().collect();
+    assert!(given.iter().all(|partition| !owned.contains(partition)), "{given:?} of {owned:?}");
+}
+
+#[test]
+fn who_was_a_member_and_still_reads_has_to_start_anew() {
+    let (mut driver, _) = mixed();
+    driver.ask(leave("b")).unwrap();
+    let id = driver.send(joining("b", &[2]));
+    assert_eq!(driver.refused(id), GroupError::UnknownMember);
+    let id = driver.send(joining("b", &[]));
+    assert_eq!(driver.joined(id).member, "b".into());
+}
+
+#[test]
 fn a_classic_member_that_does_not_join_again_is_out() {
     let mut driver = classic_group();
     driver.ask(enter("c", &["orders"])).unwrap();

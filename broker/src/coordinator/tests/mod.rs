@@ -4,5 +4,6 @@ mod classic;
 mod consumer;
 pub(super) mod driver;
 mod migration;
+mod mixed;
 mod model;
 mod offsets;

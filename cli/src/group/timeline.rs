@@ -79,6 +79,11 @@ fn name(kind: GroupEventKind) -> String {
         GroupEventKind::Assigned => "assigned",
         GroupEventKind::Emptied => "emptied",
         GroupEventKind::OffsetsExpired => "offsets expired",
+        GroupEventKind::EpochStarted => "epoch",
+        GroupEventKind::TargetAssigned => "target",
+        GroupEventKind::Reconciled => "stable",
+        GroupEventKind::RevokeTimedOut => "revoke timeout",
+        GroupEventKind::Converted => "converted",
         GroupEventKind::Other(code) => return format!("event {code}"),
         // The list may grow.
         _ => "unknown",
@@ -93,8 +98,9 @@ fn detail(event: &GroupEvent) -> String {
         1 => format!("1 {one}"),
         count => format!("{count} {more}"),
     };
-    if let Some(generation) = event.generation {
-        parts.push(format!("generation {generation}"));
+    if let Some(number) = event.generation {
+        let what = if has_epoch(event.kind) { "epoch" } else { "generation" };
+        parts.push(format!("{what} {number}"));
     }
     match (event.kind, event.count) {
         (GroupEventKind::OffsetsExpired, Some(count)) => {
@@ -103,8 +109,11 @@ fn detail(event: &GroupEvent) -> String {
         (_, Some(count)) => parts.push(many(count, "member", "members")),
         (_, None) => {}
     }
-    if let Some(assignor) = &event.assignor {
-        parts.push(format!("by {assignor}"));
+    if let Some(name) = &event.assignor {
+        parts.push(match event.kind {
+            GroupEventKind::Converted => format!("to the {name} protocol"),
+            _ => format!("by {name}"),
+        });
     }
     if let Some(former) = &event.former_member_id {
         parts.push(format!("was {former}"));
@@ -114,6 +123,12 @@ fn detail(event: &GroupEvent) -> String {
     }
     parts.extend(event.reason.clone());
     parts.join(", ")
+}
+
+/// Whether the number that comes with it is an epoch of the consumer protocol.
+fn has_epoch(kind: GroupEventKind) -> bool {
+    use GroupEventKind::{EpochStarted, Reconciled, TargetAssigned};
+    matches!(kind, EpochStarted | TargetAssigned | Reconciled)
 }
 
 /// What to look at, where something went wrong.
@@ -137,6 +152,11 @@ fn advice(event: &GroupEvent) -> Option<String> {
         GroupEventKind::SyncTimedOut => Some(format!(
             "{}: look at the leader of the group, whose assignor may be slow, and at this member",
             within("no SyncGroup")
+        )),
+        GroupEventKind::RevokeTimedOut => Some(format!(
+            "{}: its poll loop was busy, or what it does before it lets go of partitions; handle less \
+             per poll (max.poll.records) or raise max.poll.interval.ms",
+            within("it did not give partitions back")
         )),
         GroupEventKind::FirstJoinTimedOut => Some(
             "it was given a member id and never used it: look for a client that gave up or is \
@@ -211,6 +231,17 @@ mod tests {
             ..event(GroupEventKind::GenerationStarted)
         };
         assert_eq!(detail(&begun), "generation 3, 2 members, by range");
+        let target = GroupEvent {
+            count: Some(1),
+            assignor: Some("uniform".to_owned()),
+            ..GroupEvent { generation: Some(4), ..event(GroupEventKind::TargetAssigned) }
+        };
+        assert_eq!(detail(&target), "epoch 4, 1 member, by uniform");
+        let converted = GroupEvent {
+            assignor: Some("consumer".to_owned()),
+            ..event(GroupEventKind::Converted)
+        };
+        assert_eq!(detail(&converted), "to the consumer protocol");
         let expired = GroupEvent { count: Some(1), ..event(GroupEventKind::OffsetsExpired) };
         assert_eq!(detail(&expired), "1 offset");
         assert_eq!(name(GroupEventKind::Other(77)), "event 77");

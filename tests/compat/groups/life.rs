@@ -128,7 +128,14 @@ impl Life {
         let history = self.history();
         let changes: Vec<_> =
             history.of("g").filter(|e| e.changes_ownership()).skip(told).collect();
-        if changes.is_empty() { Ok(()) } else { Err(format!("g was disturbed: {changes:?}")) }
+        let gone = history.of("f").last();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(format!(
+            "g was disturbed: {changes:?}, after {gone:?} until {:?}",
+            history.of("f again").next()
+        ))
     }
 
     /// What was wrong; nothing is the best.

@@ -129,8 +129,15 @@ impl<'a> Step<'a> {
         if self.verb != "stop" {
             let known = TOOLS.iter().chain([&CONSUMER_PERF]).find(|(name, _)| *name == tool);
             fields.push(known.unwrap_or_else(|| panic!("no such tool: {tool}")).1.to_owned());
-            fields.extend(words(arguments));
-            fields.extend(["--bootstrap-server".to_owned(), broker.address.clone()]);
+            let bootstrap = ["--bootstrap-server".to_owned(), broker.address.clone()];
+            if ["kafka-features", "kafka-transactions"].contains(&tool) {
+                // Options of the tool itself, which come before what it is to do.
+                fields.extend(bootstrap);
+                fields.extend(words(arguments));
+            } else {
+                fields.extend(words(arguments));
+                fields.extend(bootstrap);
+            }
         }
         fields
     }

@@ -77,11 +77,19 @@ fn normalised(command: &str, line: &str) -> String {
     let mut name_of_id = false;
     // Columns are as wide as the longest address or id in them: one space is as good as ten.
     for word in line.split_whitespace() {
-        let known = if name_of_id { "ID".to_owned() } else { without_ids(word) };
+        let known = if name_of_id || is_id(word) { "ID".to_owned() } else { without_ids(word) };
         name_of_id = word == "TopicId:" || line.starts_with("Cluster ID: ") && word == "ID:";
         words.push(if measured { without_measures(&known) } else { known });
     }
     words.join(" ")
+}
+
+/// 16 random bytes in base 64, as members of the consumer protocol draw them.
+fn is_id(word: &str) -> bool {
+    let base64 = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    let mixed = word.bytes().any(|b| b.is_ascii_uppercase())
+        && word.bytes().any(|b| b.is_ascii_lowercase());
+    word.len() == 22 && mixed && word.bytes().all(base64)
 }
 
 /// Ids that are drawn at random, and times of the clock.

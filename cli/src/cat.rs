@@ -16,7 +16,7 @@ use crate::output::Output;
 use crate::position::Span;
 use crate::produce::{Input, Produce};
 
-/// kcat's command line: -C consume, -G consume in a group, -P produce, -L list. By itself it consumes when standard input is
+/// kcat's command line: -C consume, -G consume in a group, -P produce, -L list, -Q query offsets. By itself it consumes when standard input is
 /// a terminal and produces otherwise.
 #[derive(Debug, Args)]
 pub(crate) struct Cat {
@@ -29,6 +29,10 @@ pub(crate) struct Cat {
     /// List brokers, topics and partitions
     #[arg(short = 'L')]
     list: bool,
+    /// Print the offset of the first record of a time or later: -t TOPIC:PARTITION:MILLISECONDS, where
+    /// -1 is the end and -2 the beginning
+    #[arg(short = 'Q', conflicts_with_all = ["produce", "list", "consume"])]
+    query: bool,
     /// The topic
     #[arg(short = 't', value_name = "TOPIC", add = clap_complete::engine::ArgValueCandidates::new(crate::complete::topics))]
     topic: Option<String>,
@@ -127,6 +131,9 @@ impl Cat {
         }
         let topic =
             self.topic.clone().ok_or_else(|| Failure::usage("which topic? give it with -t"))?;
+        if self.query {
+            return query(&topic, global).await;
+        }
         if self.produce || (!self.consume && !std::io::stdin().is_terminal()) {
             self.into_produce(topic).run(global).await
         } else {
@@ -230,6 +237,30 @@ impl Cat {
         }
         Output::write(listing(&cluster, self.topic.as_deref()).as_bytes())
     }
+}
+
+/// The offset for a time; -1 where all records are older, as kcat prints it.
+async fn query(asked: &str, global: &Global) -> Result<(), Failure> {
+    let wrong =
+        || Failure::usage(format!("\"{asked}\": expected -t TOPIC:PARTITION:MILLISECONDS with -Q"));
+    let mut parts = asked.rsplitn(3, ':');
+    let timestamp: i64 = parts.next().and_then(|ms| ms.parse().ok()).ok_or_else(wrong)?;
+    let partition: i32 = parts.next().and_then(|index| index.parse().ok()).ok_or_else(wrong)?;
+    let topic = parts.next().ok_or_else(wrong)?;
+    let client = global.connect().await?;
+    let count = crate::topic::known(&client, topic).await?.partitions.len();
+    if usize::try_from(partition).map_or(true, |index| index >= count) {
+        return Err(Failure::not_found(format!(
+            "topic \"{topic}\" has no partition {partition}, it has {count}"
+        )));
+    }
+    let offset = match timestamp {
+        -1 => client.offsets(topic, partition).await?.1,
+        -2 => client.offsets(topic, partition).await?.0,
+        time if time < 0 => return Err(wrong()),
+        time => client.offset_at(topic, partition, time).await?.unwrap_or(-1),
+    };
+    Output::write(format!("{topic} [{partition}] offset {offset}\n").as_bytes())
 }
 
 /// As kcat prints it.

@@ -81,6 +81,13 @@ fn kcats_command_line_is_understood() {
     broker.fails(&["cat", "-C"], 2, "-t");
     broker.fails(&["cat", "-C", "-t", "tt", "-e"], 3, "does not exist");
     broker.fails(&["cat", "-G", "group"], 2, "which topics");
+    let query = |asked: &str| broker.ok(&["cat", "-Q", "-t", asked], b"");
+    assert_eq!(query("t:0:-1"), "t [0] offset 4\n");
+    assert_eq!(query("t:0:-2"), "t [0] offset 0\n");
+    assert_eq!(query("t:0:1000"), "t [0] offset 0\n");
+    assert_eq!(query("t:0:99999999999999"), "t [0] offset -1\n");
+    broker.fails(&["cat", "-Q", "-t", "t:0"], 2, "TOPIC:PARTITION:MILLISECONDS");
+    broker.fails(&["cat", "-Q", "-t", "t:7:0"], 3, "no partition 7");
 }
 
 #[test]

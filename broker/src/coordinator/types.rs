@@ -343,6 +343,8 @@ pub struct ConsumerHeartbeat {
     pub assignor: Option<Arc<str>>,
     /// What it uses now.
     pub owned: Option<TopicPartitions>,
+    /// Charged for what of this is kept, as long as it is; None with nothing new to keep.
+    pub charge: Option<Bytes>,
 }
 
 /// What a member of the consumer protocol is told.

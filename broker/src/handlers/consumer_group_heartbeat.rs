@@ -19,6 +19,10 @@ use crate::metadata::{Random as _, SystemRandom};
 /// First version in which members bring their own ids (KIP-1082).
 const OWN_ID: i16 = 1;
 
+/// What a topic's name in a subscription takes besides its bytes: in the member and in the group's
+/// count of who wants it.
+const NAME_BYTES: usize = 128;
+
 /// Tells the coordinator, and the member what the coordinator says.
 pub(crate) async fn handle(
     ctx: &RequestContext<'_>,
@@ -29,7 +33,10 @@ pub(crate) async fn handle(
     let answer = if has_no_id || group.as_str().is_empty() {
         Err(GroupError::InvalidRequest)
     } else {
-        ctx.node.groups.ask(&group, wanted(ctx, &request)).await
+        match wanted(ctx, &request) {
+            Ok(asked) => ctx.node.groups.ask(&group, asked).await,
+            Err(error) => Err(error),
+        }
     };
     match answer {
         Ok(beat) => ctx.reply(&told(&beat)),
@@ -44,12 +51,17 @@ pub(crate) async fn handle(
     }
 }
 
+/// What the frame says; what is kept of it is charged.
 fn wanted(
     ctx: &RequestContext<'_>,
     request: &ConsumerGroupHeartbeatRequest<'_>,
-) -> ConsumerHeartbeat {
+) -> Result<ConsumerHeartbeat, GroupError> {
     let topics = request.subscribed_topic_names.as_ref();
-    ConsumerHeartbeat {
+    Ok(ConsumerHeartbeat {
+        charge: match kept_bytes(request) {
+            0 => None,
+            bytes => Some(ctx.node.groups.memory().keep(bytes, &[])?),
+        },
         group: request.group_id.into(),
         member: member(request.member_id),
         fresh_member: MemberId::from(&*SystemRandom.next_uuid().to_string()),
@@ -63,7 +75,15 @@ fn wanted(
         pattern: request.subscribed_topic_regex.map(Into::into),
         assignor: request.server_assignor.map(Into::into),
         owned: request.topic_partitions.as_deref().map(owned),
-    }
+    })
+}
+
+/// Bytes the member's subscription takes; none where it stays as it is.
+fn kept_bytes(request: &ConsumerGroupHeartbeatRequest<'_>) -> usize {
+    let names = request.subscribed_topic_names.iter().flatten();
+    let names: usize = names.map(|name| NAME_BYTES + name.len()).sum();
+    let pattern = request.subscribed_topic_regex.map_or(0, |pattern| NAME_BYTES + pattern.len());
+    names + pattern
 }
 
 fn owned(topics: &[Wire]) -> TopicPartitions {

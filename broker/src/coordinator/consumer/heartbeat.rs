@@ -60,6 +60,9 @@ impl ConsumerGroup {
         let said = updated(said.unwrap_or_else(|| Member::new(id.clone()).said), request);
         self.note_sender(turn, &sender, &id, &said);
         self.update(turn, (&id, &sender), said);
+        if let (Some(charge), Some(member)) = (&request.charge, self.members.get_mut(&id)) {
+            member.charge = Some(charge.clone());
+        }
         self.assign_if_needed(turn);
         self.reconcile(turn, &id, request.owned.as_ref());
         self.refresh(turn, &id);

@@ -33,6 +33,8 @@ pub(super) struct Member {
     pub(super) id: MemberId,
     /// What it said of itself.
     pub(super) said: MemberRecord,
+    /// Charged for that; None after a restart.
+    pub(super) charge: Option<bytes::Bytes>,
     /// What it has.
     pub(super) has: CurrentRecord,
     /// What it shall have, as of the group's assignment epoch.
@@ -48,6 +50,7 @@ impl Member {
         Self {
             id,
             said: nothing_said(),
+            charge: None,
             has: CurrentRecord::default(),
             target: TopicPartitions::new(),
             session: Timer::default(),

@@ -23,6 +23,7 @@ pub(super) fn beat(name: &str, epoch: i32) -> ConsumerHeartbeat {
         pattern: None,
         assignor: None,
         owned: None,
+        charge: None,
     }
 }
 

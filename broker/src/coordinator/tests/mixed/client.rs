@@ -229,6 +229,7 @@ impl World {
             pattern: is_full.then(|| pattern.into()),
             assignor: None,
             owned: says_owned.then(|| partitions(&known.owned)),
+            charge: None,
         };
         self.send(place, request.into_request());
     }
@@ -286,6 +287,7 @@ impl World {
                 pattern: None,
                 assignor: None,
                 owned: None,
+                charge: None,
             };
             request.into_request()
         };

@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use sawlog_protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest;
 use sawlog_protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol};
 use sawlog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use sawlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -175,6 +176,54 @@ fn members_that_never_come_back_take_no_more_memory_than_there_is_for_members() 
     // Their sessions end, and there is room again.
     let deadline = Instant::now() + Duration::from_secs(60);
     while join_at_once(&mut wire, "after", &metadata) != ErrorCode::NONE {
+        assert!(Instant::now() < deadline, "the memory does not come back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(broker.terminate());
+}
+
+/// A first heartbeat of the consumer protocol; returns the reply's code.
+fn enter(wire: &mut Wire, group: &str, topics: &[&str]) -> ErrorCode {
+    let request = ConsumerGroupHeartbeatRequest {
+        group_id: group,
+        member_epoch: 0,
+        rebalance_timeout_ms: 6_000,
+        subscribed_topic_names: Some(topics.to_vec()),
+        topic_partitions: Some(Vec::new()),
+        ..Default::default()
+    };
+    wire.send(&request, 0).unwrap();
+    let frame = wire.receive().unwrap();
+    decode_response::<ConsumerGroupHeartbeatRequest<'_>>(&frame, 0).unwrap().1.error_code
+}
+
+#[test]
+fn subscriptions_of_the_consumer_protocol_are_bounded_and_their_memory_comes_back() {
+    let data = tempfile::tempdir().unwrap();
+    let settings = [
+        "-X",
+        "group.consumer.min.session.timeout.ms=6000",
+        "-X",
+        "group.consumer.session.timeout.ms=6000",
+    ];
+    let broker = BrokerProcess::start(data.path(), free_address(), &settings);
+    let mut honest = GroupWire::connect(broker.address(), "honest").unwrap();
+    assert_eq!(honest.find_coordinator().unwrap(), ErrorCode::NONE);
+    let names: Vec<String> = (0..30).map(|at| format!("{at:02}-{}", "t".repeat(30_000))).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut wire = Wire::connect(broker.address()).unwrap();
+    let (mut taken_in, mut is_refused) = (0, false);
+    while !is_refused {
+        match enter(&mut wire, &format!("flood-{taken_in}"), &names) {
+            ErrorCode::NONE => taken_in += 1,
+            ErrorCode::COORDINATOR_NOT_AVAILABLE => is_refused = true,
+            ErrorCode::COORDINATOR_LOAD_IN_PROGRESS => {}
+            error => panic!("{error:?}"),
+        }
+        assert!(taken_in < 2_000, "nobody is refused");
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while enter(&mut wire, "after", &names) != ErrorCode::NONE {
         assert!(Instant::now() < deadline, "the memory does not come back");
         std::thread::sleep(Duration::from_millis(50));
     }

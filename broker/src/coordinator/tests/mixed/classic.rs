@@ -1,6 +1,7 @@
 //! Members of the classic protocol, in groups of either.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,12 +9,54 @@ use sawlog_protocol::consumer_protocol::{
     ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition,
 };
 
-use super::client::Phase;
+use super::client::{Call, Phase};
 use super::world::World;
 use crate::coordinator::tests::driver::{client, group};
 use crate::coordinator::*;
 
+/// Partitions that came while a static leader was away. Its new process takes the place of the old one
+/// without a rebalance (KIP-345) and takes the topics for what the assignment was made of: it sees no
+/// change, and they are read by nobody until the next rebalance. So it is in Apache Kafka, with either
+/// version of JoinGroup: `GroupMetadataManager.updateStaticMemberThenRebalanceOrCompleteJoin`, and where
+/// the process hears that it leads (KIP-814), `ConsumerCoordinator.onLeaderElected`.
+#[derive(Debug)]
+pub(super) struct Unseen {
+    leader: MemberId,
+    generation: i32,
+    partitions: Range<i32>,
+}
+
 impl World {
+    /// Before `record`, written for the request of `call`, is told.
+    pub(super) fn note_returned_leader(&mut self, call: &Call, record: &Record) {
+        let Request::Join(JoinGroup { instance: Some(_), member: None, .. }) = &call.request else {
+            return;
+        };
+        let Record::Group { value: Some(group), .. } = record else { return };
+        let (Some(old), Some(new)) = (self.told.leader.clone(), group.leader.clone()) else {
+            return;
+        };
+        let generation = group.generation.0;
+        let client = &self.clients[call.place];
+        if self.told.epoch != generation || old == new || client.process != call.process {
+            return;
+        }
+        let Some(shared) = self.shared_out.get(&(generation, old)).copied() else { return };
+        self.shared_out.insert((generation, new.clone()), shared);
+        let partitions = shared..client.known_partitions;
+        self.unseen = Some(Unseen { leader: new, generation, partitions });
+    }
+
+    /// Partitions nobody reads, and nobody has to.
+    pub(super) fn unseen(&self) -> Range<i32> {
+        let is_now = |unseen: &&Unseen| {
+            !self.told.is_consumer
+                && self.told.leader.as_ref() == Some(&unseen.leader)
+                && self.told.epoch == unseen.generation
+        };
+        self.unseen.as_ref().filter(is_now).map_or(0..0, |unseen| unseen.partitions.clone())
+    }
+
     pub(super) fn classic_join(&mut self, place: usize) {
         if !self.is_cooperative {
             self.read(place, BTreeSet::new());
@@ -67,6 +110,9 @@ impl World {
     fn classic_sync(&mut self, place: usize, everyone: &[(MemberId, BTreeSet<i32>)]) {
         let known = &self.clients[place];
         let Some(id) = known.id.clone() else { return };
+        if !everyone.is_empty() {
+            self.shared_out.insert((known.epoch, id.clone()), known.known_partitions);
+        }
         let request = SyncGroup {
             group: group(),
             member: id,

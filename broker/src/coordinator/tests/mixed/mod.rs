@@ -5,7 +5,7 @@
 //! Checked all the way (RELIABILITY P12): no partition is read by two members at once, commits never
 //! take a partition back and never come from a stale epoch, epochs do not fall, the log gives the core
 //! back, every request is answered or waits. At the end the faults stop, and every partition must be
-//! read by exactly one member.
+//! read by exactly one member; `classic::Unseen` tells the one exception, which Apache Kafka has, too.
 //!
 //! The network is one of connections: the requests of a process arrive in the order they were sent,
 //! and none after a newer one. The consumer protocol relies on that: its heartbeats have no numbers.
@@ -27,6 +27,9 @@ use world::World;
 
 /// Seeds in the gate.
 const SEEDS: u64 = 2_000;
+
+/// Seeds beyond these that once failed.
+const KEPT: [u64; 1] = [9_858];
 
 fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
@@ -59,6 +62,7 @@ fn members_of_both_protocols_never_read_a_partition_at_once() {
         }
         totals
     });
+    lives(KEPT.into_iter());
     println!("{seeds} seeds: {totals:?}");
     assert!(totals.is_telling(seeds), "too little happened: {totals:?}");
 }

@@ -54,7 +54,9 @@ pub(super) struct Told {
     pub(super) members: BTreeMap<MemberId, Option<i32>>,
     pub(super) is_consumer: bool,
     /// Of the group, by either protocol.
-    epoch: i32,
+    pub(super) epoch: i32,
+    /// Of a classic group.
+    pub(super) leader: Option<MemberId>,
     /// By partition, the newest commit.
     pub(super) commits: BTreeMap<i32, i64>,
 }
@@ -74,6 +76,7 @@ impl Told {
             Record::Group { value: Some(group), .. } => {
                 self.rise(group.generation.0);
                 self.is_consumer = false;
+                self.leader.clone_from(&group.leader);
                 let ids = group.members.iter().map(|member| (member.member.clone(), None));
                 self.members = ids.collect();
             }
@@ -111,6 +114,7 @@ impl Told {
     /// The group is no more, or goes over to the other protocol with the records that follow.
     fn end(&mut self) {
         self.members.clear();
+        self.leader = None;
         self.epoch = 0;
     }
 

@@ -127,39 +127,44 @@ impl RebalanceListener for Witness {
             }
         }
         seen.owned.entry(self.member).or_default().extend(rebalance.partitions.iter().cloned());
-        self.compare(&mut seen, rebalance);
+        self.compare(&mut seen, rebalance, "assigned");
         Box::pin(std::future::ready(()))
     }
 
     fn revoked<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
         let mut seen = self.log.seen();
         seen.revoked += rebalance.partitions.len();
-        self.take(&mut seen, rebalance);
+        self.take(&mut seen, rebalance, "revoked");
         Box::pin(std::future::ready(()))
     }
 
     fn lost<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
         let mut seen = self.log.seen();
         seen.lost += rebalance.partitions.len();
-        self.take(&mut seen, rebalance);
+        self.take(&mut seen, rebalance, "lost");
         Box::pin(std::future::ready(()))
     }
 }
 
 impl Witness {
-    fn take(&self, seen: &mut Seen, rebalance: &Rebalance) {
+    fn take(&self, seen: &mut Seen, rebalance: &Rebalance, what: &str) {
         let owned = seen.owned.entry(self.member).or_default();
         owned.retain(|key| !rebalance.partitions.contains(key));
-        self.compare(seen, rebalance);
+        self.compare(seen, rebalance, what);
     }
 
     /// What is said to be owned is what the changes before add up to.
-    fn compare(&self, seen: &mut Seen, rebalance: &Rebalance) {
+    fn compare(&self, seen: &mut Seen, rebalance: &Rebalance, what: &str) {
+        if seen.ghosts.contains(&self.member) {
+            // A change that began while it was in: it still counts what others have by now.
+            return;
+        }
         let told: BTreeSet<Key> = rebalance.owned.iter().cloned().collect();
         let owned = seen.owned.entry(self.member).or_default().clone();
         if told != owned {
-            let member = self.member;
-            seen.wrong.push(format!("member {member} owns {owned:?} and is told {told:?}"));
+            let (member, changed) = (self.member, &rebalance.partitions);
+            let what = format!("{what} {changed:?} in generation {}", rebalance.generation);
+            seen.wrong.push(format!("{what}: member {member} owns {owned:?}, is told {told:?}"));
         }
     }
 }

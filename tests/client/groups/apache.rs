@@ -13,12 +13,12 @@ use super::scenario::{options, whole};
 use crate::kafka::Kafka;
 use crate::load::{DEADLINE, connect, create};
 
-/// Sessions short enough to wait for their ends.
+/// Sessions short enough to wait for their ends, and long enough for a broker that starts on a busy machine.
 const PROPERTIES: [&str; 6] = [
     "group.initial.rebalance.delay.ms=50",
     "group.min.session.timeout.ms=1000",
     "group.consumer.min.session.timeout.ms=1000",
-    "group.consumer.session.timeout.ms=3000",
+    "group.consumer.session.timeout.ms=8000",
     "group.consumer.min.heartbeat.interval.ms=100",
     "group.consumer.heartbeat.interval.ms=200",
 ];

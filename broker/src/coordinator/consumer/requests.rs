@@ -149,7 +149,8 @@ fn validate(turn: &Turn<'_>, request: &ConsumerHeartbeat) -> Result<(), GroupErr
                 && (request.topics.is_some() || request.pattern.is_some())
         }
         LEAVE => has_id,
-        AWAY => has_id && request.instance.is_some(),
+        // franz-go names only the member here; whether it is static, the group knows.
+        AWAY => has_id,
         epoch => epoch > 0 && has_id,
     };
     if !is_valid {

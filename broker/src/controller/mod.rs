@@ -8,6 +8,7 @@
 mod configs;
 mod decide;
 mod error;
+mod inbox;
 pub mod replicas;
 mod request;
 mod shell;
@@ -15,6 +16,7 @@ mod subscriber;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topics;
+mod worker;
 
 pub(crate) use configs::check_group_name;
 pub use decide::{Decision, decide};

@@ -1,8 +1,7 @@
-//! The controller's thread: queue, decide, propose, apply, tell, answer.
+//! The way to the controller: ask, read the image, be told of new ones.
 //!
 //! Always: a request is answered only after its entry is committed, applied, and known to every
-//! subscriber. The thread is the only one that writes the metadata log, and may block on the disk;
-//! callers wait without a thread.
+//! subscriber here. Callers wait without a thread; the one that decides is `super::worker`.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,25 +11,20 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use crate::base::{BrokerId, TopicId};
 use crate::config::BrokerConfig;
-use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random};
-use crate::quorum::{LogError, MetadataLog, Recovered, Snapshot};
+use crate::metadata::{ApplyError, Image, ImageCell, Random};
+use crate::quorum::{LogError, LogRole, MetadataLog, Recovered};
 
-use super::decide::decide;
+use super::inbox::Inbox;
 use super::request::{
     AlterConfigs, CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, Registration, Request,
     Response,
 };
+use super::worker::{Waiting, Worker, replay};
 use super::{AdminError, ImageSubscriber};
-
-/// Requests that may wait; more callers wait for room.
-const QUEUE_MAX: usize = 1024;
-
-/// Requests decided together: with the bounds on one request, one entry stays small.
-const BATCH_MAX: usize = 64;
 
 /// Why the controller cannot change anything.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -72,14 +66,9 @@ pub struct Controller {
     images: Arc<ImageCell>,
     changes: watch::Receiver<Arc<Image>>,
     subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
-    queue: Option<mpsc::Sender<Waiting>>,
+    role: watch::Receiver<LogRole>,
+    inbox: Arc<Inbox<Waiting>>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// A request and who waits for its answer.
-struct Waiting {
-    request: Request,
-    answer: oneshot::Sender<Result<Response, ControllerError>>,
 }
 
 impl Controller {
@@ -90,25 +79,31 @@ impl Controller {
     pub fn start(options: ControllerOptions) -> Result<Self, ControllerError> {
         let ControllerOptions { cluster_id, config, log, recovered, random } = options;
         let broker = BrokerId(config.node_id);
-        let image = Arc::new(replay(cluster_id, config, &recovered)?);
+        let image = Arc::new(replay(cluster_id, &config, &recovered)?);
         let images = Arc::new(ImageCell::new(Arc::clone(&image)));
         let (change, changes) = watch::channel(Arc::clone(&image));
         let subscribers = Arc::new(Mutex::new(Vec::new()));
-        let (queue, waiting) = mpsc::channel(QUEUE_MAX);
+        let (role, roles) = watch::channel(LogRole::Follower { leader: None });
+        let inbox = Arc::new(Inbox::new());
         let worker = Worker {
+            cluster_id,
+            config,
             image,
             log,
             random,
+            inbox: Arc::clone(&inbox),
             images: Arc::clone(&images),
             change,
+            role,
             subscribers: Arc::clone(&subscribers),
             failed: None,
         };
         let thread = std::thread::Builder::new()
             .name("controller".to_owned())
-            .spawn(move || worker.run(waiting))
+            .spawn(move || worker.run())
             .map_err(|error| ControllerError::Thread(error.to_string()))?;
-        Ok(Self { broker, images, changes, subscribers, queue: Some(queue), thread: Some(thread) })
+        let thread = Some(thread);
+        Ok(Self { broker, images, changes, subscribers, role: roles, inbox, thread })
     }
 
     /// The current image, for any number of readers.
@@ -121,6 +116,12 @@ impl Controller {
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Arc<Image>> {
         self.changes.clone()
+    }
+
+    /// What this node is to the metadata log; wakes at every change.
+    #[must_use]
+    pub fn role(&self) -> watch::Receiver<LogRole> {
+        self.role.clone()
     }
 
     /// Has `subscriber` told of every image after the one returned.
@@ -211,16 +212,17 @@ impl Controller {
     }
 
     async fn ask(&self, request: Request) -> Result<Response, ControllerError> {
-        let queue = self.queue.as_ref().ok_or(ControllerError::Stopped)?;
         let (answer, answered) = oneshot::channel();
-        queue.send(Waiting { request, answer }).await.map_err(|_| ControllerError::Stopped)?;
+        if !self.inbox.put(Waiting { request, answer }).await {
+            return Err(ControllerError::Stopped);
+        }
         answered.await.map_err(|_| ControllerError::Stopped)?
     }
 }
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        self.queue = None;
+        self.inbox.close();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread was reported by its hook.
             let _ = thread.join();
@@ -255,128 +257,4 @@ fn refuse_all<T>(
         Ok(_) => ControllerError::Stopped,
     };
     (0..count).map(|_| Err(AdminError::Storage(error.to_string()))).collect()
-}
-
-fn replay(
-    cluster_id: Uuid,
-    config: Arc<BrokerConfig>,
-    recovered: &Recovered,
-) -> Result<Image, ControllerError> {
-    let Snapshot { offset, records } = &recovered.snapshot;
-    let mut image = Image::from_snapshot(cluster_id, config, *offset, records)?;
-    for entry in &recovered.entries {
-        image = image.applied(entry.offset, &entry.records)?;
-    }
-    Ok(image)
-}
-
-/// What the thread owns.
-struct Worker {
-    image: Arc<Image>,
-    log: Box<dyn MetadataLog>,
-    random: Box<dyn Random>,
-    images: Arc<ImageCell>,
-    change: watch::Sender<Arc<Image>>,
-    subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
-    /// Set once the image can no longer follow the log; nothing is accepted after that.
-    failed: Option<ControllerError>,
-}
-
-impl Worker {
-    fn run(mut self, mut waiting: mpsc::Receiver<Waiting>) {
-        while let Some(first) = waiting.blocking_recv() {
-            let mut batch = vec![first];
-            while batch.len() < BATCH_MAX {
-                match waiting.try_recv() {
-                    Ok(next) => batch.push(next),
-                    Err(_) => break,
-                }
-            }
-            self.serve(batch);
-            self.snapshot_if_due();
-        }
-    }
-
-    fn serve(&mut self, batch: Vec<Waiting>) {
-        let (requests, answers): (Vec<_>, Vec<_>) =
-            batch.into_iter().map(|waiting| (waiting.request, waiting.answer)).unzip();
-        let outcome = match self.decide_and_commit(&requests) {
-            // Together they were too much: each for itself.
-            Err(ControllerError::Log(LogError::TooLarge { .. })) if requests.len() > 1 => {
-                requests.iter().map(|one| self.serve_one(one)).collect()
-            }
-            Ok(responses) => responses.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(error); answers.len()],
-        };
-        for (answer, response) in answers.into_iter().zip(outcome) {
-            // Who asked may have gone away; what was decided stands.
-            let _ = answer.send(response);
-        }
-    }
-
-    fn serve_one(&mut self, request: &Request) -> Result<Response, ControllerError> {
-        let responses = self.decide_and_commit(std::slice::from_ref(request))?;
-        responses.into_iter().next().ok_or(ControllerError::Stopped)
-    }
-
-    fn decide_and_commit(
-        &mut self,
-        requests: &[Request],
-    ) -> Result<Vec<Response>, ControllerError> {
-        if let Some(failed) = &self.failed {
-            return Err(failed.clone());
-        }
-        let decision = decide(&self.image, requests, &mut *self.random);
-        if !decision.records.is_empty() {
-            let offset = self.log.propose(decision.records)?;
-            self.follow()?;
-            self.assert_applied(offset);
-        }
-        Ok(decision.responses)
-    }
-
-    /// Applies what was committed and tells everyone.
-    fn follow(&mut self) -> Result<(), ControllerError> {
-        for entry in self.log.committed() {
-            match self.image.applied(entry.offset, &entry.records) {
-                Ok(image) => self.publish(Arc::new(image)),
-                Err(error) => {
-                    tracing::error!(%error, "committed metadata cannot be applied, the controller stops");
-                    self.failed = Some(error.clone().into());
-                    return Err(error.into());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn assert_applied(&self, offset: MetadataOffset) {
-        assert!(
-            self.image.offset() >= offset,
-            "entry {offset} is committed but the image is at {}",
-            self.image.offset()
-        );
-    }
-
-    /// Subscribers first: who sees a topic in the image finds its partitions.
-    fn publish(&mut self, image: Arc<Image>) {
-        let subscribers = self.subscribers.lock();
-        for subscriber in subscribers.iter() {
-            subscriber.image_changed(&self.image, &image);
-        }
-        self.images.store(Arc::clone(&image));
-        self.change.send_replace(Arc::clone(&image));
-        self.image = image;
-    }
-
-    fn snapshot_if_due(&mut self) {
-        if self.failed.is_some() || !self.log.wants_snapshot() {
-            return;
-        }
-        let snapshot = Snapshot { offset: self.image.offset(), records: self.image.snapshot() };
-        match self.log.store_snapshot(&snapshot) {
-            Ok(()) => tracing::info!(offset = snapshot.offset.0, "metadata snapshot stored"),
-            Err(error) => tracing::error!(%error, "metadata snapshot cannot be stored"),
-        }
-    }
 }

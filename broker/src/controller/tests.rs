@@ -12,7 +12,8 @@ use crate::base::{BrokerId, DataDirectory};
 use crate::config::{BrokerConfig, Endpoint, Sources};
 use crate::metadata::{Image, MetadataOffset, Random, Record, SeededRandom};
 use crate::quorum::{
-    Entry, LocalLogOptions, LocalMetadataLog, LogError, MetadataLog, Recovered, Snapshot,
+    Entry, LocalLogOptions, LocalMetadataLog, LogError, LogEvent, LogRole, MetadataLog, Recovered,
+    Snapshot, Wake,
 };
 
 /// A cluster without a log: decides and applies.
@@ -502,12 +503,23 @@ fn one_seed_decides_a_whole_run() {
 }
 
 /// A log in memory that can be told to fail.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct MemoryLog {
     last: MetadataOffset,
-    committed: Vec<Entry>,
+    events: Vec<LogEvent>,
     fails: Arc<AtomicBool>,
     limit: usize,
+}
+
+impl Default for MemoryLog {
+    fn default() -> Self {
+        Self {
+            last: MetadataOffset::NONE,
+            events: vec![LogEvent::Role(LogRole::Leader { term: 1 })],
+            fails: Arc::default(),
+            limit: 0,
+        }
+    }
 }
 
 impl MetadataLog for MemoryLog {
@@ -519,13 +531,15 @@ impl MetadataLog for MemoryLog {
             return Err(LogError::TooLarge { bytes: records.len(), limit: self.limit });
         }
         self.last = self.last.next();
-        self.committed.push(Entry { offset: self.last, records });
+        self.events.push(LogEvent::Entry(Entry { offset: self.last, records }));
         Ok(self.last)
     }
 
-    fn committed(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.committed)
+    fn poll(&mut self) -> Vec<LogEvent> {
+        std::mem::take(&mut self.events)
     }
+
+    fn on_news(&mut self, _: Wake) {}
 
     fn wants_snapshot(&self) -> bool {
         false

@@ -17,11 +17,16 @@ use crate::metadata::{MetadataOffset, Record};
 
 use super::files::{self, AppendFile, TEMPORARY};
 use super::log_file::{self, ReadLog};
-use super::{Entry, LogError, MetadataLog, Recovered, Snapshot, snapshot_file};
+use super::{
+    Entry, LogError, LogEvent, LogRole, MetadataLog, Recovered, Snapshot, Wake, snapshot_file,
+};
 
 const DIRECTORY: &str = "quorum";
 const LOG: &str = ".log";
 const SNAPSHOT: &str = ".snapshot";
+
+/// Nobody ever votes here.
+const ONLY_TERM: u64 = 1;
 
 /// A log file without entries.
 const HEADER_LENGTH: u64 = 40;
@@ -79,8 +84,8 @@ pub struct LocalMetadataLog {
     file: AppendFile,
     /// The last entry written.
     last: MetadataOffset,
-    /// Committed and not yet taken.
-    committed: Vec<Entry>,
+    /// What happened and was not told yet.
+    events: Vec<LogEvent>,
     offline: Option<String>,
 }
 
@@ -127,7 +132,7 @@ impl LocalMetadataLog {
             snapshot_after_bytes: options.snapshot_after_bytes,
             file,
             last,
-            committed: Vec::new(),
+            events: vec![LogEvent::Role(LogRole::Leader { term: ONLY_TERM })],
             offline: None,
         };
         log.snapshot_due = log.due_after(HEADER_LENGTH);
@@ -197,13 +202,16 @@ impl MetadataLog for LocalMetadataLog {
         let appended = self.file.append(&bytes);
         appended.map_err(|error| self.go_offline("append to the metadata log", &error))?;
         self.last = offset;
-        self.committed.push(Entry { offset, records });
+        self.events.push(LogEvent::Entry(Entry { offset, records }));
         Ok(offset)
     }
 
-    fn committed(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.committed)
+    fn poll(&mut self) -> Vec<LogEvent> {
+        std::mem::take(&mut self.events)
     }
+
+    /// Nothing happens but by `propose`, whose caller knows.
+    fn on_news(&mut self, _: Wake) {}
 
     fn wants_snapshot(&self) -> bool {
         self.offline.is_none() && self.file.length() >= self.snapshot_due

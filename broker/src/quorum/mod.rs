@@ -11,9 +11,11 @@ mod log_file;
 mod snapshot_file;
 
 use std::fmt;
+use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::base::BrokerId;
 use crate::metadata::{MetadataOffset, Record};
 
 pub use identity::{DataDirectoryError, Identity, open_data_directories};
@@ -55,6 +57,13 @@ pub enum LogError {
     /// The disk is full. Nothing was written; it works again once there is room.
     #[error("no space left on the disk of the metadata log: {0}")]
     NoSpace(String),
+    /// Another node leads, or nobody just now: nothing can be proposed here. What was proposed is not
+    /// known to be committed, and may still come out.
+    #[error("this node does not lead the metadata log")]
+    NotLeader {
+        /// Who does, as far as is known.
+        leader: Option<BrokerId>,
+    },
     /// The entry exceeds the limit of one entry; it was not written.
     #[error(
         "the change is too large for one metadata entry: {bytes} bytes, at most {limit}; make it in parts"
@@ -67,17 +76,53 @@ pub enum LogError {
     },
 }
 
+/// What this node is to the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogRole {
+    /// It proposes.
+    Leader {
+        /// Its term: above every earlier leader's.
+        term: u64,
+    },
+    /// It is told.
+    Follower {
+        /// Who leads, as far as is known.
+        leader: Option<BrokerId>,
+    },
+}
+
+/// Something that happened to the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEvent {
+    /// An entry was committed.
+    Entry(Entry),
+    /// Entries this node had not seen exist in no other form any more: what they came to.
+    Snapshot(Snapshot),
+    /// This node's role changed.
+    Role(LogRole),
+}
+
+/// What a log calls when there is news; from any thread, and cheap.
+pub type Wake = Arc<dyn Fn() + Send + Sync>;
+
 /// An ordered, durable, agreed list of entries. One caller at a time, on a thread that may block.
 pub trait MetadataLog: Send + fmt::Debug {
     /// Appends one entry and blocks until it is committed (durable, agreed). It then comes out of
-    /// [`MetadataLog::committed`] like any other.
+    /// [`MetadataLog::poll`] like any other.
     ///
     /// # Errors
-    /// It is not known to be committed. It may still come out later.
+    /// It is not known to be committed. It may still come out later. After
+    /// [`LogError::NotLeader`] nothing need be proposed until `poll` has told of a leadership again:
+    /// also where this node still leads but cannot reach enough others.
     fn propose(&mut self, records: Vec<Record>) -> Result<MetadataOffset, LogError>;
 
-    /// The entries committed since the last call, in order.
-    fn committed(&mut self) -> Vec<Entry>;
+    /// What happened since the last call, in order; does not wait. The first role comes with the
+    /// first call. A leadership comes after every entry committed in the terms before it, so that
+    /// who leads decides on all there is.
+    fn poll(&mut self) -> Vec<LogEvent>;
+
+    /// Has `wake` called whenever `poll` may have something new.
+    fn on_news(&mut self, wake: Wake);
 
     /// Whether the log has grown enough since the last snapshot to want one.
     fn wants_snapshot(&self) -> bool;

@@ -35,6 +35,15 @@ fn filled(dir: &Path, count: i64) -> LocalMetadataLog {
     log
 }
 
+/// The entries that were committed since the last time.
+fn committed(log: &mut LocalMetadataLog) -> Vec<Entry> {
+    let entry = |event| match event {
+        LogEvent::Entry(entry) => Some(entry),
+        LogEvent::Snapshot(_) | LogEvent::Role(_) => None,
+    };
+    log.poll().into_iter().filter_map(entry).collect()
+}
+
 fn offsets_of(recovered: &Recovered) -> Vec<i64> {
     recovered.entries.iter().map(|entry| entry.offset.0).collect()
 }
@@ -55,15 +64,24 @@ fn first_log(dir: &Path) -> PathBuf {
 fn what_was_proposed_comes_out_once_and_again_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = filled(dir.path(), 3);
-    let committed = log.committed();
-    assert_eq!(committed.iter().map(|e| e.offset.0).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(committed[1].records, records(2));
-    assert!(log.committed().is_empty());
+    let entries = committed(&mut log);
+    assert_eq!(entries.iter().map(|e| e.offset.0).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(entries[1].records, records(2));
+    assert!(committed(&mut log).is_empty());
     drop(log);
     let (mut log, recovered, torn) = open(dir.path());
-    assert_eq!((recovered.entries, torn), (committed, None));
-    assert!(log.committed().is_empty(), "recovered entries are not told twice");
+    assert_eq!((recovered.entries, torn), (entries, None));
+    assert!(committed(&mut log).is_empty(), "recovered entries are not told twice");
     assert_eq!(log.propose(records(4)).unwrap(), MetadataOffset(4));
+}
+
+#[test]
+fn a_log_alone_leads_from_the_first_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = filled(dir.path(), 1);
+    let events = log.poll();
+    assert_eq!(events[0], LogEvent::Role(LogRole::Leader { term: 1 }));
+    assert!(matches!(events[1..], [LogEvent::Entry(_)]), "{events:?}");
 }
 
 #[test]
@@ -209,10 +227,10 @@ fn an_entry_above_the_limit_is_refused_and_the_log_goes_on() {
 fn after_a_failed_write_nothing_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let mut log = filled(dir.path(), 1);
-    log.committed();
+    committed(&mut log);
     let error = log.go_offline("append", &io::Error::from_raw_os_error(5));
     assert_eq!(log.propose(records(2)).unwrap_err(), error);
-    assert!(log.committed().is_empty());
+    assert!(committed(&mut log).is_empty());
     assert!(!log.wants_snapshot());
 }
 

@@ -1,0 +1,217 @@
+//! The controller's thread: take, follow the log, decide, propose, apply, tell, answer.
+//!
+//! The thread is the only one that writes the metadata log, and may block on the disk. It decides
+//! only while this node leads the log and has applied all there is; otherwise it just follows.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use sawlog_protocol::Uuid;
+use tokio::sync::{oneshot, watch};
+
+use crate::config::BrokerConfig;
+use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random};
+use crate::quorum::{LogError, LogEvent, LogRole, MetadataLog, Recovered, Snapshot};
+
+use super::ImageSubscriber;
+use super::decide::decide;
+use super::inbox::Inbox;
+use super::request::{Request, Response};
+use super::shell::ControllerError;
+
+/// Requests decided together: with the bounds on one request, one entry stays small.
+const BATCH_MAX: usize = 64;
+
+/// A request and who waits for its answer.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) request: Request,
+    pub(super) answer: oneshot::Sender<Result<Response, ControllerError>>,
+}
+
+/// What the thread owns.
+pub(super) struct Worker {
+    pub(super) cluster_id: Uuid,
+    pub(super) config: Arc<BrokerConfig>,
+    pub(super) image: Arc<Image>,
+    pub(super) log: Box<dyn MetadataLog>,
+    pub(super) random: Box<dyn Random>,
+    pub(super) inbox: Arc<Inbox<Waiting>>,
+    pub(super) images: Arc<ImageCell>,
+    pub(super) change: watch::Sender<Arc<Image>>,
+    pub(super) role: watch::Sender<LogRole>,
+    pub(super) subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
+    /// Set once the image can no longer follow the log; nothing is accepted after that.
+    pub(super) failed: Option<ControllerError>,
+}
+
+/// Who asks is told when the thread is gone, for whatever reason.
+struct Leaving(Arc<Inbox<Waiting>>);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// The image of what a log held when it was opened.
+pub(super) fn replay(
+    cluster_id: Uuid,
+    config: &Arc<BrokerConfig>,
+    recovered: &Recovered,
+) -> Result<Image, ApplyError> {
+    let Snapshot { offset, records } = &recovered.snapshot;
+    let mut image = Image::from_snapshot(cluster_id, Arc::clone(config), *offset, records)?;
+    for entry in &recovered.entries {
+        image = image.applied(entry.offset, &entry.records)?;
+    }
+    Ok(image)
+}
+
+impl Worker {
+    pub(super) fn run(mut self) {
+        let inbox = Arc::clone(&self.inbox);
+        let _leaving = Leaving(Arc::clone(&inbox));
+        let wake = Arc::clone(&inbox);
+        self.log.on_news(Arc::new(move || wake.tell_news()));
+        loop {
+            let work = inbox.take(BATCH_MAX, None);
+            // Why it failed was logged, and is what everyone who asks is told.
+            let _ = self.follow();
+            if !work.batch.is_empty() {
+                self.serve(work.batch);
+            }
+            self.snapshot_if_due();
+            if work.is_over {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self, batch: Vec<Waiting>) {
+        let (requests, answers): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|waiting| (waiting.request, waiting.answer)).unzip();
+        let outcome = match self.decide_and_commit(&requests) {
+            // Together they were too much: each for itself.
+            Err(ControllerError::Log(LogError::TooLarge { .. })) if requests.len() > 1 => {
+                requests.iter().map(|one| self.serve_one(one)).collect()
+            }
+            Ok(responses) => responses.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(error); answers.len()],
+        };
+        for (answer, response) in answers.into_iter().zip(outcome) {
+            // Who asked may have gone away; what was decided stands.
+            let _ = answer.send(response);
+        }
+    }
+
+    fn serve_one(&mut self, request: &Request) -> Result<Response, ControllerError> {
+        let responses = self.decide_and_commit(std::slice::from_ref(request))?;
+        responses.into_iter().next().ok_or(ControllerError::Stopped)
+    }
+
+    fn decide_and_commit(
+        &mut self,
+        requests: &[Request],
+    ) -> Result<Vec<Response>, ControllerError> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        if let LogRole::Follower { leader } = *self.role.borrow() {
+            return Err(LogError::NotLeader { leader }.into());
+        }
+        let decision = decide(&self.image, requests, &mut *self.random);
+        if !decision.records.is_empty() {
+            let offset = self.propose(decision.records)?;
+            self.follow()?;
+            self.assert_applied(offset);
+        }
+        Ok(decision.responses)
+    }
+
+    fn propose(
+        &mut self,
+        records: Vec<crate::metadata::Record>,
+    ) -> Result<MetadataOffset, LogError> {
+        let proposed = self.log.propose(records);
+        if let Err(LogError::NotLeader { leader }) = &proposed {
+            // What became of the entry is not known: nothing is decided on top of it until the log
+            // says that all there is came out.
+            self.take_role(LogRole::Follower { leader: *leader });
+        }
+        proposed
+    }
+
+    /// Applies what was committed and tells everyone.
+    fn follow(&mut self) -> Result<(), ControllerError> {
+        for event in self.log.poll() {
+            let next = match event {
+                LogEvent::Entry(entry) => self.image.applied(entry.offset, &entry.records),
+                // It may be older than what was replayed at the start.
+                LogEvent::Snapshot(snapshot) if snapshot.offset <= self.image.offset() => continue,
+                LogEvent::Snapshot(Snapshot { offset, records }) => {
+                    let config = Arc::clone(&self.config);
+                    Image::from_snapshot(self.cluster_id, config, offset, &records)
+                }
+                LogEvent::Role(role) => {
+                    self.take_role(role);
+                    continue;
+                }
+            };
+            match next {
+                Ok(image) => self.publish(Arc::new(image)),
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, error: ApplyError) -> ControllerError {
+        tracing::error!(%error, "committed metadata cannot be applied, the controller stops");
+        let failed = ControllerError::from(error);
+        self.failed = Some(failed.clone());
+        failed
+    }
+
+    fn take_role(&mut self, role: LogRole) {
+        if self.role.send_if_modified(|before| std::mem::replace(before, role) != role) {
+            match role {
+                LogRole::Leader { term } => tracing::info!(term, "this node is the controller"),
+                LogRole::Follower { leader } => {
+                    let leader = leader.map(|id| id.0);
+                    tracing::info!(leader, "another node is the controller");
+                }
+            }
+        }
+    }
+
+    fn assert_applied(&self, offset: MetadataOffset) {
+        assert!(
+            self.image.offset() >= offset,
+            "entry {offset} is committed but the image is at {}",
+            self.image.offset()
+        );
+    }
+
+    /// Subscribers first: who sees a topic in the image finds its partitions.
+    fn publish(&mut self, image: Arc<Image>) {
+        let subscribers = self.subscribers.lock();
+        for subscriber in subscribers.iter() {
+            subscriber.image_changed(&self.image, &image);
+        }
+        self.images.store(Arc::clone(&image));
+        self.change.send_replace(Arc::clone(&image));
+        self.image = image;
+    }
+
+    fn snapshot_if_due(&mut self) {
+        if self.failed.is_some() || !self.log.wants_snapshot() {
+            return;
+        }
+        let snapshot = Snapshot { offset: self.image.offset(), records: self.image.snapshot() };
+        match self.log.store_snapshot(&snapshot) {
+            Ok(()) => tracing::info!(offset = snapshot.offset.0, "metadata snapshot stored"),
+            Err(error) => tracing::error!(%error, "metadata snapshot cannot be stored"),
+        }
+    }
+}

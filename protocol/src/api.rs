@@ -3,13 +3,15 @@
 //! ApiVersions replies, header versions, dispatch and `docs/api-support.md` are made from it.
 
 use crate::messages::{
-    alter_configs, api_versions, consumer_group_describe, consumer_group_heartbeat,
-    create_partitions, create_topics, delete_groups, delete_records, delete_topics,
-    describe_cluster, describe_configs, describe_groups, describe_log_dirs, describe_producers,
-    describe_topic_partitions, fetch, find_coordinator, get_telemetry_subscriptions,
+    add_raft_voter, alter_configs, alter_partition_reassignments, api_versions,
+    consumer_group_describe, consumer_group_heartbeat, create_partitions, create_topics,
+    delete_groups, delete_records, delete_topics, describe_cluster, describe_configs,
+    describe_groups, describe_log_dirs, describe_producers, describe_quorum,
+    describe_topic_partitions, elect_leaders, fetch, find_coordinator, get_telemetry_subscriptions,
     group_timeline, heartbeat, incremental_alter_configs, init_producer_id, join_group,
-    leave_group, list_config_resources, list_groups, list_offsets, metadata, offset_commit,
-    offset_delete, offset_fetch, offset_for_leader_epoch, produce, push_telemetry, sync_group,
+    leave_group, list_config_resources, list_groups, list_offsets, list_partition_reassignments,
+    metadata, offset_commit, offset_delete, offset_fetch, offset_for_leader_epoch, produce,
+    push_telemetry, remove_raft_voter, sync_group, unregister_broker, update_features,
 };
 
 apis! {
@@ -77,18 +79,36 @@ apis! {
     /// Groups to delete.
     42 DeleteGroups delete_groups 0..=2 flexible 2:
         DeleteGroupsRequest<'a> => DeleteGroupsResponse<'r>;
+    /// Other leaders.
+    43 ElectLeaders elect_leaders 0..=2 flexible 2 [unserved]:
+        ElectLeadersRequest<'a> => ElectLeadersResponse<'r>;
     /// Changes single settings of a resource.
     44 IncrementalAlterConfigs incremental_alter_configs 0..=1 flexible 1:
         IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>;
+    /// Replicas that are to move.
+    45 AlterPartitionReassignments alter_partition_reassignments 0..=1 flexible 0 [unserved]:
+        AlterPartitionReassignmentsRequest<'a> => AlterPartitionReassignmentsResponse<'r>;
+    /// Replicas that are moving.
+    46 ListPartitionReassignments list_partition_reassignments 0..=0 flexible 0 [unserved]:
+        ListPartitionReassignmentsRequest<'a> => ListPartitionReassignmentsResponse<'r>;
     /// Offsets a group is to forget.
     47 OffsetDelete offset_delete 0..=0:
         OffsetDeleteRequest<'a> => OffsetDeleteResponse<'r>;
+    /// Who votes about the metadata, and how far each is.
+    55 DescribeQuorum describe_quorum 0..=2 flexible 0 [unserved]:
+        DescribeQuorumRequest<'a> => DescribeQuorumResponse<'r>;
+    /// Levels of what the cluster as a whole can do.
+    57 UpdateFeatures update_features 0..=2 flexible 0 [unserved]:
+        UpdateFeaturesRequest<'a> => UpdateFeaturesResponse<'r>;
     /// The brokers of the cluster.
     60 DescribeCluster describe_cluster 0..=2 flexible 0:
         DescribeClusterRequest => DescribeClusterResponse<'r>;
     /// The producers a partition remembers.
     61 DescribeProducers describe_producers 0..=0 flexible 0:
         DescribeProducersRequest<'a> => DescribeProducersResponse<'r>;
+    /// A broker that will not come back.
+    64 UnregisterBroker unregister_broker 0..=0 flexible 0 [unserved]:
+        UnregisterBrokerRequest => UnregisterBrokerResponse<'r>;
     /// A member of a group of the consumer protocol lives, joins, leaves and learns what is its.
     68 ConsumerGroupHeartbeat consumer_group_heartbeat 0..=1 flexible 0:
         ConsumerGroupHeartbeatRequest<'a> => ConsumerGroupHeartbeatResponse<'r>;
@@ -107,6 +127,12 @@ apis! {
     /// Topics in pages.
     75 DescribeTopicPartitions describe_topic_partitions 0..=0 flexible 0:
         DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>;
+    /// One more voter.
+    80 AddRaftVoter add_raft_voter 0..=1 flexible 0 [unserved]:
+        AddRaftVoterRequest<'a> => AddRaftVoterResponse<'r>;
+    /// One voter less.
+    81 RemoveRaftVoter remove_raft_voter 0..=0 flexible 0 [unserved]:
+        RemoveRaftVoterRequest<'a> => RemoveRaftVoterResponse<'r>;
     /// What happened to a group lately. The first of Sawlog's own keys, far from Kafka's, which count
     /// up from 0.
     20000 GroupTimeline group_timeline 0..=0 flexible 0 [own]:

@@ -374,8 +374,15 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
         ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
         // Known to the table, not served: refused above.
-        ApiKey::GetTelemetrySubscriptions | ApiKey::PushTelemetry => {
-            Reply::Close(CloseReason::UnknownApi(key.as_i16()))
-        }
+        ApiKey::GetTelemetrySubscriptions
+        | ApiKey::PushTelemetry
+        | ApiKey::ElectLeaders
+        | ApiKey::AlterPartitionReassignments
+        | ApiKey::ListPartitionReassignments
+        | ApiKey::DescribeQuorum
+        | ApiKey::UpdateFeatures
+        | ApiKey::UnregisterBroker
+        | ApiKey::AddRaftVoter
+        | ApiKey::RemoveRaftVoter => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
     }
 }

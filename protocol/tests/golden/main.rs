@@ -59,6 +59,7 @@ macro_rules! golden {
     };
 }
 
+mod cluster;
 mod groups;
 mod structures;
 

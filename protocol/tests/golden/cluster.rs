@@ -6,8 +6,11 @@ use super::*;
 fn elect_leaders() {
     use elect_leaders::*;
     let topic = TopicPartitions { topic: "ab", partitions: vec![1, 2] };
-    let request =
-        ElectLeadersRequest { election_type: 1, topic_partitions: Some(vec![topic]), timeout_ms: 5 };
+    let request = ElectLeadersRequest {
+        election_type: 1,
+        topic_partitions: Some(vec![topic]),
+        timeout_ms: 5,
+    };
     golden!(ElectLeaders 0 request.clone() =>
         "00000001 0002 6162 00000002 00000001 00000002 00000005");
     golden!(ElectLeaders 1 request.clone() =>
@@ -202,22 +205,17 @@ fn add_raft_voter() {
         "02 63 00000005 00000003 1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d 02 02 4e 02 68 2385 00 00");
     golden!(AddRaftVoter 1 request =>
         "02 63 00000005 00000003 1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d 02 02 4e 02 68 2385 00 00 00");
-    let response = AddRaftVoterResponse {
-        error_code: ErrorCode::DUPLICATE_VOTER,
-        ..Default::default()
-    };
+    let response =
+        AddRaftVoterResponse { error_code: ErrorCode::DUPLICATE_VOTER, ..Default::default() };
     golden!(AddRaftVoter 1 response => "00000000 007e 00 00");
 }
 
 #[test]
 fn remove_raft_voter() {
     use remove_raft_voter::*;
-    let request =
-        RemoveRaftVoterRequest { cluster_id: None, voter_id: 3, voter_directory_id: ID };
+    let request = RemoveRaftVoterRequest { cluster_id: None, voter_id: 3, voter_directory_id: ID };
     golden!(RemoveRaftVoter 0 request => "00 00000003 1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d1d 00");
-    let response = RemoveRaftVoterResponse {
-        error_code: ErrorCode::VOTER_NOT_FOUND,
-        ..Default::default()
-    };
+    let response =
+        RemoveRaftVoterResponse { error_code: ErrorCode::VOTER_NOT_FOUND, ..Default::default() };
     golden!(RemoveRaftVoter 0 response => "00000000 007f 00 00");
 }

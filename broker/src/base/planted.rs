@@ -184,6 +184,9 @@ mod switch {
             ForgetTarget,
             /// Nobody notices that topics have grown.
             ForgetTopics,
+            /// A classic group that has come back from the consumer protocol does not know after a
+            /// restart that it has to rebalance.
+            ForgetPendingRebalance,
         }
     }
 

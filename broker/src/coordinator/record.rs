@@ -155,7 +155,8 @@ pub struct GroupRecord {
     pub generation: Generation,
     /// The protocol chosen; none in an empty group.
     pub protocol: Option<Arc<str>>,
-    /// Who assigned; none in an empty group.
+    /// Who assigned; none in an empty group, and in one whose members nobody has assigned anything in
+    /// this generation: it rebalances as soon as it has been read.
     pub leader: Option<MemberId>,
     /// Since when the group is in its state.
     pub state_since: Timestamp,

@@ -53,7 +53,8 @@ impl ClassicGroup {
         }
     }
 
-    /// A stable group of these members, whose generations go on from `generation`. It is written down.
+    /// A stable group of these members, whose generations go on from `generation`. It is written down as
+    /// one that the caller is about to rebalance.
     pub(in crate::coordinator) fn from_converts(
         turn: &mut Turn<'_>,
         id: GroupId,
@@ -74,7 +75,7 @@ impl ClassicGroup {
         for member in members {
             group.refresh(turn, &member);
         }
-        turn.write(group.record());
+        turn.write(group.record_to_be_rebalanced());
         group
     }
 }

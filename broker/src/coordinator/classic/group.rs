@@ -67,6 +67,8 @@ pub(in crate::coordinator) struct ClassicGroup {
     pub(super) topics: Option<BTreeSet<Arc<str>>>,
     /// Somebody came during the first rebalance.
     pub(super) has_new_member: bool,
+    /// What was read from the log waits for a rebalance that nobody has led to its end.
+    pub(super) is_leaderless: bool,
     pub(super) join_timer: Timer,
     pub(super) join_wait: JoinWait,
     pub(super) sync_timer: Timer,
@@ -93,6 +95,7 @@ impl ClassicGroup {
             votes: BTreeMap::new(),
             topics: None,
             has_new_member: false,
+            is_leaderless: false,
             join_timer: Timer::default(),
             join_wait: JoinWait::Rejoin,
             sync_timer: Timer::default(),
@@ -122,6 +125,7 @@ impl ClassicGroup {
             group.state = GroupState::Stable;
             group.previous_state = GroupState::Stable;
             let known = record.leader.filter(|leader| group.members.contains_key(leader));
+            group.is_leaderless = known.is_none();
             group.leader = known.or(group.leader);
         }
         group.topics = group.subscribed_topics();
@@ -130,6 +134,17 @@ impl ClassicGroup {
 
     /// What a restart is to bring back.
     pub(super) fn record(&self) -> Record {
+        self.record_led_by(self.leader.clone())
+    }
+
+    /// As [`Self::record`], for members nobody has shared the partitions out to: with no leader in it,
+    /// a restart brings back the rebalance they are in need of, too. Apache Kafka reads such a record
+    /// as one of a stable group that the first of its members leads.
+    pub(super) fn record_to_be_rebalanced(&self) -> Record {
+        self.record_led_by(None)
+    }
+
+    fn record_led_by(&self, leader: Option<MemberId>) -> Record {
         let protocol = self.protocol.as_deref();
         Record::Group {
             group: self.id.clone(),
@@ -137,7 +152,7 @@ impl ClassicGroup {
                 protocol_type: self.protocol_type.clone().unwrap_or_else(|| "".into()),
                 generation: self.generation,
                 protocol: self.protocol.clone(),
-                leader: self.leader.clone(),
+                leader,
                 state_since: self.state_since.unwrap_or(Timestamp::NONE),
                 members: self.members.values().map(|member| member.to_record(protocol)).collect(),
             }),

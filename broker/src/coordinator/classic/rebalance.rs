@@ -214,6 +214,8 @@ impl ClassicGroup {
         }
         if members.len() > turn.options.size_max {
             self.prepare(turn, "group.max.size has become less than the group has members");
+        } else if std::mem::take(&mut self.is_leaderless) && !planted!(ForgetPendingRebalance) {
+            self.prepare(turn, "nobody has led the generation that was read from the log");
         }
         members.len()
     }

@@ -134,8 +134,29 @@ fn a_group_goes_back_when_only_classic_members_are_left() {
     for id in joins {
         assert_eq!(driver.joined(id).generation, Generation(3));
     }
+}
+
+#[test]
+fn the_rebalance_of_a_group_that_went_back_outlives_restarts() {
+    let (mut driver, _) = mixed();
+    driver.ask(beat("c", -1)).unwrap();
+    for _ in 0..2 {
+        driver.restart(GroupOptions::default());
+        assert_eq!(group_type(&mut driver), GroupType::Classic);
+        assert!(rebalance(&mut driver, "a", 2), "else nobody would read what c has left");
+        assert!(rebalance(&mut driver, "b", 2));
+    }
+    let joins = [("a", &[0, 1][..]), ("b", &[2][..])]
+        .map(|(name, owned)| driver.send(joining(name, owned)));
+    let joined = joins.map(|id| driver.joined(id));
+    assert_eq!(joined[0].generation, Generation(3));
+    let leader = joined[0].leader.as_str().to_owned();
+    let assignments =
+        vec![("a".into(), assignment_of(&[0, 1])), ("b".into(), assignment_of(&[2, 3]))];
+    driver.send(SyncGroup { assignments, ..sync(&leader, Generation(3)) });
     driver.restart(GroupOptions::default());
-    assert_eq!((group_type(&mut driver), driver.state()), (GroupType::Classic, GroupState::Stable));
+    assert_eq!(driver.state(), GroupState::Stable, "an assignment ends it");
+    assert!(!rebalance(&mut driver, "a", 3));
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod migration;
 mod mixed;
 mod model;
 mod offsets;
+mod seeded;

@@ -8,10 +8,8 @@ use super::world::World;
 use crate::base::disk_sim::SimRandom;
 use crate::base::{LeaderEpoch, Offset};
 use crate::coordinator::tests::driver::{at, client, group, topic_id};
+use crate::coordinator::tests::seeded::CallId;
 use crate::coordinator::*;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct CallId(pub(super) u64);
 
 /// A request, and who sent it.
 #[derive(Clone, Debug)]
@@ -108,7 +106,7 @@ impl World {
         if let Some(sent) = waits.map(|call| call.sent) {
             let is_join = self.clients[place].phase == Phase::Joining;
             let patience = if is_join && self.speaks_classic(place) { 40 } else { 4 };
-            if self.now.monotonic < sent + Duration::from_secs(patience) {
+            if self.now() < sent + Duration::from_secs(patience) {
                 return self.wake(place, Duration::from_secs(1));
             }
             self.clients[place].call = None;
@@ -194,7 +192,7 @@ impl World {
 
     pub(super) fn send(&mut self, place: usize, request: Request) {
         let process = self.clients[place].process;
-        let call = Call { place, process, request, sent: self.now.monotonic };
+        let call = Call { place, process, request, sent: self.now() };
         let id = self.call(call);
         self.clients[place].call = Some(id);
     }

@@ -10,61 +10,28 @@
 //! The network is one of connections: the requests of a process arrive in the order they were sent,
 //! and none after a newer one. The consumer protocol relies on that: its heartbeats have no numbers.
 //!
-//! `SAWLOG_MIXED_SEEDS` sets how many seeds are tried, `SAWLOG_MIXED_SEED` tries one, and with
-//! `SAWLOG_MIXED_TRACE` it tells all that happens.
+//! `SAWLOG_MIXED_SEEDS` sets how many seeds are tried and `SAWLOG_MIXED_FIRST_SEED` which is the first;
+//! `SAWLOG_MIXED_SEED` tries one, and with `SAWLOG_MIXED_TRACE` it tells all that happens.
 
 mod classic;
 mod client;
-#[cfg(feature = "planted-bugs")]
-mod planted;
 mod watch;
 mod world;
 
-use std::panic::catch_unwind;
-
+use super::seeded::suite::Suite;
 use watch::Totals;
 use world::World;
 
-/// Seeds in the gate.
-const SEEDS: u64 = 2_000;
-
-/// Seeds beyond these that once failed.
-const KEPT: [u64; 1] = [9_858];
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-fn lives(seeds: impl Iterator<Item = u64>) -> Totals {
-    let mut totals = Totals::default();
-    for seed in seeds {
-        let lived = catch_unwind(|| World::new(seed).run());
-        totals.add(&lived.unwrap_or_else(|_| panic!("SAWLOG_MIXED_SEED={seed} shows it again")));
-    }
-    totals
-}
+const SUITE: Suite<Totals> = Suite {
+    name: "SAWLOG_MIXED",
+    seeds: 2_000,
+    kept: &[9_858, 25_203],
+    live: |seed| World::new(seed).run(),
+};
 
 #[test]
 fn members_of_both_protocols_never_read_a_partition_at_once() {
-    if let Some(seed) = setting("SAWLOG_MIXED_SEED") {
-        World::new(seed).run();
-        return;
-    }
-    let seeds = setting("SAWLOG_MIXED_SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let totals = std::thread::scope(|scope| {
-        let first = |thread: usize| u64::try_from(thread).unwrap();
-        let share = |thread| move || lives((first(thread)..seeds).step_by(threads));
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(share(thread))).collect();
-        let mut totals = Totals::default();
-        for thread in running {
-            totals.add(&thread.join().expect("no promise is broken"));
-        }
-        totals
-    });
-    lives(KEPT.into_iter());
-    println!("{seeds} seeds: {totals:?}");
-    assert!(totals.is_telling(seeds), "too little happened: {totals:?}");
+    SUITE.run();
 }
 
 #[test]
@@ -72,4 +39,10 @@ fn one_seed_gives_one_history() {
     for seed in 0..20 {
         assert_eq!(World::new(seed).run(), World::new(seed).run(), "seed {seed}");
     }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn every_planted_bug_of_consumer_groups_is_found() {
+    SUITE.find_planted(crate::base::planted::Bug::CONSUMER_GROUPS, 1_500);
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::coordinator::tests::seeded::suite;
 use crate::coordinator::*;
 
 /// How much happened.
@@ -20,8 +21,8 @@ pub(super) struct Totals {
     pub(super) static_returns: u64,
 }
 
-impl Totals {
-    pub(super) fn add(&mut self, other: &Self) {
+impl suite::Totals for Totals {
+    fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.restarts += other.restarts;
         self.taken += other.taken;
@@ -35,8 +36,7 @@ impl Totals {
         self.static_returns += other.static_returns;
     }
 
-    /// Whether each kind of thing has happened, and often enough to mean something.
-    pub(super) fn is_telling(&self, seeds: u64) -> bool {
+    fn is_telling(&self, seeds: u64) -> bool {
         [self.taken, self.commits, self.revoked].iter().all(|count| *count >= seeds)
             && [self.restarts, self.fenced, self.refused, self.jobs]
                 .iter()

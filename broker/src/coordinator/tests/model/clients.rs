@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::world::{PARTITIONS, World};
+use super::world::{Answer, PARTITIONS, World};
 use crate::base::LeaderEpoch;
 use crate::base::Offset;
 use crate::base::disk_sim::SimRandom;
 use crate::coordinator::tests::driver::{at, client, group, protocols};
+use crate::coordinator::tests::seeded::CallId;
 use crate::coordinator::*;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct CallId(pub(super) u64);
 
 /// A request, and what its sender knew.
 #[derive(Clone, Debug)]
@@ -134,7 +132,7 @@ impl World {
         let waits = member.call.and_then(|call| self.calls.get(&call)).map(|call| call.sent);
         if let Some(sent) = waits {
             let patience = if member.phase == Phase::Joining { 40 } else { 5 };
-            if self.now.monotonic < sent + Duration::from_secs(patience) {
+            if self.now() < sent + Duration::from_secs(patience) {
                 self.wake(index, Duration::from_secs(1));
                 return;
             }
@@ -196,6 +194,7 @@ impl World {
         let instance = member.instance.clone();
         let was_fenced =
             instance.as_ref().is_some_and(|it| self.oracle.is_fenced(it.as_str(), number));
+        let life = self.shell.life();
         let call = Call {
             member: index,
             request,
@@ -203,11 +202,11 @@ impl World {
             number,
             instance,
             generation: member.generation,
-            newest: (self.life(), self.oracle.newest(self.life())),
+            newest: (life, self.oracle.newest(life)),
             was_fenced,
             required: self.oracle.required(value.0),
             value,
-            sent: self.now.monotonic,
+            sent: self.now(),
         };
         let id = self.call(call);
         self.members[index].call = Some(id);
@@ -304,15 +303,11 @@ impl World {
         self.members[index].die();
     }
 
-    /// A reply arrives. `life` is the group's when it was decided, `wrote` where its records are.
-    pub(super) fn on_reply(
-        &mut self,
-        id: CallId,
-        reply: Reply,
-        (life, wrote, committed): (u64, Option<usize>, usize),
-    ) {
+    /// A reply arrives; the log is `committed` as far as that.
+    pub(super) fn on_reply(&mut self, id: CallId, answer: Answer, committed: usize) {
         let Some(call) = self.calls.get(&id).cloned() else { return };
-        self.check_reply(&call, &reply, (life, wrote, committed));
+        self.check_reply(&call, &answer, committed);
+        let Answer { reply, life, .. } = answer;
         if self.members[call.member].call != Some(id) {
             return;
         }
@@ -349,12 +344,8 @@ impl World {
     }
 
     /// What must hold of a reply, whoever hears it.
-    fn check_reply(
-        &mut self,
-        call: &Call,
-        reply: &Reply,
-        (life, wrote, committed): (u64, Option<usize>, usize),
-    ) {
+    fn check_reply(&mut self, call: &Call, answer: &Answer, committed: usize) {
+        let Answer { reply, life, wrote } = answer;
         let is_ok = match reply {
             Reply::Sync(result) => result.is_ok(),
             Reply::Heartbeat(result) => result.is_ok(),
@@ -363,7 +354,7 @@ impl World {
         };
         if is_ok {
             assert!(!call.was_fenced, "a fenced process had its way: {call:?}");
-            let is_stale = call.newest.0 == life && call.generation < call.newest.1;
+            let is_stale = call.newest.0 == *life && call.generation < call.newest.1;
             assert!(!is_stale, "a stale generation had its way: {call:?}");
         }
         match reply {

@@ -5,53 +5,23 @@
 //! is waiting or has been answered. At the end the faults stop, and the group must come to rest with
 //! every partition read by exactly one member.
 //!
-//! `SAWLOG_GROUP_SEEDS` sets how many seeds are tried, `SAWLOG_GROUP_SEED` tries one.
+//! `SAWLOG_GROUP_SEEDS` sets how many seeds are tried and `SAWLOG_GROUP_FIRST_SEED` which is the first;
+//! `SAWLOG_GROUP_SEED` tries one.
 
 mod clients;
 mod oracle;
-#[cfg(feature = "planted-bugs")]
-mod planted;
 mod world;
 
+use super::seeded::suite::Suite;
+use oracle::Totals;
 use world::World;
 
-/// Seeds in the gate.
-const SEEDS: u64 = 2_000;
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-fn lives(seeds: impl Iterator<Item = u64>) -> oracle::Totals {
-    let mut totals = oracle::Totals::default();
-    for seed in seeds {
-        let lived = std::panic::catch_unwind(|| World::new(seed).run());
-        totals.add(&lived.unwrap_or_else(|_| panic!("SAWLOG_GROUP_SEED={seed} shows it again")));
-    }
-    totals
-}
+const SUITE: Suite<Totals> =
+    Suite { name: "SAWLOG_GROUP", seeds: 2_000, kept: &[], live: |seed| World::new(seed).run() };
 
 #[test]
 fn groups_keep_their_promises_through_restarts_and_losses() {
-    if let Some(seed) = setting("SAWLOG_GROUP_SEED") {
-        World::new(seed).run();
-        return;
-    }
-    let seeds = setting("SAWLOG_GROUP_SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let threads = u64::try_from(threads).unwrap();
-    let totals = std::thread::scope(|scope| {
-        let share =
-            |thread| move || lives((thread..seeds).step_by(usize::try_from(threads).unwrap()));
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(share(thread))).collect();
-        let mut totals = oracle::Totals::default();
-        for thread in running {
-            totals.add(&thread.join().expect("no promise is broken"));
-        }
-        totals
-    });
-    println!("{seeds} seeds: {totals:?}");
-    assert!(totals.is_telling(seeds), "too little happened: {totals:?}");
+    SUITE.run();
 }
 
 #[test]
@@ -59,4 +29,10 @@ fn one_seed_gives_one_history() {
     for seed in 0..20 {
         assert_eq!(World::new(seed).run(), World::new(seed).run(), "seed {seed}");
     }
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn every_planted_bug_of_groups_is_found() {
+    SUITE.find_planted(crate::base::planted::Bug::GROUPS, 2_000);
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::coordinator::Record;
+use crate::coordinator::tests::seeded::suite;
 
 /// How much happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,8 +20,8 @@ pub(super) struct Totals {
     pub(super) generations: u64,
 }
 
-impl Totals {
-    pub(super) fn add(&mut self, other: &Self) {
+impl suite::Totals for Totals {
+    fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.restarts += other.restarts;
         self.owned += other.owned;
@@ -32,8 +33,7 @@ impl Totals {
         self.generations += other.generations;
     }
 
-    /// Whether each kind of thing has happened, and often enough to mean something.
-    pub(super) fn is_telling(&self, seeds: u64) -> bool {
+    fn is_telling(&self, seeds: u64) -> bool {
         [self.restarts, self.stale, self.fenced].iter().all(|count| *count >= seeds / 5)
             && self.expired >= seeds / 50
             && [self.owned, self.commits, self.fetches].iter().all(|count| *count >= seeds * 2)

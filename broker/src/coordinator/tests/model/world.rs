@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::clients::{Call, CallId, Member};
+use super::clients::{Call, Member};
 use super::oracle::{Oracle, Totals};
 use crate::base::disk_sim::SimRandom;
-use crate::base::{Offset, Timestamp};
 use crate::coordinator::tests::driver::{cluster, group};
+use crate::coordinator::tests::seeded::CallId;
+use crate::coordinator::tests::seeded::later::Later;
+use crate::coordinator::tests::seeded::shell::{Held, Shell, ask};
 use crate::coordinator::*;
 
 /// Partitions of the one topic, `orders`.
@@ -21,43 +23,30 @@ const REST: Duration = Duration::from_secs(100);
 #[derive(Clone, Debug)]
 enum Packet {
     Request(CallId),
-    Reply { call: CallId, reply: Reply, life: u64, wrote: Option<usize> },
+    Reply(CallId, Answer),
     Commit(usize),
     Wake(usize),
 }
 
-/// A reply that waits for the log.
-#[derive(Debug)]
-struct Held {
-    /// Records that have to be committed.
-    needs: usize,
-    request: RequestId,
-    reply: Reply,
-    life: u64,
-    wrote: Option<usize>,
+/// A reply, and what it was decided on.
+#[derive(Clone, Debug)]
+pub(super) struct Answer {
+    pub(super) reply: Reply,
+    /// The group's life.
+    pub(super) life: u64,
+    /// Where the records that were written for it are.
+    pub(super) wrote: Option<usize>,
 }
 
 /// Everything of one seed.
 pub(super) struct World {
     seed: u64,
     pub(super) random: SimRandom,
-    pub(super) now: Now,
-    options: GroupOptions,
-    core: GroupCore,
-    log: Vec<Record>,
-    /// Ends of batches: what a restart may cut.
-    batches: Vec<usize>,
-    committed: usize,
-    held: Vec<Held>,
-    /// Who gets the reply; requests whose reply has left are gone.
-    asked: BTreeMap<RequestId, CallId>,
-    on_its_way: BTreeMap<(Duration, u64), Packet>,
-    next: u64,
+    pub(super) shell: Shell,
+    later: Later<Packet>,
     pub(super) calls: BTreeMap<CallId, Call>,
     pub(super) members: Vec<Member>,
     pub(super) oracle: Oracle,
-    /// Counts how often the group was removed for good.
-    life: u64,
     pub(super) is_calm: bool,
     /// Who goes stays away for long: the group is empty at times.
     pub(super) is_sleepy: bool,
@@ -79,20 +68,11 @@ impl World {
         let mut world = Self {
             seed,
             random,
-            now: Now { monotonic: Duration::from_secs(1), wall: Timestamp(1_795_000_000_000) },
-            core: GroupCore::new(options.clone(), cluster(&[])),
-            options,
-            log: Vec::new(),
-            batches: vec![0],
-            committed: 0,
-            held: Vec::new(),
-            asked: BTreeMap::new(),
-            on_its_way: BTreeMap::new(),
-            next: 0,
+            shell: Shell::new(options, cluster(&[])),
+            later: Later::default(),
             calls: BTreeMap::new(),
             members: Vec::new(),
             oracle: Oracle::default(),
-            life: 0,
             is_calm: false,
             is_sleepy: members < 3,
             value: 0,
@@ -102,15 +82,15 @@ impl World {
             world.members.push(member);
             world.wake(index, Duration::ZERO);
         }
-        let output = world.core.on_loaded(world.now);
+        let output = world.shell.core.on_loaded(world.shell.now);
         world.take(output, None);
         world
     }
 
     /// Lives through it. Panics where a promise is broken.
     pub(super) fn run(mut self) -> Totals {
-        let calm_at = self.now.monotonic + TROUBLE;
-        while self.now.monotonic < calm_at {
+        let calm_at = self.now() + TROUBLE;
+        while self.now() < calm_at {
             self.step();
             if self.random.below(200) == 0 {
                 self.restart(true);
@@ -119,7 +99,7 @@ impl World {
         self.is_calm = true;
         self.calm_members();
         let end = calm_at + REST;
-        while self.now.monotonic < end {
+        while self.now() < end {
             self.step();
         }
         self.check_rest();
@@ -130,18 +110,16 @@ impl World {
     /// The next thing that happens.
     fn step(&mut self) {
         self.oracle.totals.events += 1;
-        let packet = self.on_its_way.keys().next().copied();
-        let deadline = self.core.next_deadline();
-        match (packet, deadline) {
-            (Some((at, _)), deadline) if deadline.is_none_or(|deadline| at <= deadline) => {
-                self.jump(at);
-                if let Some((_, packet)) = self.on_its_way.pop_first() {
+        match (self.later.next_at(), self.shell.core.next_deadline()) {
+            (Some(at), deadline) if deadline.is_none_or(|deadline| at <= deadline) => {
+                self.shell.jump(at);
+                if let Some(packet) = self.later.pop() {
                     self.handle(packet);
                 }
             }
             (_, Some(deadline)) => {
-                self.jump(deadline);
-                let output = self.core.on_timers(self.now);
+                self.shell.jump(deadline);
+                let output = self.shell.core.on_timers(self.shell.now);
                 self.check_expiry(&output);
                 self.take(output, None);
             }
@@ -149,20 +127,12 @@ impl World {
         }
     }
 
-    fn jump(&mut self, to: Duration) {
-        let by = to.saturating_sub(self.now.monotonic);
-        self.now.monotonic += by;
-        self.now.wall.0 += i64::try_from(by.as_millis()).unwrap();
-    }
-
     fn handle(&mut self, packet: Packet) {
         match packet {
             Packet::Request(call) => self.deliver(call),
-            Packet::Reply { call, reply, life, wrote } => {
-                self.on_reply(call, reply, (life, wrote, self.committed));
-            }
+            Packet::Reply(call, answer) => self.on_reply(call, answer, self.shell.committed),
             Packet::Commit(upto) => {
-                self.committed = self.committed.max(upto.min(self.log.len()));
+                self.shell.commit(upto);
                 self.release();
             }
             Packet::Wake(member) => self.on_wake(member),
@@ -172,16 +142,14 @@ impl World {
     /// A request reaches the coordinator.
     fn deliver(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id) else { return };
-        let request = RequestId(self.next);
-        self.next += 1;
+        let request = RequestId(self.later.number());
         let (member, mut asked) = (call.member, call.request.clone());
         if let Request::Join(join) = &mut asked {
             // The broker makes them up, one for each time a request arrives.
             self.value += 1;
             join.fresh_member = MemberId::from(&*format!("m{member}#{}", self.value));
         }
-        self.asked.insert(request, id);
-        let output = self.core.on_request(self.now, request, asked);
+        let output = self.shell.ask((request, id), asked);
         self.take(output, Some(request));
     }
 
@@ -189,69 +157,39 @@ impl World {
     /// committed.
     fn take(&mut self, output: Output, request: Option<RequestId>) {
         if !output.records.is_empty() && !self.is_calm && self.random.below(60) == 0 {
-            return self.refuse(output, request);
+            return self.refuse(&output, request);
         }
-        let base = self.log.len();
-        for (at, record) in (base..).zip(&output.records) {
+        for (at, record) in (self.shell.log.len()..).zip(&output.records) {
             self.oracle.on_appended(at, record);
-            if matches!(record, Record::Group { value: None, .. }) {
-                self.life += 1;
-            }
         }
-        self.log.extend(output.records.iter().cloned());
-        self.core.on_appended(output.records, Offset(i64::try_from(base).unwrap()));
-        let end = self.log.len();
-        if end > base {
-            self.batches.push(end);
+        let wrote = self.shell.append(&output.records);
+        if wrote.is_some() {
             let delay = if self.random.below(10) == 0 { 2_000 } else { 20 };
             let delay = Duration::from_millis(self.random.below(delay));
-            self.send_later(delay, Packet::Commit(end));
+            self.send_later(delay, Packet::Commit(self.shell.log.len()));
         }
-        for outgoing in output.replies {
-            let after = outgoing.after.map_or(0, |after| usize::try_from(after.0).unwrap() + 1);
-            self.held.push(Held {
-                needs: after.max(if end > base { end } else { 0 }),
-                request: outgoing.request,
-                reply: outgoing.reply,
-                life: self.life,
-                wrote: (end > base).then_some(base),
-            });
-        }
+        self.shell.hold(output.replies, wrote);
         self.release();
-        self.check_waiting();
+        self.shell.check_waiting(self.seed);
     }
 
     /// The log takes no records just now.
-    fn refuse(&mut self, output: Output, request: Option<RequestId>) {
+    fn refuse(&mut self, output: &Output, request: Option<RequestId>) {
         if !output.is_offsets_only() {
             return self.restart(false);
         }
-        self.core.on_refused();
-        if let Some((id, call)) =
-            request.and_then(|id| Some((id, self.calls.get(self.asked.get(&id)?)?)))
-        {
-            let reply = call.request.refuse(GroupError::NotAvailable);
-            self.held.push(Held { needs: 0, request: id, reply, life: self.life, wrote: None });
-        }
+        let refusal = request.and_then(|id| {
+            let call = self.calls.get(&self.shell.call_of(id)?)?;
+            Some((id, call.request.refuse(GroupError::NotAvailable)))
+        });
+        self.shell.refuse(refusal);
         self.release();
     }
 
     fn release(&mut self) {
-        let (ready, held) = std::mem::take(&mut self.held)
-            .into_iter()
-            .partition(|held| held.needs <= self.committed);
-        self.held = held;
-        for held in ready {
-            let call = self.asked.remove(&held.request).expect("answered once");
-            let Held { reply, life, wrote, .. } = held;
-            self.transmit(Packet::Reply { call, reply, life, wrote });
+        for (call, Held { reply, life, wrote, .. }) in self.shell.release() {
+            self.transmit(Packet::Reply(call, Answer { reply, life, wrote }));
         }
-    }
-
-    /// Every request is waiting in the core, held back here, or answered.
-    fn check_waiting(&self) {
-        let open = self.core.waiting_requests().len() + self.held.len();
-        assert_eq!(open, self.asked.len(), "seed {}: a request is forgotten", self.seed);
     }
 
     /// Whoever loses offsets by age has no members, or none that reads the topic.
@@ -268,8 +206,7 @@ impl World {
     /// Looks at the group without taking part. Not while records are unreported: they are, when
     /// this is called for expiry, so a copy of the log is asked.
     fn peek(&self) -> Option<DescribedGroup> {
-        let mut copy = replayed(&self.options, &self.log, self.now);
-        describe(&mut copy, self.now)
+        describe(&mut self.shell.copy(), self.shell.now)
     }
 
     /// The coordinator starts anew. With `is_cut`, part of what was not committed is gone.
@@ -278,48 +215,33 @@ impl World {
         if is_cut {
             self.check_replay();
         }
-        if is_cut && self.committed < self.log.len() {
-            let keep = self.committed
-                + usize::try_from(
-                    self.random.below(u64::try_from(self.log.len() - self.committed + 1).unwrap()),
-                )
-                .unwrap();
-            let batch = |end: &&usize| **end <= keep && **end >= self.committed;
-            let end = self.batches.iter().rev().find(batch).copied().unwrap_or(self.committed);
-            self.log.truncate(end);
-            self.batches.retain(|batch| *batch <= end);
+        if is_cut && self.shell.uncommitted() > 0 {
+            let keep = self.random.below(self.shell.uncommitted() + 1);
+            let end = self.shell.lose(keep);
             self.oracle.on_lost(end);
         }
-        // A new leader serves once all it has is committed.
-        self.committed = self.log.len();
-        self.held.clear();
-        self.asked.clear();
-        self.core = GroupCore::new(self.options.clone(), cluster(&[]));
-        for (at, record) in (0..).zip(self.log.clone()) {
-            self.core.replay(record, Offset(at));
-        }
-        let output = self.core.on_loaded(self.now);
+        let output = self.shell.restart();
         self.take(output, None);
     }
 
     /// The log gives back what is here: offsets always, the group unless it rebalances.
     fn check_replay(&mut self) {
-        let mut copy = replayed(&self.options, &self.log, self.now);
-        assert_eq!(offsets(&mut self.core, self.now), offsets(&mut copy, self.now));
-        let ours = describe(&mut self.core, self.now);
+        let (mut copy, now) = (self.shell.copy(), self.shell.now);
+        self.shell.check_offsets(&mut copy, self.seed);
+        let ours = describe(&mut self.shell.core, now);
         let at_rest = |group: &DescribedGroup| {
             matches!(group.state, GroupState::Stable | GroupState::Empty)
                 && (group.state == GroupState::Stable || !group.protocol_type.is_empty())
         };
         if ours.as_ref().is_some_and(at_rest) {
-            assert_eq!(ours, describe(&mut copy, self.now), "seed {}: replayed", self.seed);
+            assert_eq!(ours, describe(&mut copy, now), "seed {}: replayed", self.seed);
         }
     }
 
     /// After the rest: one generation, and every partition read by one member.
     fn check_rest(&mut self) {
         let seed = self.seed;
-        let group = describe(&mut self.core, self.now).expect("there is a group");
+        let group = describe(&mut self.shell.core, self.shell.now).expect("there is a group");
         assert_eq!(group.state, GroupState::Stable, "seed {seed}: {group:?}");
         let owned: Vec<i32> = self.members.iter().flat_map(Member::owned).collect();
         let distinct: BTreeSet<i32> = owned.iter().copied().collect();
@@ -327,13 +249,12 @@ impl World {
         assert_eq!(distinct, (0..PARTITIONS).collect(), "seed {seed}: a partition not read");
     }
 
-    pub(super) fn life(&self) -> u64 {
-        self.life
+    pub(super) fn now(&self) -> Duration {
+        self.shell.now.monotonic
     }
 
     pub(super) fn call(&mut self, call: Call) -> CallId {
-        let id = CallId(self.next);
-        self.next += 1;
+        let id = CallId(self.later.number());
         self.calls.insert(id, call);
         self.transmit(Packet::Request(id));
         id
@@ -364,31 +285,10 @@ impl World {
     }
 
     fn send_later(&mut self, delay: Duration, packet: Packet) {
-        self.next += 1;
-        self.on_its_way.insert((self.now.monotonic + delay, self.next), packet);
+        self.later.send(self.now() + delay, packet);
     }
-}
-
-fn replayed(options: &GroupOptions, log: &[Record], now: Now) -> GroupCore {
-    let mut core = GroupCore::new(options.clone(), cluster(&[]));
-    for (at, record) in (0..).zip(log) {
-        core.replay(record.clone(), Offset(at));
-    }
-    let records = core.on_loaded(now).records;
-    core.on_appended(records, Offset(i64::try_from(log.len()).unwrap()));
-    core
-}
-
-fn ask<A: Ask>(core: &mut GroupCore, now: Now, ask: A) -> A::Answer {
-    let mut output = core.on_request(now, RequestId(u64::MAX), ask.into_request());
-    A::answer(output.replies.pop().expect("answered").reply).expect("its kind")
 }
 
 fn describe(core: &mut GroupCore, now: Now) -> Option<DescribedGroup> {
     ask(core, now, DescribeGroup { group: group() }).expect("described")
-}
-
-fn offsets(core: &mut GroupCore, now: Now) -> Vec<FetchedOffset> {
-    let request = OffsetFetch { group: group(), member: None, member_epoch: -1, partitions: None };
-    ask(core, now, request).expect("fetched")
 }

@@ -20,6 +20,7 @@ use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
 use crate::base::handles::{HandleLimits, raise_descriptor_limit};
 use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
+use crate::base::memory::MemoryBudget;
 use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::Registration;
@@ -34,7 +35,6 @@ use crate::replication::{
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
 use crate::server::listener::{self, ListenerOptions};
-use crate::server::memory::MemoryBudget;
 
 /// How often records of `flush.mode=os` topics are synced in the background.
 const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,6 +12,7 @@ pub mod controller;
 pub mod coordinator;
 mod handlers;
 pub mod metadata;
+pub mod peer;
 pub mod quorum;
 pub mod replication;
 mod server;

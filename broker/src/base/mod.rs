@@ -16,6 +16,7 @@ pub mod disk_sim;
 pub mod handles;
 pub mod ids;
 pub mod limits;
+pub(crate) mod memory;
 mod reserve;
 pub mod units;
 pub mod waiting;

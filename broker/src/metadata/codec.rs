@@ -72,6 +72,10 @@ impl Encoder {
         self.bytes.extend_from_slice(&value.to_be_bytes());
     }
 
+    pub(crate) fn u64(&mut self, value: u64) {
+        self.bytes.extend_from_slice(&value.to_be_bytes());
+    }
+
     pub(crate) fn uuid(&mut self, value: Uuid) {
         self.bytes.extend_from_slice(&value.0);
     }
@@ -166,6 +170,10 @@ impl<'a> Decoder<'a> {
 
     pub(crate) fn i64(&mut self) -> Result<i64, DecodeError> {
         Ok(i64::from_be_bytes(self.array()?))
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, DecodeError> {
+        Ok(u64::from_be_bytes(self.array()?))
     }
 
     pub(crate) fn uuid(&mut self) -> Result<Uuid, DecodeError> {

@@ -15,6 +15,7 @@ pub(crate) mod tests;
 pub use alter::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica};
 pub use cell::ImageCell;
 pub use codec::DecodeError;
+pub(crate) use codec::{Decoder, Encoder};
 pub use image::{ApplyError, Broker, Image, PartitionState, Topic};
 pub use random::{Random, SeededRandom, SystemRandom};
 pub use record::{

@@ -18,9 +18,9 @@ use tokio::time::{Instant, Sleep};
 use tracing::debug;
 
 use super::input::{FrameError, FrameLimits, Input, Next};
-use super::memory::{Charge, MemoryBudget};
 use super::output::Output;
 use crate::base::limits::IN_FLIGHT_PER_CONNECTION_MAX;
+use crate::base::memory::{Charge, MemoryBudget};
 use crate::handlers::{self, Peer, PendingOrder, PendingReply, Reply};
 
 /// Replies queued beyond this stop the reading of further requests.

@@ -7,7 +7,7 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use tokio::net::TcpStream;
 
-use super::memory::{Charge, MemoryBudget};
+use crate::base::memory::{Charge, MemoryBudget};
 
 /// The length prefix of a frame.
 const PREFIX_BYTES: usize = 4;

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::connection::{Connection, ConnectionOptions};
-use super::memory::MemoryBudget;
+use crate::base::memory::MemoryBudget;
 use crate::handlers::{Node, Peer};
 
 /// How long accepting pauses when the process is out of descriptors.

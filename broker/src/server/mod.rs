@@ -3,5 +3,4 @@
 pub(crate) mod connection;
 pub(crate) mod input;
 pub(crate) mod listener;
-pub(crate) mod memory;
 pub(crate) mod output;

@@ -1,0 +1,292 @@
+//! Incoming connections of peers: greeted, then served.
+//!
+//! Always: nobody is served who was not admitted by the greeting; the requests of a connection begin in the
+//! order they came, and a bounded number of them is under way. What is under way when a connection ends is
+//! dropped: who asked is gone.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, warn};
+
+use crate::base::memory::Charge;
+
+use super::frame::{self, Address, FRAME_BYTES_MAX, Frame, FrameReader, HEADER_BYTES, Kind};
+use super::hello::{GREETING_BYTES_MAX, Greeting, judge_caller};
+use super::incarnations::{Admitted, Heard};
+use super::peers::Shared;
+use super::write::Outgoing;
+use super::{PeerId, PeerReply, PeerService, Service};
+
+/// Connections of peers open at once: a few for each broker of the largest cluster.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// Requests of one connection under way at once.
+const IN_FLIGHT_MAX: usize = 64;
+
+/// A caller greets at once.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection on which nothing happens for this long is closed; the caller dials when it needs it.
+const IDLE_MAX: Duration = Duration::from_secs(600);
+
+/// How long accepting pauses when the process is out of descriptors.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Accepts until `stop` says so.
+pub(super) async fn run(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    if let Ok(at) = listener.local_addr() {
+        shared.log_accepting(&at.to_string());
+    }
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        // Both branches are safe to drop: an unaccepted connection stays in the backlog.
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.changed() => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                let Ok(place) = room.clone().try_acquire_owned() else {
+                    warn!(peer = %address, "connection refused: too many connections of peers");
+                    continue;
+                };
+                let (shared, stop) = (shared.clone(), stop.clone());
+                tokio::spawn(async move {
+                    serve(stream, address, &shared, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection of a peer");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    shared: &Arc<Shared>,
+    mut stop: watch::Receiver<bool>,
+) {
+    // A peer that resets between accept and here is not an error of ours.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let (read, mut write) = stream.into_split();
+    let budget = shared.budget(Service::Join);
+    let mut reader = FrameReader::new(read, budget, HEADER_BYTES + GREETING_BYTES_MAX);
+    let greeted = timeout(GREETING_TIMEOUT, greet(&mut reader, &mut write, address, shared)).await;
+    let Ok(Some((from, service, mut admitted))) = greeted else { return };
+    let mut reader = reader.admitted(shared.budget(service), FRAME_BYTES_MAX);
+    let (replies, queue) = mpsc::unbounded_channel();
+    let mut serving = Serving {
+        shared,
+        from,
+        service,
+        room: Arc::new(Semaphore::new(IN_FLIGHT_MAX)),
+        under_way: JoinSet::new(),
+        replies,
+    };
+    let heard = admitted.heard();
+    // The connection ends with the first of them, and what is under way with it.
+    let reason = tokio::select! {
+        reason = serving.receive(&mut reader, &heard) => reason,
+        reason = send(write, queue) => reason,
+        () = admitted.over() => "another life of the peer has begun".to_owned(),
+        _ = stop.changed() => "the broker is stopping".to_owned(),
+    };
+    debug!(peer = %address, %service, reason, "connection of a peer ended");
+}
+
+/// Exchanges greetings. `None` if the caller is not admitted, which it was told.
+async fn greet(
+    reader: &mut FrameReader<OwnedReadHalf>,
+    write: &mut OwnedWriteHalf,
+    address: SocketAddr,
+    shared: &Shared,
+) -> Option<(PeerId, Service, Admitted)> {
+    let me = **shared.me.load();
+    let frame = match reader.next().await {
+        Ok(Some(frame)) => frame,
+        Ok(None) => return None,
+        Err(error) => {
+            let reason = error.to_string();
+            shared.log_refusal(&reason, || {
+                warn!(peer = %address, reason, "a connection to the port for peers is no broker's");
+            });
+            return None;
+        }
+    };
+    let service = frame.service;
+    let judged = judge(&frame, &me, shared);
+    let answer = match &judged {
+        Ok(_) => Greeting::of(&me, None),
+        Err(reason) => {
+            shared.log_refusal(reason, || {
+                warn!(peer = %address, reason, "a peer that calls is refused");
+            });
+            Greeting::refusing(&me, reason)
+        }
+    };
+    let address = Address { kind: Kind::Greeting, service, correlation: 0 };
+    let mut out = frame::message(address, answer.encode().into()).ok()?;
+    out.write_to(write).await.ok()?;
+    let (from, admitted) = judged.ok()?;
+    Some((from, service, admitted))
+}
+
+fn judge(
+    frame: &Frame,
+    me: &super::PeerIdentity,
+    shared: &Shared,
+) -> Result<(PeerId, Admitted), String> {
+    if frame.kind != Kind::Greeting {
+        return Err("it does not greet".to_owned());
+    }
+    let caller = Greeting::decode(&frame.body)?;
+    judge_caller(me, &caller, frame.service)?;
+    let admitted = shared.incarnations.admit(caller.id, caller.incarnation, Instant::now())?;
+    Ok((caller.id, admitted))
+}
+
+/// A reply to be written, and what it holds until it is.
+struct Finished {
+    message: Outgoing,
+    _place: OwnedSemaphorePermit,
+    _charge: Option<Charge>,
+}
+
+/// The requests of one connection.
+struct Serving<'a> {
+    shared: &'a Shared,
+    from: PeerId,
+    service: Service,
+    room: Arc<Semaphore>,
+    under_way: JoinSet<()>,
+    /// Bounded by `room`: each reply keeps the place of its request until it is written.
+    replies: mpsc::UnboundedSender<Finished>,
+}
+
+impl Serving<'_> {
+    /// Takes requests until the connection ends; returns why.
+    async fn receive(&mut self, reader: &mut FrameReader<OwnedReadHalf>, heard: &Heard) -> String {
+        loop {
+            let Ok(place) = self.room.clone().acquire_owned().await else {
+                return "the broker is stopping".to_owned();
+            };
+            let frame = match timeout(IDLE_MAX, reader.next()).await {
+                Ok(Ok(Some(frame))) => frame,
+                Ok(Ok(None)) => return "closed by the peer".to_owned(),
+                Ok(Err(error)) => return error.to_string(),
+                Err(_) if reader.mid_frame() || self.under_way.is_empty() => {
+                    return "nothing came for long".to_owned();
+                }
+                Err(_) => continue,
+            };
+            heard.at(Instant::now());
+            while self.under_way.try_join_next().is_some() {}
+            if let Err(reason) = self.begin(frame, place).await {
+                return reason;
+            }
+        }
+    }
+
+    /// Begins a request: as far as it comes without waiting now, the rest in a task.
+    async fn begin(&mut self, frame: Frame, place: OwnedSemaphorePermit) -> Result<(), String> {
+        let Frame { kind, service: _, correlation, body, charge } = frame;
+        let answered = match kind {
+            Kind::Request => true,
+            Kind::OneWay => false,
+            Kind::Greeting | Kind::Reply | Kind::Refusal => {
+                return Err("the peer sends what is no request".to_owned());
+            }
+        };
+        let to = ReplyTo { service: self.service, correlation, replies: self.replies.clone() };
+        let Some(service) = self.shared.service(self.service) else {
+            if answered {
+                to.refuse(&format!("{} is not served here yet", self.service), place, charge);
+            }
+            return Ok(());
+        };
+        let mut answer = PeerService::call(&*service, self.from, body);
+        let first = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await;
+        match first {
+            Poll::Ready(reply) if answered => to.reply(reply, place, charge),
+            Poll::Ready(_) => {}
+            Poll::Pending => {
+                self.under_way.spawn(async move {
+                    let reply = answer.await;
+                    if answered {
+                        to.reply(reply, place, charge);
+                    }
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the reply to a request goes.
+struct ReplyTo {
+    service: Service,
+    correlation: u64,
+    replies: mpsc::UnboundedSender<Finished>,
+}
+
+impl ReplyTo {
+    fn reply(self, reply: PeerReply, place: OwnedSemaphorePermit, charge: Option<Charge>) {
+        let address = self.address(Kind::Reply);
+        let records = reply.records.iter().map(bytes::Bytes::len).sum();
+        match frame::header(address, &reply.head, records) {
+            Ok(header) => {
+                let mut message = Outgoing::default();
+                message.push(header);
+                message.push(reply.head);
+                reply.records.into_iter().for_each(|records| message.push(records));
+                self.send(Finished { message, _place: place, _charge: charge });
+            }
+            Err(error) => self.refuse(&error.to_string(), place, charge),
+        }
+    }
+
+    fn refuse(self, reason: &str, place: OwnedSemaphorePermit, charge: Option<Charge>) {
+        let reason = bytes::Bytes::copy_from_slice(reason.as_bytes());
+        if let Ok(message) = frame::message(self.address(Kind::Refusal), reason) {
+            self.send(Finished { message, _place: place, _charge: charge });
+        }
+    }
+
+    fn address(&self, kind: Kind) -> Address {
+        Address { kind, service: self.service, correlation: self.correlation }
+    }
+
+    fn send(self, finished: Finished) {
+        // The connection may have ended.
+        let _ = self.replies.send(finished);
+    }
+}
+
+/// Writes replies as they are finished; returns why it ended.
+async fn send(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Finished>) -> String {
+    while let Some(mut finished) = queue.recv().await {
+        if let Err(error) = finished.message.write_to(&mut socket).await {
+            return error.to_string();
+        }
+    }
+    "the connection is served no more".to_owned()
+}

@@ -1,14 +1,16 @@
 //! The groups this broker coordinates: which partition of `__consumer_offsets` each belongs to, and
 //! the shards of those partitions.
 //!
-//! The topic is made when the first client looks for a coordinator. A shard starts when its
-//! partition is first asked for and ends when the partition does.
+//! The topic is made when the first client looks for a coordinator. A shard starts when this broker
+//! comes to lead a partition that holds groups, or is first asked for one that it leads; it ends when
+//! the partition does, or another broker leads it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tracing::error;
 
@@ -17,11 +19,14 @@ use super::memory::GroupMemory;
 use super::options::GroupOptions;
 use super::shard::Shard;
 use super::types::{GroupError, GroupId, ListGroups, ListedGroup, TopicsDeleted};
-use crate::base::Clock;
 use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
+use crate::base::{Clock, Offset};
 use crate::controller::{AdminError, Controller, CreateTopic, ImageSubscriber};
 use crate::metadata::{Image, ImageCell};
 use crate::replication::{Partition, Partitions};
+
+/// Shards that read their logs at once: each takes a thread that others wait for, too.
+const LOADS_MAX: usize = 4;
 
 /// The topic in which groups live.
 pub(crate) const GROUPS_TOPIC: &str = "__consumer_offsets";
@@ -57,6 +62,7 @@ pub(crate) struct Coordinator {
     options: GroupOptions,
     shards: Mutex<BTreeMap<i32, Running>>,
     memory: Arc<GroupMemory>,
+    loads: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Coordinator {
@@ -76,7 +82,8 @@ impl Coordinator {
     ) -> Self {
         let shards = Mutex::default();
         let memory = GroupMemory::new(GROUP_MEMBERS_BYTES_MAX);
-        Self { partitions, images, clock, runtime, topic, options, shards, memory }
+        let loads = Arc::new(Semaphore::new(LOADS_MAX));
+        Self { partitions, images, clock, runtime, topic, options, shards, memory, loads }
     }
 
     /// What subscriptions and assignments that are kept are charged to.
@@ -171,16 +178,35 @@ impl Coordinator {
             self.clock.clone(),
             self.images.clone(),
             self.options.clone(),
+            self.loads.clone(),
         ));
         let keeper = self.runtime.spawn(shard.clone().keep());
         Running { shard, keeper }
     }
-}
 
-impl ImageSubscriber for Coordinator {
+    /// Starts and ends shards as leadership has come and gone. A partition that was never written
+    /// to has no deadline to keep, and waits until it is asked for.
+    fn follow_leadership(&self, count: i32) {
+        let mut shards = self.shards.lock();
+        shards.retain(|index, running| {
+            let partition = self.partitions.by_name(GROUPS_TOPIC, *index);
+            let stays =
+                partition.is_some_and(|it| running.shard.is_of(&it) && it.leader_epoch().is_some());
+            running.shard.look_at_leadership();
+            stays
+        });
+        for index in 0..count {
+            let led = self.partitions.by_name(GROUPS_TOPIC, index);
+            let led = led.filter(|it| it.leader_epoch().is_some() && it.log_end() > Offset::ZERO);
+            if let Some(partition) = led {
+                shards.entry(index).or_insert_with(|| self.start(partition));
+            }
+        }
+    }
+
     /// Offsets in topics that are gone are forgotten. Groups of partitions that are not loaded keep
     /// theirs until they expire.
-    fn image_changed(&self, old: &Image, new: &Arc<Image>) {
+    fn forget_topics(&self, old: &Image, new: &Image) {
         let gone = old.topics().filter(|topic| new.topic_by_id(topic.id).is_none());
         let topics: Vec<Arc<str>> = gone.map(|topic| topic.name.clone()).collect();
         if topics.is_empty() {
@@ -191,6 +217,23 @@ impl ImageSubscriber for Coordinator {
             // A shard that is loading now has nothing to forget that it could.
             let _ = running.shard.submit(request);
         }
+    }
+}
+
+impl ImageSubscriber for Coordinator {
+    /// Runs after the partitions have followed the image.
+    fn image_changed(&self, old: &Image, new: &Arc<Image>) {
+        let (before, now) = (old.topic(GROUPS_TOPIC), new.topic(GROUPS_TOPIC));
+        let is_same = match (before, now) {
+            (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_same {
+            let count = now.map_or(0, |topic| topic.partitions.len());
+            self.follow_leadership(i32::try_from(count).unwrap_or(0));
+        }
+        self.forget_topics(old, new);
     }
 }
 

@@ -5,8 +5,10 @@
 //! never held across an await. Whoever is to be answered waits itself for what its answer depends
 //! on to be committed. One task per shard loads the log, and keeps the deadlines.
 //!
-//! When the log refuses records, or the leadership changes, the core is dropped: those who wait are
-//! told to look for the coordinator again, and a new core is loaded.
+//! A core belongs to one leadership of the partition: what it decides is appended in that epoch or
+//! not at all, and is answered by what that epoch commits. When the leadership changes, or the log
+//! refuses records, the core is dropped: those who wait are told to look for the coordinator again.
+//! Whoever leads loads a new core, and serves it once all that was loaded is committed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sawlog_protocol::records::{BatchBuilder, BatchError, BatchHeader, Compression};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use tracing::{error, info, warn};
 
 use super::consumer::AssignJob;
@@ -26,7 +28,7 @@ use super::stored;
 use super::types::{GroupError, Now};
 use crate::base::{Clock, LeaderEpoch, Offset};
 use crate::metadata::ImageCell;
-use crate::replication::{AckState, Acks, AppendError, AppendRefusal, Partition, Signal};
+use crate::replication::{AckState, AppendError, AppendRefusal, Partition, Signal};
 
 /// How long a load that failed, or a log that refused records, is left alone.
 const RETRY: Duration = Duration::from_secs(1);
@@ -38,6 +40,8 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Decided {
     reply: Reply,
+    /// The leadership that decided: another one may have other records at the same offsets.
+    epoch: LeaderEpoch,
     after: Option<Offset>,
 }
 
@@ -79,6 +83,8 @@ pub(super) struct Shard {
     clock: Arc<dyn Clock>,
     images: Arc<ImageCell>,
     options: GroupOptions,
+    /// How many shards may read their logs at once.
+    loads: Arc<Semaphore>,
     inner: Mutex<Inner>,
     /// Tells the keeper to look at deadlines and state again.
     keeper: Notify,
@@ -91,6 +97,7 @@ impl Shard {
         clock: Arc<dyn Clock>,
         images: Arc<ImageCell>,
         options: GroupOptions,
+        loads: Arc<Semaphore>,
     ) -> Self {
         let inner = Inner {
             state: State::Loading(Reload::Now),
@@ -102,12 +109,31 @@ impl Shard {
             sleeps_until: None,
         };
         let (inner, keeper) = (Mutex::new(inner), Notify::new());
-        Self { partition, clock, images, options, inner, keeper }
+        Self { partition, clock, images, options, loads, inner, keeper }
     }
 
     /// Whether this is still the shard of `partition`.
     pub(super) fn is_of(&self, partition: &Arc<Partition>) -> bool {
         Arc::ptr_eq(&self.partition, partition)
+    }
+
+    /// The partition may be led by somebody else now, or by this broker anew: whoever waits for the
+    /// leadership before is told.
+    pub(super) fn look_at_leadership(&self) {
+        self.give_way();
+        self.keeper.notify_one();
+    }
+
+    /// Drops a core whose leadership is over.
+    fn give_way(&self) {
+        let mut inner = self.inner.lock();
+        if let State::Serving { epoch, .. } = &inner.state
+            && self.partition.leader_epoch() != Some(*epoch)
+        {
+            let (epoch, partition) = (epoch.0, &self.partition.name);
+            info!(%partition, epoch, "groups: coordinator gave way");
+            self.drop_core(&mut inner, Reload::Now);
+        }
     }
 
     /// Decides about a request and waits until its answer may leave.
@@ -119,7 +145,7 @@ impl Shard {
         // Without a sender the core that was asked is gone.
         let Ok(decided) = receiver.await else { return A::refused(GroupError::NotCoordinator) };
         if let Some(after) = decided.after
-            && let Err(error) = self.committed(after).await
+            && let Err(error) = self.committed(decided.epoch, after).await
         {
             return A::refused(error);
         }
@@ -134,10 +160,14 @@ impl Shard {
         let now = self.now();
         let mut inner = self.inner.lock();
         let Inner { state, waiting, next_request, .. } = &mut *inner;
+        let leads = self.partition.leader_epoch();
         let State::Serving { core, epoch } = state else {
-            return Err(GroupError::LoadInProgress);
+            return Err(match leads {
+                Some(_) => GroupError::LoadInProgress,
+                None => GroupError::NotCoordinator,
+            });
         };
-        if self.partition.leader_epoch() != Some(*epoch) {
+        if leads != Some(*epoch) {
             self.drop_core(&mut inner, Reload::Now);
             return Err(GroupError::NotCoordinator);
         }
@@ -158,15 +188,16 @@ impl Shard {
 
     /// Appends the records and hands out the replies.
     fn carry_out(&self, inner: &mut Inner, output: Output) -> Result<(), GroupError> {
-        let State::Serving { core, .. } = &mut inner.state else {
+        let State::Serving { core, epoch } = &mut inner.state else {
             return Err(GroupError::LoadInProgress);
         };
+        let epoch = *epoch;
         let mut written = None;
         let is_offsets_only = output.is_offsets_only();
         if output.records.is_empty() {
             core.on_appended(output.records, Offset::ZERO);
         } else {
-            match self.append(&output) {
+            match self.append(epoch, &output) {
                 Ok((base, last)) => {
                     core.on_appended(output.records, base);
                     written = Some(last);
@@ -183,7 +214,8 @@ impl Shard {
         }
         for outgoing in output.replies {
             if let Some(sender) = inner.waiting.remove(&outgoing.request) {
-                let decided = Decided { reply: outgoing.reply, after: written.max(outgoing.after) };
+                let (reply, after) = (outgoing.reply, written.max(outgoing.after));
+                let decided = Decided { reply, epoch, after };
                 // Whoever asked may have gone.
                 let _ = sender.send(decided);
             }
@@ -196,14 +228,14 @@ impl Shard {
     }
 
     /// One batch. Returns its first and last offset.
-    fn append(&self, output: &Output) -> Result<(Offset, Offset), GroupError> {
+    fn append(&self, epoch: LeaderEpoch, output: &Output) -> Result<(Offset, Offset), GroupError> {
         let now = self.clock.now();
         let batch = encode(output, now.0).map_err(|error| {
             warn!(partition = %self.partition.name, %error, "groups: cannot write records");
             GroupError::TooLarge
         })?;
         let header = BatchHeader::parse(&batch).map_err(|_| GroupError::TooLarge)?;
-        match self.partition.append_as_leader(&batch, &header, Acks::All, now) {
+        match self.partition.append_in_epoch(epoch, &batch, &header, now) {
             Ok(accepted) => Ok((accepted.base_offset, accepted.last_offset)),
             Err(error) => {
                 warn!(partition = %self.partition.name, %error, "groups: records refused");
@@ -238,9 +270,11 @@ impl Shard {
         }
     }
 
-    /// Returns once the record at `offset` is committed.
-    async fn committed(&self, offset: Offset) -> Result<(), GroupError> {
-        if self.partition.high_watermark() > offset {
+    /// Returns once the record at `offset` is committed, by the leadership that wrote it.
+    async fn committed(&self, epoch: LeaderEpoch, offset: Offset) -> Result<(), GroupError> {
+        // In this order: the watermark seen is one of the leadership seen, or of one before.
+        let is_beyond = self.partition.high_watermark() > offset;
+        if is_beyond && self.partition.leader_epoch() == Some(epoch) {
             return Ok(());
         }
         let signal = Signal::new();
@@ -248,7 +282,7 @@ impl Shard {
         self.partition.notify_above(offset, &signal, 0);
         let wait = async {
             loop {
-                match self.partition.ack_state(offset) {
+                match self.partition.ack_state_of(epoch, offset) {
                     AckState::Committed => return Ok(()),
                     AckState::NotEnoughReplicas => return Err(GroupError::NotAvailable),
                     AckState::NotLeader | AckState::Offline => {
@@ -256,25 +290,48 @@ impl Shard {
                     }
                     AckState::Waiting => {}
                 }
-                std::future::poll_fn(|cx| match signal.poll_fired(cx.waker()) {
-                    Poll::Ready(_) => Poll::Ready(()),
-                    Poll::Pending => Poll::Pending,
-                })
-                .await;
+                fired(&signal).await;
             }
         };
         // What was appended stays and may be committed yet: the client has to ask again.
         tokio::time::timeout(COMMIT_TIMEOUT, wait).await.unwrap_or(Err(GroupError::NotAvailable))
     }
 
+    /// Returns once all below `until` is committed, however long that takes; false once another
+    /// leadership has begun.
+    async fn all_committed(&self, epoch: LeaderEpoch, until: Offset) -> bool {
+        let signal = Signal::new();
+        let _registered = Registered { partition: &self.partition, signal: &signal };
+        loop {
+            if until == Offset::ZERO || self.partition.high_watermark() >= until {
+                return self.partition.leader_epoch() == Some(epoch);
+            }
+            self.partition.forget(&signal);
+            self.partition.notify_above(until.plus(-1), &signal, 0);
+            if self.partition.leader_epoch() != Some(epoch) {
+                return false;
+            }
+            // Dropping either loses nothing: the loop looks at both again.
+            tokio::select! {
+                () = fired(&signal) => {}
+                () = self.keeper.notified() => {}
+            }
+        }
+    }
+
     /// Loads the log and keeps the deadlines, until the shard is dropped by its owner.
     pub(super) async fn keep(self: Arc<Self>) {
         loop {
+            if self.partition.leader_epoch().is_none() {
+                self.give_way();
+                self.pause(None).await;
+                continue;
+            }
             if let Some(reload) = self.take_reload() {
                 if reload == Reload::Later {
                     tokio::time::sleep(RETRY).await;
                 }
-                if self.partition.leader_epoch().is_none() || !self.reload().await {
+                if !self.reload().await {
                     self.pause(Some(RETRY)).await;
                 }
                 continue;
@@ -369,9 +426,11 @@ impl Shard {
         }
     }
 
-    /// Reads the log into a new core and serves it, once all that was read is committed.
+    /// Reads the log into a new core and serves it, once all that was read is committed. False
+    /// where that is to be tried again later.
     async fn reload(self: &Arc<Self>) -> bool {
-        let Some(epoch) = self.partition.leader_epoch() else { return false };
+        let Ok(turn) = self.loads.clone().acquire_owned().await else { return false };
+        let Some(epoch) = self.partition.leader_epoch() else { return true };
         let until = self.partition.log_end();
         let partition = self.partition.clone();
         let mut core = GroupCore::new(self.options.clone(), self.images.load());
@@ -379,6 +438,10 @@ impl Shard {
             load(&partition, until, &mut core).map(|count| (core, count))
         })
         .await;
+        drop(turn);
+        if self.partition.leader_epoch() != Some(epoch) {
+            return true;
+        }
         let (core, records) = match loaded {
             Ok(Ok(loaded)) => loaded,
             Ok(Err(error)) => {
@@ -388,10 +451,7 @@ impl Shard {
             // The broker stops, or the load panicked.
             Err(_) => return false,
         };
-        if until > Offset::ZERO && self.committed(Offset(until.0 - 1)).await.is_err() {
-            return false;
-        }
-        self.serve(core, epoch, until, records)
+        !self.all_committed(epoch, until).await || self.serve(core, epoch, until, records)
     }
 
     fn serve(&self, core: GroupCore, epoch: LeaderEpoch, until: Offset, records: usize) -> bool {
@@ -404,7 +464,8 @@ impl Shard {
         inner.core_serial += 1;
         let State::Serving { core, .. } = &mut inner.state else { return false };
         let output = core.on_loaded(now);
-        info!(partition = %self.partition.name, records, "groups: coordinator ready");
+        let (partition, epoch) = (&self.partition.name, epoch.0);
+        info!(%partition, epoch, records, "groups: coordinator ready");
         self.carry_out(&mut inner, output).is_ok()
     }
 
@@ -423,6 +484,15 @@ impl Drop for Registered<'_> {
     fn drop(&mut self) {
         self.partition.forget(self.signal);
     }
+}
+
+/// Returns once the signal has fired.
+async fn fired(signal: &Arc<Signal>) {
+    std::future::poll_fn(|cx| match signal.poll_fired(cx.waker()) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => Poll::Pending,
+    })
+    .await;
 }
 
 fn encode(output: &Output, timestamp: i64) -> Result<bytes::Bytes, BatchError> {

@@ -146,7 +146,36 @@ impl Partition {
         acks: Acks,
         now: Timestamp,
     ) -> Result<Accepted, AppendError> {
-        let mut guard = self.state.lock();
+        self.append(self.state.lock(), batch, header, acks, now)
+    }
+
+    /// As [`Self::append_as_leader`], in this leadership and no other: the batch was decided on from
+    /// what the log held at the end of it.
+    ///
+    /// # Errors
+    /// The batch is not in the log, for the reason given.
+    pub(crate) fn append_in_epoch(
+        self: &Arc<Self>,
+        epoch: LeaderEpoch,
+        batch: &[u8],
+        header: &BatchHeader,
+        now: Timestamp,
+    ) -> Result<Accepted, AppendError> {
+        let state = self.state.lock();
+        if state.core.leader_epoch() != Some(epoch) && !state.core.is_failed() {
+            return Err(AppendRefusal::NotLeader.into());
+        }
+        self.append(state, batch, header, Acks::All, now)
+    }
+
+    fn append(
+        self: &Arc<Self>,
+        mut guard: MutexGuard<'_, State>,
+        batch: &[u8],
+        header: &BatchHeader,
+        acks: Acks,
+        now: Timestamp,
+    ) -> Result<Accepted, AppendError> {
         let state = &mut *guard;
         if state.core.is_failed() || !self.directory.data().is_online() {
             return Err(AppendError::Offline);
@@ -490,6 +519,11 @@ impl Partition {
     /// Whether a write that ends with `last_offset` may be answered.
     pub(crate) fn ack_state(&self, last_offset: Offset) -> AckState {
         self.state.lock().core.ack_state(last_offset)
+    }
+
+    /// Whether a write that ends with `last_offset` may be answered by the leadership that took it.
+    pub(crate) fn ack_state_of(&self, epoch: LeaderEpoch, last_offset: Offset) -> AckState {
+        self.state.lock().core.ack_state_of(epoch, last_offset)
     }
 
     /// Compares the epoch a client names with the leader's.

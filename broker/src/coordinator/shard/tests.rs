@@ -59,7 +59,13 @@ impl Node {
             ..GroupOptions::default()
         };
         let images = Arc::new(ImageCell::new(cluster(&[])));
-        let shard = Arc::new(Shard::new(partition.clone(), clock, images, options));
+        let shard = Arc::new(Shard::new(
+            partition.clone(),
+            clock,
+            images,
+            options,
+            Arc::new(Semaphore::new(1)),
+        ));
         let keeper = tokio::spawn(shard.clone().keep());
         Self { disk, home, partition, shard, keeper }
     }
@@ -70,6 +76,12 @@ impl Node {
         let disk = self.disk.restart(seed);
         self.home.flusher().stop();
         Self::start(disk)
+    }
+
+    /// Leads anew, as the metadata says from now on.
+    fn lead(&self, epoch: i32) {
+        self.partition.apply(LeaderEpoch(epoch), &[ME], config());
+        self.shard.look_at_leadership();
     }
 
     /// Asks as clients do: again, while the coordinator is not ready.
@@ -150,12 +162,42 @@ fn whoever_waits_is_told_when_the_leadership_changes() {
         let generation = node.shard.ask(slow.clone()).await.unwrap().generation;
         node.shard.ask(assign("a", generation, &["a"])).await.unwrap();
         let (refused, ()) = tokio::join!(node.shard.ask(join("b")), async {
-            node.partition.apply(LeaderEpoch(1), &[ME], config());
-            // The change is noticed by whoever comes next.
-            let _ = node.shard.ask(heartbeat("a", generation)).await;
+            node.lead(1);
         });
         assert_eq!(refused.unwrap_err().error, GroupError::NotCoordinator);
         assert_eq!(node.ask(heartbeat("a", generation)).await, Ok(()), "read again from the log");
+    });
+}
+
+#[test]
+fn a_leadership_that_ended_writes_and_confirms_nothing() {
+    run(async {
+        let node = Node::first();
+        assert_eq!(node.ask(commit(None, Generation::NONE, 1)).await, Ok(vec![Ok(())]));
+        let end = node.partition.log_end();
+        assert_eq!(node.shard.committed(LeaderEpoch(0), Offset(0)).await, Ok(()));
+        // Nobody has told the shard yet.
+        node.partition.apply(LeaderEpoch(1), &[ME], config());
+        let answer = node.shard.ask(commit(None, Generation::NONE, 2)).await;
+        assert_eq!(answer, Err(GroupError::NotCoordinator));
+        assert_eq!(node.partition.log_end(), end);
+        let late = node.shard.committed(LeaderEpoch(0), Offset(0)).await;
+        assert_eq!(late, Err(GroupError::NotCoordinator), "it may be another record by now");
+        assert_eq!(node.committed().await, [1]);
+    });
+}
+
+#[test]
+fn who_leads_no_more_is_no_coordinator_and_rests() {
+    run(async {
+        let node = Node::first();
+        assert_eq!(node.ask(commit(None, Generation::NONE, 1)).await, Ok(vec![Ok(())]));
+        node.partition.delete().unwrap();
+        node.shard.look_at_leadership();
+        let answer = node.shard.ask(fetch_all()).await;
+        assert_eq!(answer, Err(GroupError::NotCoordinator));
+        let answer = node.shard.ask(heartbeat("a", Generation(1))).await;
+        assert_eq!(answer, Err(GroupError::NotCoordinator));
     });
 }
 

@@ -10,13 +10,17 @@
 
 mod alter;
 mod draft;
+mod election;
 mod fencing;
 mod reassignment;
 mod registration;
+mod removal;
 #[cfg(test)]
 mod tests;
 
 pub use alter::alter_partition;
+pub use election::{Elected, Election, ElectionError, elect};
 pub use fencing::{fence, is_released, shut_down, unfence};
 pub use reassignment::{ReassignmentError, cancel_reassignment, reassign};
 pub use registration::{BrokerStart, DuplicateBroker, register};
+pub use removal::{RemovalError, unregister};

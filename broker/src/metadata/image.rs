@@ -169,6 +169,8 @@ pub struct Image {
     /// Groups with settings of their own; by themselves they are the coordinator's.
     groups: Arc<BTreeMap<Arc<str>, GroupSettings>>,
     producer_id_next: i64,
+    /// What the cluster as a whole does in another version than at its beginning.
+    features: Arc<BTreeMap<Arc<str>, u16>>,
     /// As written down at this node's start.
     base: Arc<BrokerConfig>,
     /// `base` with the dynamic settings on top.
@@ -201,6 +203,7 @@ impl Image {
             broker_overrides: Arc::default(),
             groups: Arc::default(),
             producer_id_next: 0,
+            features: Arc::default(),
             topic_defaults: Arc::new(base.topic_defaults()),
             group_defaults: Arc::new(GroupConfig::inherited(&base)),
             config: Arc::clone(&base),
@@ -312,6 +315,12 @@ impl Image {
         self.producer_id_next
     }
 
+    /// The version in which the cluster does `feature`, if one was ever chosen.
+    #[must_use]
+    pub fn feature_level(&self, feature: &str) -> Option<u16> {
+        self.features.get(feature).copied()
+    }
+
     /// The image after the entry at `offset`.
     ///
     /// # Errors
@@ -350,6 +359,12 @@ impl Image {
     pub fn snapshot(&self) -> Vec<Record> {
         let mut records: Vec<_> =
             self.brokers.values().cloned().map(Record::RegisterBroker).collect();
+        records.extend(
+            self.features.iter().map(|(name, level)| Record::FeatureLevel {
+                name: name.to_string(),
+                level: *level,
+            }),
+        );
         push_configs(&mut records, &ConfigResource::Cluster, &self.cluster_overrides);
         for (id, overrides) in self.broker_overrides.iter() {
             push_configs(&mut records, &ConfigResource::Broker(*id), overrides);
@@ -379,6 +394,10 @@ impl Image {
                 Arc::make_mut(&mut self.brokers).insert(broker.id, broker.clone());
             }
             Record::BrokerChange(change) => self.change_broker(change)?,
+            Record::UnregisterBroker { id, epoch } => self.remove_broker(*id, *epoch)?,
+            Record::FeatureLevel { name, level } => {
+                Arc::make_mut(&mut self.features).insert(name.as_str().into(), *level);
+            }
             Record::Topic { name, id } => self.add_topic(name, *id)?,
             Record::Partition(partition) => self.add_partition(partition)?,
             Record::PartitionChange(change) => self.change_partition(change)?,
@@ -419,6 +438,15 @@ impl Image {
         if let Some(storage_ids) = &change.storage_ids {
             broker.storage_ids.clone_from(storage_ids);
         }
+        Ok(())
+    }
+
+    fn remove_broker(&mut self, id: BrokerId, epoch: i64) -> Result<(), String> {
+        let brokers = Arc::make_mut(&mut self.brokers);
+        if brokers.get(&id).is_none_or(|broker| broker.epoch != epoch) {
+            return Err(format!("unknown broker {id} in epoch {epoch} is forgotten"));
+        }
+        brokers.remove(&id);
         Ok(())
     }
 

@@ -21,6 +21,20 @@ pub enum Record {
     RegisterBroker(RegisterBroker),
     /// Something about a registered broker changed.
     BrokerChange(BrokerChange),
+    /// A broker is forgotten.
+    UnregisterBroker {
+        /// The broker.
+        id: BrokerId,
+        /// Its registration: another one is not forgotten.
+        epoch: i64,
+    },
+    /// The cluster as a whole does something in this version from now on.
+    FeatureLevel {
+        /// What.
+        name: String,
+        /// The version; 0 is "not at all".
+        level: u16,
+    },
     /// A topic exists.
     Topic {
         /// Its name, unique at any time.
@@ -187,6 +201,8 @@ const CONFIG: u8 = 6;
 const PRODUCER_IDS: u8 = 7;
 const NO_OP: u8 = 8;
 const BROKER_CHANGE: u8 = 9;
+const UNREGISTER_BROKER: u8 = 12;
+const FEATURE_LEVEL: u8 = 13;
 
 /// The version a type is written in, and its versions before it can be read.
 fn newest_version(kind: u8) -> u8 {
@@ -224,6 +240,8 @@ impl Record {
         match self {
             Self::RegisterBroker(_) => REGISTER_BROKER,
             Self::BrokerChange(_) => BROKER_CHANGE,
+            Self::UnregisterBroker { .. } => UNREGISTER_BROKER,
+            Self::FeatureLevel { .. } => FEATURE_LEVEL,
             Self::Topic { .. } => TOPIC,
             Self::Partition(_) => PARTITION,
             Self::PartitionChange(_) => PARTITION_CHANGE,
@@ -240,6 +258,14 @@ impl Record {
         out.framed(|out| match self {
             Self::RegisterBroker(broker) => broker.encode(out),
             Self::BrokerChange(change) => change.encode(out),
+            Self::UnregisterBroker { id, epoch } => {
+                out.i32(id.0);
+                out.i64(*epoch);
+            }
+            Self::FeatureLevel { name, level } => {
+                out.text(name);
+                out.u16(*level);
+            }
             Self::Topic { name, id } => {
                 out.text(name);
                 out.uuid(*id);
@@ -271,6 +297,10 @@ impl Record {
         let record = match kind {
             REGISTER_BROKER => Self::RegisterBroker(RegisterBroker::decode(&mut body, version)?),
             BROKER_CHANGE => Self::BrokerChange(BrokerChange::decode(&mut body)?),
+            UNREGISTER_BROKER => {
+                Self::UnregisterBroker { id: BrokerId(body.i32()?), epoch: body.i64()? }
+            }
+            FEATURE_LEVEL => Self::FeatureLevel { name: body.text()?, level: body.u16()? },
             TOPIC => Self::Topic { name: body.text()?, id: body.uuid()? },
             PARTITION => Self::Partition(PartitionRecord::decode(&mut body, version)?),
             PARTITION_CHANGE => Self::PartitionChange(PartitionChange::decode(&mut body, version)?),

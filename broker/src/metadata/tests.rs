@@ -171,6 +171,9 @@ fn record() -> impl Strategy<Value = Record> {
         (any::<i32>(), any::<i64>(), any::<i64>()).prop_map(|(broker, epoch, next)| {
             Record::ProducerIds { broker: BrokerId(broker), epoch, next }
         }),
+        (any::<i32>(), any::<i64>())
+            .prop_map(|(id, epoch)| Record::UnregisterBroker { id: BrokerId(id), epoch }),
+        (".{0,20}", any::<u16>()).prop_map(|(name, level)| Record::FeatureLevel { name, level }),
         Just(Record::NoOp),
     ]
 }
@@ -271,6 +274,8 @@ fn history() -> Vec<Vec<Record>> {
             replicas: Some(vec![BrokerId(3), BrokerId(2), BrokerId(1)]),
             ..PartitionChange::new(id(1), 1)
         })],
+        vec![Record::FeatureLevel { name: "f".to_owned(), level: 3 }],
+        vec![Record::UnregisterBroker { id: BrokerId(2), epoch: 2 }],
     ]
 }
 

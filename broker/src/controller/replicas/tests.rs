@@ -348,3 +348,68 @@ fn nobody_goes_before_enough_of_those_that_stay_are_in_sync() {
     assert_eq!(cluster.state().replicas, ids(&[1, 2, 3]));
     assert_eq!(cluster.shape(), (vec![1, 2], vec![], Some(1), 1));
 }
+
+#[test]
+fn the_preferred_replica_leads_when_asked_for_once_it_is_in_sync() {
+    let mut cluster = Cluster::new();
+    let asked = [(TOPIC, 0), (TOPIC, 9), (Uuid([3; 16]), 0)];
+    let unknown = Err(ElectionError::UnknownPartition);
+    let (records, results) = elect(&cluster.image, Election::Preferred, &asked);
+    assert_eq!(results, [Err(ElectionError::NotNeeded), unknown, unknown]);
+    assert_eq!(records, []);
+    cluster.fence(1);
+    cluster.unfence(1);
+    let not_in_sync = Err(ElectionError::PreferredNotAvailable(BrokerId(1)));
+    assert_eq!(elect(&cluster.image, Election::Preferred, &asked[..1]).1, [not_in_sync]);
+    cluster.set_isr(&[1, 2, 3]);
+    let (records, results) = elect(&cluster.image, Election::Preferred, &asked[..1]);
+    assert_eq!(results, [Ok(Elected { leader: BrokerId(1), is_unclean: false })]);
+    cluster.take(records);
+    assert_eq!(cluster.shape(), (vec![1, 2, 3], vec![], Some(1), 2));
+    cluster.take(shut_down(&cluster.image, BrokerId(1)));
+    assert_eq!(elect(&cluster.image, Election::Preferred, &asked[..1]).1, [not_in_sync]);
+}
+
+#[test]
+fn an_unclean_election_takes_who_lives_only_where_nobody_eligible_does() {
+    let mut cluster = Cluster::new();
+    let elect_one = |cluster: &mut Cluster| {
+        let (records, mut results) = elect(&cluster.image, Election::Unclean, &[(TOPIC, 0)]);
+        cluster.take(records);
+        results.remove(0)
+    };
+    assert_eq!(elect_one(&mut cluster), Err(ElectionError::NotNeeded));
+    for id in [3, 2, 1] {
+        cluster.fence(id);
+    }
+    assert_eq!(cluster.shape(), (vec![], vec![2, 1], None, 1));
+    assert_eq!(elect_one(&mut cluster), Err(ElectionError::NobodyAvailable));
+    cluster.unfence(3);
+    let elected = Elected { leader: BrokerId(3), is_unclean: true };
+    assert_eq!(elect_one(&mut cluster), Ok(elected));
+    let shape = (vec![3], vec![], Some(3), 2);
+    assert_eq!(cluster.shape(), shape, "what the others had counts no more");
+    cluster.unfence(2);
+    cluster.fence(3);
+    assert_eq!(cluster.shape().2, None, "2 may lack what 3 acknowledged");
+}
+
+#[test]
+fn a_broker_is_forgotten_with_all_it_was_said_to_have() {
+    let mut cluster = Cluster::new();
+    let running = Err(RemovalError::Running(BrokerId(2)));
+    assert_eq!(unregister(&cluster.image, BrokerId(2)), running);
+    let unknown = Err(RemovalError::Unknown(BrokerId(77)));
+    assert_eq!(unregister(&cluster.image, BrokerId(77)), unknown);
+    for id in [3, 2, 1] {
+        cluster.fence(id);
+    }
+    let old = cluster.epoch(2);
+    cluster.take(unregister(&cluster.image, BrokerId(2)).unwrap());
+    assert!(cluster.image.broker(BrokerId(2)).is_none());
+    assert_eq!(cluster.shape(), (vec![], vec![1], None, 1));
+    assert_eq!(cluster.state().replicas, ids(&[1, 2, 3]), "its replicas stay assigned");
+    cluster.start(2);
+    assert!(cluster.epoch(2) > old);
+    assert_eq!(cluster.shape().2, None, "it may have come back with empty disks");
+}

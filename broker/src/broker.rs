@@ -5,6 +5,7 @@
 //! other way: no new requests, then everything appended is synced and marked clean.
 
 mod data;
+mod http;
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
+use crate::admin::{Parts, Status};
 use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
 use crate::base::handles::{HandleLimits, raise_descriptor_limit};
@@ -28,6 +30,7 @@ use crate::coordinator::assignor::Assignor;
 use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
 use crate::metadata::{Random as _, SystemRandom};
+use crate::metrics::BrokerMetrics;
 use crate::quorum::Identity;
 use crate::replication::{
     Cleaner, CompactionStats, Partitions, RecoveryProgress, ScrubOptions, ScrubTotals, Scrubber,
@@ -106,6 +109,7 @@ pub struct Summary {
 #[derive(Debug)]
 pub struct Broker {
     addresses: Vec<SocketAddr>,
+    http_address: Option<SocketAddr>,
     summary: Summary,
     node: Arc<Node>,
     /// Where the metadata is: without it the broker cannot go on.
@@ -140,11 +144,18 @@ impl Broker {
         let config = Arc::new(config);
         let listeners = bind(&config)?;
         let addresses = local_addresses(&listeners)?;
+        let http_listener = http::bind(&config, &bound_to(&config, &addresses))?;
+        let http_address = http_listener.as_ref().and_then(|it| it.local_addr().ok());
         raise_descriptor_limit();
         let handles = HandleLimits::of_process();
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::with_limits(handles));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let runtime = build_runtime(&config)?;
+        let (stop, stopped) = watch::channel(false);
+        let status = Status::starting(stopped.clone());
+        if let Some(listener) = http_listener {
+            http::listen(&runtime, listener, &status, &stopped)?;
+        }
 
         let data::OpenData { directories, metadata, identities, config, controller, locks } =
             data::open(&config, &disk)?;
@@ -159,6 +170,7 @@ impl Broker {
         let recovered = partitions.recover(&controller.images().load(), |so_far| {
             let RecoveryProgress { done, partitions, bytes_read } = so_far;
             info!(done, partitions, bytes_read, "opening partitions");
+            status.recovering(so_far);
             progress(so_far);
         });
         controller.subscribe(partitions.clone());
@@ -186,8 +198,8 @@ impl Broker {
             heavy_requests: Arc::new(Semaphore::new(
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
+            metrics: Arc::new(BrokerMetrics::default()),
         });
-        let (stop, stopped) = watch::channel(false);
         listen(&runtime, listeners, &node, &stopped)?;
         let cleaner = Cleaner::start(partitions.clone(), clock.clone(), &config);
         let cleaner = cleaner.map_err(cannot_start_threads)?;
@@ -197,6 +209,7 @@ impl Broker {
             interval: Duration::from_millis(config.log_scrub_interval_ms),
         };
         let scrubber = Scrubber::start(partitions, clock, scrub).map_err(cannot_start_threads)?;
+        status.serving(parts(&node, &cleaner, &scrubber));
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
             node_id: identity.node_id.0,
@@ -208,7 +221,7 @@ impl Broker {
             offline: recovered.offline,
             quarantined: recovered.quarantined,
             first_start: identities.iter().all(|identity| identity.first_start),
-            exposed: !addresses.iter().copied().all(is_loopback),
+            exposed: !addresses.iter().copied().chain(http_address).all(is_loopback),
         };
         info!(
             node_id = summary.node_id,
@@ -218,6 +231,7 @@ impl Broker {
         );
         Ok(Self {
             addresses,
+            http_address,
             summary,
             node,
             metadata,
@@ -234,6 +248,12 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it answers about itself over HTTP, if it does.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
     }
 
     /// What reading full segments again has shown so far.
@@ -276,6 +296,18 @@ impl Broker {
         }
         self.node.partitions.close();
         info!("broker stopped");
+    }
+}
+
+/// What can be asked about over HTTP.
+fn parts(node: &Node, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
+    Parts {
+        images: node.images.clone(),
+        partitions: node.partitions.clone(),
+        groups: node.groups.clone(),
+        metrics: node.metrics.clone(),
+        compaction: Box::new(cleaner.reporter()),
+        scrub: Box::new(scrubber.reporter()),
     }
 }
 
@@ -415,6 +447,13 @@ fn local_addresses(listeners: &[StdListener]) -> Result<Vec<SocketAddr>, StartEr
                 .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))
         })
         .collect()
+}
+
+/// Where clients connect, with port 0 where the operating system was to choose.
+fn bound_to(config: &BrokerConfig, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+    let asked = config.listeners.iter().map(|endpoint| endpoint.port);
+    let pairs = addresses.iter().zip(asked);
+    pairs.map(|(address, port)| SocketAddr::new(address.ip(), port)).collect()
 }
 
 fn build_runtime(config: &BrokerConfig) -> Result<tokio::runtime::Runtime, StartError> {

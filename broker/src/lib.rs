@@ -4,6 +4,7 @@
 //! `base` → `metrics`, `config` → `storage`, `net`, `metadata` → `replication`, `controller`,
 //! `quorum` → `coordinator` → `handlers` → `server` → `broker`.
 
+mod admin;
 #[macro_use]
 pub mod base;
 mod broker;
@@ -12,6 +13,7 @@ pub mod controller;
 pub mod coordinator;
 mod handlers;
 pub mod metadata;
+mod metrics;
 pub mod peer;
 pub mod quorum;
 pub mod replication;

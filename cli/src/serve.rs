@@ -127,6 +127,9 @@ fn greet(broker: &Broker) {
     let data: Vec<String> = data_dirs.iter().map(|path| path.display().to_string()).collect();
     say(format!("  data     {} (cluster {cluster_id}, node {node_id})", data.join(", ")));
     say(format!("  topics   {topics} with {partitions} partitions"));
+    if let Some(http) = broker.http_address() {
+        say(format!("  http     http://{http}/ has /readyz and /metrics"));
+    }
     if *recovered > 0 {
         say(format!(
             "  recovery {recovered} partitions were checked after an unclean stop, {cut_bytes} \

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use sawlog_protocol::ErrorCode;
+use sawlog_tests::http;
 
 use super::broker::{Broker, Options};
 use super::client::{Client, LogDir, TOPIC};
@@ -127,6 +128,9 @@ fn a_directory_that_fails_is_offline_and_the_others_go_on() {
                 End::Done
             );
         }
+        let ready = http::get(http::address_in(&broker.said()), "/readyz");
+        let offline = format!("data directory {} is offline: ", b.display());
+        assert_eq!((ready.status, ready.body.contains(&offline)), (503, true), "{ready:?}");
         let dirs = log_dirs(&broker);
         assert_eq!([dirs[0].error, dirs[1].error], [ErrorCode::NONE, storage_error]);
         assert!(dirs[1].partitions.is_empty());
@@ -139,6 +143,8 @@ fn a_directory_that_fails_is_offline_and_the_others_go_on() {
         let mut broker = Broker::start(&options(&[&a, &b]));
         history.verify(broker.address());
         assert_eq!(history.write(broker.address(), 0..4, 8, 100), End::Done);
+        broker.wait_until_said("/readyz");
+        assert_eq!(http::get(http::address_in(&broker.said()), "/readyz").status, 200);
         assert!(broker.terminate(), "{}", broker.said());
     }
 }

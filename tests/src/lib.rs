@@ -3,6 +3,7 @@
 //! A test owns the broker it starts; dropping it kills the process and removes its data.
 
 mod binary;
+pub mod http;
 mod server;
 
 pub use binary::{sawlog, target_dir};

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::http::address_in;
 use crate::sawlog;
 
 const START_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -82,6 +83,20 @@ impl Server {
     /// `host:port` of its listener.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// `host:port` of its HTTP listener.
+    ///
+    /// # Panics
+    /// If it does not say where that is within 30 s.
+    pub fn http_address(&self) -> String {
+        let deadline = Instant::now() + START_WAIT_MAX;
+        // Said last of all when it starts.
+        while !self.output().contains("  next ") {
+            assert!(Instant::now() < deadline, "no greeting:\n{}", self.output());
+            thread::sleep(Duration::from_millis(10));
+        }
+        address_in(&self.output()).to_owned()
     }
 
     /// Its data directory; empty for a broker we did not start and were not told the directory of.

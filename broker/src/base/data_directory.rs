@@ -50,6 +50,12 @@ impl DataDirectory {
         self.failure.get().is_none()
     }
 
+    /// Why it is offline, if it is.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
+    }
+
     /// Takes it offline, for `reason`: what was tried on which file, and what the disk said. Returns
     /// whether it was online.
     pub fn fail(&self, reason: &str) -> bool {

@@ -68,6 +68,16 @@ pub const TOPIC_PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 /// Groups and classes in one another in such an expression: compiling recurses.
 pub const TOPIC_PATTERN_NESTING_MAX: u32 = 100;
 
+/// Connections to the HTTP listener at once: probes, a scraper or two, a person. Their descriptors come
+/// out of what segments and clients leave.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+/// Request line and headers of an HTTP request; browsers and proxies send a few KiB.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// Pages of metrics in memory at once, each up to some megabytes.
+pub const HTTP_PAGES_MAX: usize = 2;
+
 const _: () = assert!(CONTROL_REQUEST_BYTES_MAX <= REQUEST_BYTES_MAX);
 const _: () = assert!(REQUEST_BYTES_MAX <= REQUEST_MEMORY_BYTES);
 const _: () = assert!(FETCH_SESSION_PARTITIONS_MAX <= FETCH_SESSION_PARTITIONS_TOTAL);

@@ -91,6 +91,9 @@ properties! {
     "group.min.session.timeout.ms" => group_min_session_timeout_ms: u64, Int Milliseconds, default "6000",
         Valid::Range(1, 2_147_483_647), Static, broker [],
         "The shortest session timeout a member of a classic group may ask for.";
+    "http.listener" => http_listener: String, String None, default "auto",
+        Valid::Check(check_http_listener), Static, broker [],
+        "Address for health checks, metrics and client metrics over HTTP, as host:port. `auto`: port 9644 of the loopback address clients are listened to on, else of 127.0.0.1, and another port where that one is taken or clients' own is left to the operating system. `none`: there is no such listener. An extension of Sawlog.";
     "listeners" => listeners: Vec<Endpoint>, List None, default "127.0.0.1:9092",
         Valid::Check(check_endpoint), Static, broker [],
         "Addresses to listen on, as host:port; port 0 lets the operating system choose.";
@@ -175,6 +178,22 @@ properties! {
     "socket.write.timeout.ms" => socket_write_timeout_ms: u64, Long Milliseconds, default "60000",
         Valid::Range(1, i64::MAX), Static, broker [],
         "A client that takes nothing of a reply for this long is disconnected. An extension of Sawlog.";
+}
+
+/// `http.listener`: wherever there is room on loopback.
+const HTTP_AUTO: &str = "auto";
+/// `http.listener`: nowhere.
+const HTTP_NONE: &str = "none";
+
+/// Where to listen for HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HttpListener {
+    /// On loopback, at the usual port or another.
+    Auto,
+    /// Nowhere.
+    None,
+    /// There.
+    At(Endpoint),
 }
 
 /// Kafka's broker settings people bring along that mean nothing here, and what to do instead.
@@ -389,6 +408,15 @@ impl BrokerConfig {
         self
     }
 
+    /// `http.listener`, understood.
+    #[must_use]
+    pub fn http(&self) -> HttpListener {
+        match self.http_listener.as_str() {
+            HTTP_NONE => HttpListener::None,
+            text => parse_endpoint(text).map_or(HttpListener::Auto, HttpListener::At),
+        }
+    }
+
     /// What was written down at start.
     #[must_use]
     pub fn fixed(&self) -> &BTreeMap<&'static str, Setting> {
@@ -466,6 +494,15 @@ pub(crate) fn broker_settings_not_yet() -> &'static [(&'static str, &'static str
 
 fn check_endpoint(text: &str) -> Result<(), String> {
     parse_endpoint(text).map(|_| ())
+}
+
+fn check_http_listener(text: &str) -> Result<(), String> {
+    if matches!(text, HTTP_AUTO | HTTP_NONE) {
+        return Ok(());
+    }
+    parse_endpoint(text)
+        .map(|_| ())
+        .map_err(|_| format!("expected host:port, {HTTP_AUTO} or {HTTP_NONE}"))
 }
 
 fn check_advertised(text: &str) -> Result<(), String> {

@@ -16,7 +16,7 @@ mod suggest;
 mod topic;
 mod value;
 
-pub use broker::{BrokerConfig, Setting, broker_properties, broker_property};
+pub use broker::{BrokerConfig, HttpListener, Setting, broker_properties, broker_property};
 pub use describe::{
     ConfigSource, Described, Synonym, describe_broker, describe_cluster_defaults, describe_group,
     describe_topic,

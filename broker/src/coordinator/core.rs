@@ -499,6 +499,16 @@ impl Groups {
     }
 }
 
+impl GroupCore {
+    /// Adds its groups to `counts`.
+    pub(super) fn count_into(&self, counts: &mut BTreeMap<(GroupType, GroupState), usize>) {
+        for (id, group) in self.groups.by_id.iter().filter(|(_, group)| !group.is_invisible()) {
+            let listed = group.listed(id);
+            *counts.entry((listed.group_type, listed.state)).or_insert(0) += 1;
+        }
+    }
+}
+
 fn is_tombstone(part: &ConsumerPart) -> bool {
     match part {
         ConsumerPart::Epoch(value) => value.is_none(),

@@ -18,7 +18,9 @@ use super::core::Ask;
 use super::memory::GroupMemory;
 use super::options::GroupOptions;
 use super::shard::Shard;
-use super::types::{GroupError, GroupId, ListGroups, ListedGroup, TopicsDeleted};
+use super::types::{
+    GroupError, GroupId, GroupState, GroupType, ListGroups, ListedGroup, TopicsDeleted,
+};
 use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
 use crate::base::{Clock, Offset};
 use crate::controller::{AdminError, Controller, CreateTopic, ImageSubscriber};
@@ -156,6 +158,23 @@ impl Coordinator {
             }
         }
         Ok(listed)
+    }
+
+    /// How many partitions of `__consumer_offsets` this broker leads without knowing yet which groups
+    /// are in them. They are read from now on, if nothing has asked for them before.
+    pub(crate) fn loading(&self) -> usize {
+        let count = self.images.peek().topic(GROUPS_TOPIC).map_or(0, |it| it.partitions.len());
+        let led = (0..i32::try_from(count).unwrap_or(0)).filter_map(|index| self.shard(index));
+        led.filter(|shard| !shard.is_serving()).count()
+    }
+
+    /// How many groups are coordinated here, by type and state. Those that are not known yet are not
+    /// among them.
+    pub(crate) fn counts(&self) -> BTreeMap<(GroupType, GroupState), usize> {
+        let mut counts = BTreeMap::new();
+        let running: Vec<_> = self.shards.lock().values().map(|it| it.shard.clone()).collect();
+        running.iter().for_each(|shard| shard.count_groups(&mut counts));
+        counts
     }
 
     /// The shard of a partition this broker leads; it is started if it is not running.

@@ -10,7 +10,7 @@
 //! refuses records, the core is dropped: those who wait are told to look for the coordinator again.
 //! Whoever leads loads a new core, and serves it once all that was loaded is committed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -25,7 +25,7 @@ use super::core::{Ask, GroupCore, Output, Reply, Request, RequestId};
 use super::load::load;
 use super::options::GroupOptions;
 use super::stored;
-use super::types::{GroupError, Now};
+use super::types::{GroupError, GroupState, GroupType, Now};
 use crate::base::{Clock, LeaderEpoch, Offset};
 use crate::metadata::ImageCell;
 use crate::replication::{AckState, AppendError, AppendRefusal, Partition, Signal};
@@ -133,6 +133,18 @@ impl Shard {
             let (epoch, partition) = (epoch.0, &self.partition.name);
             info!(%partition, epoch, "groups: coordinator gave way");
             self.drop_core(&mut inner, Reload::Now);
+        }
+    }
+
+    /// Whether its log has been read.
+    pub(super) fn is_serving(&self) -> bool {
+        matches!(self.inner.lock().state, State::Serving { .. })
+    }
+
+    /// Adds its groups to `counts`, once they are known.
+    pub(super) fn count_groups(&self, counts: &mut BTreeMap<(GroupType, GroupState), usize>) {
+        if let State::Serving { core, .. } = &self.inner.lock().state {
+            core.count_into(counts);
         }
     }
 

@@ -24,6 +24,7 @@ use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
+use crate::metrics::BrokerMetrics;
 use crate::replication::{EpochMismatch, LocalTopic, Partitions};
 
 mod admin;
@@ -79,6 +80,7 @@ pub(crate) struct Node {
     pub(crate) producer_ids: ProducerIds,
     /// Requests that are being handled on threads of their own because they take long.
     pub(crate) heavy_requests: Arc<Semaphore>,
+    pub(crate) metrics: Arc<BrokerMetrics>,
 }
 
 /// The client at the other end of a connection.
@@ -318,6 +320,11 @@ impl From<Rope> for Reply {
     fn from(rope: Rope) -> Self {
         Self::Ready(rope)
     }
+}
+
+/// The API a request frame asks for, known or not; -1 where the frame is too short to say.
+pub(crate) fn api_key(frame: &[u8]) -> i16 {
+    frame.first_chunk().map_or(-1, |key| i16::from_be_bytes(*key))
 }
 
 /// Handles one request frame (without its length prefix).

@@ -130,12 +130,13 @@ impl Cleaner {
 
     /// How it goes.
     pub(crate) fn stats(&self) -> CompactionStats {
-        let state = self.shared.state.lock();
-        CompactionStats {
-            age: self.shared.clock.monotonic().saturating_sub(state.looked_at),
-            uncleanable: state.uncleanable.values().filter(|one| one.strong_count() > 0).count(),
-            ..state.stats
-        }
+        self.shared.stats()
+    }
+
+    /// Tells how it goes, whenever it is asked.
+    pub(crate) fn reporter(&self) -> impl Fn() -> CompactionStats + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move || shared.stats()
     }
 
     /// Ends the threads; what they were doing is left as it was.
@@ -144,6 +145,17 @@ impl Cleaner {
         for thread in self.threads.drain(..) {
             // A panic in the thread has been reported by its hook.
             let _panicked = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn stats(&self) -> CompactionStats {
+        let state = self.state.lock();
+        CompactionStats {
+            age: self.clock.monotonic().saturating_sub(state.looked_at),
+            uncleanable: state.uncleanable.values().filter(|one| one.strong_count() > 0).count(),
+            ..state.stats
         }
     }
 }

@@ -17,6 +17,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tracing::warn;
@@ -25,6 +26,7 @@ use super::partition::Partition;
 use super::sync_choice::{Method, SyncChoice};
 use crate::base::Clock;
 use crate::base::disk::{Disk, FileSystem};
+use crate::metrics::{Counter, Histogram, count};
 use crate::storage::{FlushTicket, StorageError};
 
 /// Threads that help the flusher. Six files in parallel take about half the time of six in turn;
@@ -79,9 +81,23 @@ struct Queue {
     over: bool,
 }
 
+/// What a flusher has done.
+#[derive(Debug, Default)]
+pub(crate) struct FlushMetrics {
+    /// Sets made durable, or tried to.
+    pub(crate) rounds: Counter,
+    /// Partitions in them.
+    pub(crate) partitions: Counter,
+    /// Partitions whose sync failed.
+    pub(crate) failures: Counter,
+    /// Each sync, of a file or of the file system.
+    pub(crate) syncs: Histogram,
+}
+
 /// The flusher of one data directory.
 #[derive(Debug)]
 pub(crate) struct Flusher {
+    metrics: FlushMetrics,
     clock: Arc<dyn Clock>,
     file_system: Option<Arc<dyn FileSystem>>,
     queue: Mutex<Queue>,
@@ -107,6 +123,7 @@ impl Flusher {
             None
         });
         let flusher = Arc::new(Self {
+            metrics: FlushMetrics::default(),
             clock,
             choice: Mutex::new(SyncChoice::new(file_system.is_some())),
             file_system,
@@ -119,6 +136,10 @@ impl Flusher {
             std::thread::Builder::new().name("flush".to_owned()).spawn(move || running.run())?;
         flusher.queue.lock().thread = Some(thread);
         Ok(flusher)
+    }
+
+    pub(crate) fn metrics(&self) -> &FlushMetrics {
+        &self.metrics
     }
 
     /// `partition` has unsynced records that somebody waits for.
@@ -222,6 +243,10 @@ impl Flusher {
                 None => self.leave(partition),
             }
         }
+        if !jobs.is_empty() {
+            self.metrics.rounds.increment();
+            self.metrics.partitions.add(count(jobs.len()));
+        }
         let method = self.choice.lock().choose(jobs.len());
         match (method, &self.file_system) {
             (Method::Whole, Some(file_system)) => self.sync_whole(&**file_system, jobs),
@@ -236,9 +261,8 @@ impl Flusher {
         if jobs.len() > 0 {
             self.share(jobs);
         }
-        let begun = self.clock.monotonic();
-        self.sync(first);
-        self.choice.lock().each_took(self.clock.monotonic().saturating_sub(begun));
+        let took = self.sync(first);
+        self.choice.lock().each_took(took);
         while let Some(job) = self.take_unsynced() {
             self.sync(job);
         }
@@ -261,7 +285,9 @@ impl Flusher {
         }
         let begun = self.clock.monotonic();
         let synced = file_system.sync();
-        self.choice.lock().whole_took(self.clock.monotonic().saturating_sub(begun));
+        let took = self.clock.monotonic().saturating_sub(begun);
+        self.choice.lock().whole_took(took);
+        self.metrics.syncs.record(took);
         for job in prepared {
             match &synced {
                 Ok(()) => match job.ticket.check() {
@@ -278,11 +304,16 @@ impl Flusher {
         }
     }
 
-    fn sync(self: &Arc<Self>, job: Job) {
-        match job.ticket.sync_files() {
+    /// Syncs a partition's files. Returns how long that took, and telling those who wait.
+    fn sync(self: &Arc<Self>, job: Job) -> Duration {
+        let begun = self.clock.monotonic();
+        let synced = job.ticket.sync_files();
+        self.metrics.syncs.record(self.clock.monotonic().saturating_sub(begun));
+        match synced {
             Ok(()) => self.on_synced(job),
             Err(error) => self.fail(job.partition, error),
         }
+        self.clock.monotonic().saturating_sub(begun)
     }
 
     /// Those who wait for the records hear at once; what is beside them can take its time.
@@ -298,6 +329,7 @@ impl Flusher {
     }
 
     fn fail(&self, partition: Arc<Partition>, error: StorageError) {
+        self.metrics.failures.increment();
         partition.end_flush(Err(error));
         self.leave(partition);
     }

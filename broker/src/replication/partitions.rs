@@ -106,6 +106,12 @@ impl Partitions {
         table.by_id.values().flat_map(|t| t.partitions.iter().flatten().cloned()).collect()
     }
 
+    /// How many partitions there should be here that could not be opened.
+    pub(crate) fn offline(&self) -> usize {
+        let table = self.table.load();
+        table.by_id.values().flat_map(|topic| &topic.partitions).filter(|it| it.is_none()).count()
+    }
+
     /// The data directories.
     pub(crate) fn directories(&self) -> &[Arc<LogDirectory>] {
         &self.directories

@@ -68,6 +68,19 @@ pub(crate) struct Scrubber {
     thread: Option<JoinHandle<()>>,
 }
 
+impl Counters {
+    fn totals(&self) -> ScrubTotals {
+        let Self { passes, segments, bytes, damaged, failed } = self;
+        ScrubTotals {
+            passes: passes.load(Ordering::Relaxed),
+            segments: segments.load(Ordering::Relaxed),
+            bytes: bytes.load(Ordering::Relaxed),
+            damaged: damaged.load(Ordering::Relaxed),
+            failed: failed.load(Ordering::Relaxed),
+        }
+    }
+}
+
 impl Scrubber {
     /// Starts the thread, unless there is nothing to do at no rate.
     ///
@@ -89,14 +102,13 @@ impl Scrubber {
     }
 
     pub(crate) fn totals(&self) -> ScrubTotals {
-        let Counters { passes, segments, bytes, damaged, failed } = &self.shared.counters;
-        ScrubTotals {
-            passes: passes.load(Ordering::Relaxed),
-            segments: segments.load(Ordering::Relaxed),
-            bytes: bytes.load(Ordering::Relaxed),
-            damaged: damaged.load(Ordering::Relaxed),
-            failed: failed.load(Ordering::Relaxed),
-        }
+        self.shared.counters.totals()
+    }
+
+    /// Tells the totals, whenever it is asked.
+    pub(crate) fn reporter(&self) -> impl Fn() -> ScrubTotals + Send + Sync + 'static {
+        let shared = self.shared.clone();
+        move || shared.counters.totals()
     }
 
     pub(crate) fn stop(&mut self) {

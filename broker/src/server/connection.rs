@@ -22,6 +22,7 @@ use super::output::Output;
 use crate::base::limits::IN_FLIGHT_PER_CONNECTION_MAX;
 use crate::base::memory::{Charge, MemoryBudget};
 use crate::handlers::{self, Peer, PendingOrder, PendingReply, Reply};
+use crate::metrics::count;
 
 /// Replies queued beyond this stop the reading of further requests.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
@@ -66,14 +67,23 @@ pub(crate) enum Closed {
     Socket(#[from] io::Error),
 }
 
+/// A request as metrics tell it: the number of its API, and since when it is here.
+#[derive(Clone, Copy, Debug)]
+struct Received {
+    key: i16,
+    at: Instant,
+}
+
 /// A request that has been ordered and not answered; keeps its share of the memory budget.
 struct InFlight {
+    request: Received,
     reply: PendingReply,
     _charge: Option<Charge>,
 }
 
 /// A request that another thread is ordering; no further one is handled meanwhile.
 struct Unordered {
+    request: Received,
     order: PendingOrder,
     charge: Option<Charge>,
 }
@@ -200,23 +210,48 @@ impl Connection {
     }
 
     fn dispatch(&mut self, frame: bytes::Bytes, charge: Option<Charge>) -> Result<(), Closed> {
+        let request = Received { key: handlers::api_key(&frame), at: self.last_request };
         let reply = handlers::dispatch(&self.peer, frame);
-        self.take(reply, charge)
+        self.take(request, reply, charge)
     }
 
     /// Takes what has become of the last request handled.
-    fn take(&mut self, reply: Reply, charge: Option<Charge>) -> Result<(), Closed> {
+    fn take(
+        &mut self,
+        request: Received,
+        reply: Reply,
+        charge: Option<Charge>,
+    ) -> Result<(), Closed> {
         match reply {
-            Reply::Ready(rope) if self.replies.is_empty() => self.output.push(rope),
-            Reply::Ready(rope) => self.replies.push_back(Slot::Ready(rope)),
-            Reply::Pending(reply) => {
-                self.replies.push_back(Slot::Pending(InFlight { reply, _charge: charge }));
+            Reply::Ready(rope) => {
+                self.count(request, Instant::now());
+                if self.replies.is_empty() {
+                    self.output.push(rope);
+                } else {
+                    self.replies.push_back(Slot::Ready(rope));
+                }
             }
-            Reply::Unordered(order) => self.unordered = Some(Unordered { order, charge }),
-            Reply::Nothing => {}
-            Reply::Close(reason) => return Err(Closed::Request(reason)),
+            Reply::Pending(reply) => {
+                let in_flight = InFlight { request, reply, _charge: charge };
+                self.replies.push_back(Slot::Pending(in_flight));
+            }
+            Reply::Unordered(order) => {
+                self.unordered = Some(Unordered { request, order, charge });
+            }
+            Reply::Nothing => self.count(request, Instant::now()),
+            Reply::Close(reason) => return Err(self.fatal(reason)),
         }
         Ok(())
+    }
+
+    fn count(&self, request: Received, now: Instant) {
+        let metrics = &self.peer.node.metrics.requests;
+        metrics.answered(request.key, now.duration_since(request.at));
+    }
+
+    fn fatal(&self, reason: handlers::CloseReason) -> Closed {
+        self.peer.node.metrics.requests.fatal.increment();
+        Closed::Request(reason)
     }
 
     /// Whether another request may be read and handled now.
@@ -237,6 +272,7 @@ impl Connection {
             Ok(0) => Err(Closed::ByClient),
             Ok(read) => {
                 self.last_read = Instant::now();
+                self.peer.node.metrics.connections.received_bytes.add(count(read));
                 Ok(read)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
@@ -251,8 +287,13 @@ impl Connection {
                 self.output.push(rope);
             }
         }
-        if !self.output.is_empty() && self.output.write_to(&self.stream)? > 0 {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let written = self.output.write_to(&self.stream)?;
+        if written > 0 {
             self.last_write = Instant::now();
+            self.peer.node.metrics.connections.sent_bytes.add(count(written));
         }
         Ok(())
     }
@@ -289,14 +330,19 @@ impl Connection {
         match event {
             Event::Readable(ready) | Event::Writable(ready) => ready.map_err(Closed::Socket),
             Event::Ordered(reply) => {
-                let charge = self.unordered.take().and_then(|unordered| unordered.charge);
                 self.last_request = Instant::now();
-                self.take(reply, charge)
+                match self.unordered.take() {
+                    Some(Unordered { request, charge, .. }) => self.take(request, reply, charge),
+                    // There is one: it was polled a moment ago.
+                    None => Ok(()),
+                }
             }
             Event::Reply(reply) => {
-                self.replies.pop_front();
                 self.last_request = Instant::now();
-                let rope = reply.map_err(Closed::Request)?;
+                if let Some(Slot::Pending(InFlight { request, .. })) = self.replies.pop_front() {
+                    self.count(request, self.last_request);
+                }
+                let rope = reply.map_err(|reason| self.fatal(reason))?;
                 if self.output.is_empty() {
                     self.last_write = self.last_request;
                 }

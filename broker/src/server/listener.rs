@@ -91,6 +91,7 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, address)) => {
                 let Some(counted) = open.admit(address.ip(), &options) else {
+                    node.metrics.connections.refused.increment();
                     warn!(client = %address, "connection refused: max.connections reached");
                     continue;
                 };
@@ -122,11 +123,14 @@ fn start(
         Some((host, port)) => (host.clone(), *port),
         None => (Arc::from(dialled.ip().to_canonical().to_string()), dialled.port()),
     };
+    let metrics = node.metrics.clone();
+    metrics.connections.accepted.increment();
     let peer = Arc::new(Peer { node: node.clone(), address, host, port });
     let connection =
         Connection::new(stream, peer, options.budget.clone(), options.connection.clone());
     tokio::spawn(async move {
         connection.run(stop).await;
         drop(counted);
+        metrics.connections.closed.increment();
     });
 }

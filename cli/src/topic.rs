@@ -204,7 +204,9 @@ async fn describe(
     let ranges = client.offset_ranges(std::slice::from_ref(&topic)).await?;
     for partition in &topic.partitions {
         let range = ranges.iter().find(|range| range.partition == partition.index);
-        let size = sizes.iter().find(|s| s.topic == name && s.partition == partition.index);
+        let size = sizes.iter().find(|size| {
+            (size.broker, &*size.topic, size.partition) == (partition.leader, name, partition.index)
+        });
         rows.push(vec![
             json!(partition.index),
             json!(partition.leader),

@@ -1,14 +1,21 @@
-//! Administration: topics, settings, records, disk usage; groups in a file of their own.
+//! Administration: topics, settings, records, disk usage; groups, replicas and the quorum in files of
+//! their own.
 
 mod group_info;
 mod group_offsets;
 mod group_timeline;
 mod groups;
+mod quorum;
+mod replicas;
 
 pub use group_info::{GroupInfo, GroupMember};
 pub use group_offsets::{CommittedOffset, OffsetOutcome};
 pub use group_timeline::{GroupEvent, GroupEventKind};
 pub use groups::{GroupFilter, ListedGroup, MemberToRemove};
+pub use quorum::{QuorumInfo, QuorumReplica};
+pub use replicas::{
+    ClusterNode, ElectionType, NewReplicas, PartitionOutcome, Reassignment, TopicPartition,
+};
 
 use std::time::Duration;
 
@@ -29,10 +36,11 @@ use sawlog_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
 use sawlog_protocol::messages::incremental_alter_configs::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
-use sawlog_protocol::{ErrorCode, decode_response};
+use sawlog_protocol::{ErrorCode, Request, decode_response};
 
 use crate::backoff::Random;
-use crate::cluster::Client;
+use crate::cluster::{Channel, Client};
+use crate::connection::Reply;
 use crate::consumer::{EARLIEST, LATEST};
 use crate::error::{ClientError, check};
 
@@ -118,6 +126,8 @@ pub enum ConfigChange {
 /// Bytes of a partition on one broker's disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionSize {
+    /// The broker.
+    pub broker: i32,
     /// The topic.
     pub topic: String,
     /// The partition.
@@ -238,7 +248,7 @@ impl Client {
             include_documentation: true,
             ..Default::default()
         };
-        let reply = self.ask_controller(&request).await?;
+        let reply = self.ask_about(resource, &request).await?;
         let (_, response) =
             decode_response::<DescribeConfigsRequest<'_>>(&reply.frame, reply.version)?;
         let result = response.results.first().ok_or(MISSING)?;
@@ -254,6 +264,21 @@ impl Client {
                 documentation: config.documentation.map(str::to_owned),
             })
             .collect())
+    }
+
+    /// Asks whoever knows: a broker about itself.
+    async fn ask_about<'a, R: Request<'a>>(
+        &self,
+        resource: ConfigResource<'_>,
+        request: &R,
+    ) -> Result<Reply, ClientError> {
+        match resource {
+            ConfigResource::Topic(_) => self.ask_controller(request).await,
+            ConfigResource::Broker(id) => {
+                self.describe(Some(&[])).await?;
+                self.broker(id, Channel::GENERAL).await?.call(request).await
+            }
+        }
     }
 
     /// Changes settings of a topic or broker, all or none of them.
@@ -339,13 +364,22 @@ impl Client {
         self.offset_for(topic, partition, timestamp.max(0)).await
     }
 
-    /// Bytes on disk, of every partition.
+    /// Bytes on disk, of every replica of every partition, on all brokers that run.
     ///
     /// # Errors
-    /// The broker refuses, and says why.
+    /// A broker does not answer, or refuses.
     pub async fn partition_sizes(&self) -> Result<Vec<PartitionSize>, ClientError> {
+        let brokers = self.describe(Some(&[])).await?.brokers;
+        let mut sizes = Vec::new();
+        for broker in brokers {
+            sizes.extend(self.partition_sizes_of(broker.id).await?);
+        }
+        Ok(sizes)
+    }
+
+    async fn partition_sizes_of(&self, broker: i32) -> Result<Vec<PartitionSize>, ClientError> {
         let request = DescribeLogDirsRequest { topics: None };
-        let reply = self.any().await?.call(&request).await?;
+        let reply = self.broker(broker, Channel::GENERAL).await?.call(&request).await?;
         let (_, response) =
             decode_response::<DescribeLogDirsRequest<'_>>(&reply.frame, reply.version)?;
         check(response.error_code, None)?;
@@ -354,6 +388,7 @@ impl Client {
             check(directory.error_code, None)?;
             for topic in &directory.topics {
                 sizes.extend(topic.partitions.iter().map(|partition| PartitionSize {
+                    broker,
                     topic: topic.name.to_owned(),
                     partition: partition.partition_index,
                     bytes: partition.partition_size,

@@ -53,9 +53,10 @@ mod producer;
 mod transport;
 
 pub use admin::{
-    CommittedOffset, ConfigChange, ConfigEntry, ConfigResource, GroupEvent, GroupEventKind,
-    GroupFilter, GroupInfo, GroupMember, ListedGroup, MemberToRemove, NewTopic, OffsetOutcome,
-    PartitionSize,
+    ClusterNode, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource, ElectionType,
+    GroupEvent, GroupEventKind, GroupFilter, GroupInfo, GroupMember, ListedGroup, MemberToRemove,
+    NewReplicas, NewTopic, OffsetOutcome, PartitionOutcome, PartitionSize, QuorumInfo,
+    QuorumReplica, Reassignment, TopicPartition,
 };
 pub use cluster::{Client, ClientOptions};
 pub use consumer::{

@@ -111,7 +111,7 @@ async fn survey(client: &Client, names: &[String]) -> Result<BTreeMap<String, Ve
     let sizes = client.partition_sizes().await?;
     let mut bytes = BTreeMap::new();
     for size in &sizes {
-        bytes.insert((size.topic.as_str(), size.partition), size.bytes);
+        *bytes.entry((size.topic.as_str(), size.partition)).or_insert(0) += size.bytes;
     }
     let mut held: BTreeMap<String, Vec<Held>> = BTreeMap::new();
     for range in client.offset_ranges(&topics).await? {

@@ -86,6 +86,14 @@ mod switch {
             ServeUnsynced,
             /// A clean stop takes its steps with nothing synced between them.
             CloseUnsynced,
+            /// A log is cut, and its checkpoint vouches for what is gone.
+            CutWhatIsVouchedFor,
+            /// The removal of what was cut is not synced.
+            ForgetCut,
+            /// Producers are remembered as they were some time before the cut.
+            KeepProducersOfCut,
+            /// Gaps in the leader's log are not written down.
+            ForgetGapsOfLeader,
         }
         /// Those of its compaction.
         COMPACTION {

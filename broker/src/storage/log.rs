@@ -5,8 +5,11 @@
 //! appends durable runs outside the caller's lock, as a [`FlushTicket`].
 
 mod compaction;
+mod cut;
+mod follow;
 
 pub use compaction::CompactionScope;
+pub use cut::Cut;
 
 use std::ops::Range;
 use std::path::PathBuf;
@@ -254,10 +257,20 @@ impl Log {
         base_offset: Offset,
         leader_epoch: LeaderEpoch,
     ) -> Result<Appended, StorageError> {
+        assert_eq!(base_offset, self.end, "a batch goes to the end of the log");
+        self.append_at(batch, header, base_offset, leader_epoch)
+    }
+
+    fn append_at(
+        &mut self,
+        batch: &[u8],
+        header: &BatchHeader,
+        base_offset: Offset,
+        leader_epoch: LeaderEpoch,
+    ) -> Result<Appended, StorageError> {
         if self.poisoned {
             return Err(StorageError::Poisoned);
         }
-        assert_eq!(base_offset, self.end, "a batch goes to the end of the log");
         assert_eq!(batch.len(), header.total_len(), "one whole batch is written");
         let length = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         let last_offset = base_offset.plus(i64::from(header.last_offset_delta));
@@ -266,7 +279,9 @@ impl Log {
         }
         let prefix = patched_prefix(header, base_offset.0, leader_epoch.0);
         let rest = batch.get(PREFIX_BYTES..).unwrap_or_default();
-        let result = self.unmark_clean().and_then(|()| self.write(&prefix, rest, length));
+        // The first batch of a copy may begin before the log does.
+        let at = base_offset.min(self.end);
+        let result = self.unmark_clean().and_then(|()| self.write(&prefix, rest, (at, length)));
         self.poisoned |= result.as_ref().is_err_and(StorageError::is_fatal);
         if planted!(RetryFailedWrite) {
             self.poisoned = false;
@@ -293,24 +308,25 @@ impl Log {
         end + length > limit || !segment.takes(last_offset) || old
     }
 
-    /// Writes a batch of `length` bytes at the end of the active segment, which is begun if there
-    /// is none.
+    /// Writes a batch of `length` bytes at the end of the active segment; if there is none, it is
+    /// begun at the offset `at`.
     fn write(
         &mut self,
         prefix: &[u8],
         rest: &[u8],
-        length: u64,
+        (at, length): (Offset, u64),
     ) -> Result<Arc<Segment>, StorageError> {
+        let unfit = |segment: &Segment| segment.capacity() < length || segment.base != at;
         if self
             .active
             .as_ref()
-            .is_some_and(|active| active.segment.end() == 0 && active.segment.capacity() < length)
+            .is_some_and(|active| active.segment.end() == 0 && unfit(&active.segment))
         {
-            // Begun for a smaller batch that found no space: its range is too short.
-            self.drop_empty_segment();
+            // Begun for another batch that found no space: its range is too short.
+            self.drop_empty_segment(at)?;
         }
         if self.active.is_none() {
-            self.begin_segment(length)?;
+            self.begin_segment(at, length)?;
         }
         let Some(active) = &mut self.active else { return Err(StorageError::Poisoned) };
         let segment = &active.segment;
@@ -338,14 +354,14 @@ impl Log {
         Ok(segment.clone())
     }
 
-    /// Begins the segment at the log end, large enough for one batch of `length` bytes.
-    fn begin_segment(&mut self, length: u64) -> Result<(), StorageError> {
+    /// Begins the segment at `base`, large enough for one batch of `length` bytes.
+    fn begin_segment(&mut self, base: Offset, length: u64) -> Result<(), StorageError> {
         if !self.prepared {
             self.prepare()?;
         }
         let capacity = self.options.segment_bytes.max(length);
         let segment =
-            Segment::open(&self.disk, &self.directory, self.end, capacity, Create::IfMissing)?;
+            Segment::open(&self.disk, &self.directory, base, capacity, Create::IfMissing)?;
         let segment = Arc::new(segment);
         self.entries_dirty = true;
         let mut segments = self.segments.load().as_ref().clone();
@@ -355,12 +371,17 @@ impl Log {
         Ok(())
     }
 
-    /// Forgets the active segment, in which nothing was written; its file is used again.
-    fn drop_empty_segment(&mut self) {
+    /// Forgets the active segment, in which nothing was written; its file is used again where the
+    /// next begins at the same offset, `at`.
+    fn drop_empty_segment(&mut self, at: Offset) -> Result<(), StorageError> {
         self.active = None;
         let mut segments = self.segments.load().as_ref().clone();
-        segments.pop();
+        let dropped = segments.pop();
         self.segments.store(Arc::new(segments));
+        match dropped.filter(|dropped| dropped.base != at) {
+            Some(dropped) => self.side.remove(&[dropped]),
+            None => Ok(()),
+        }
     }
 
     /// Makes what must be there before the first segment: its directory, and the checkpoint without

@@ -41,7 +41,7 @@ pub use compact::{
 pub use epochs::EpochCache;
 pub use error::{ReadError, StorageError};
 pub use flush::{FlushTicket, Flushed};
-pub use log::{Appended, CompactionScope, Log, LogOptions};
+pub use log::{Appended, CompactionScope, Cut, Log, LogOptions};
 pub use offline::{InUse, Problem, Repaired, Verified, log_bytes, repair_index, verify_log};
 pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
 pub use quarantine::QuarantinedRange;

@@ -202,6 +202,18 @@ impl Quarantine {
         }
     }
 
+    /// Forgets what lies at or beyond `end`, where the log is going to end. Not written down yet.
+    pub(super) fn forget_from(&self, end: Offset) {
+        let mut unwritten = self.unwritten.lock();
+        let before = self.ranges.load();
+        if before.last().is_some_and(|range| range.to > end) {
+            // One that ends beyond goes as a whole: so do its bytes.
+            let kept = before.iter().filter(|range| range.to <= end).cloned().collect();
+            self.ranges.store(Arc::new(kept));
+            *unwritten = true;
+        }
+    }
+
     /// Writes down what changed.
     ///
     /// # Errors

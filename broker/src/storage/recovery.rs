@@ -585,7 +585,8 @@ impl Recovery<'_> {
             let position = segment.position_before(from)?;
             segment.walk(position, segment.end(), |located| {
                 let base = Offset(located.header.base_offset);
-                if base >= from {
+                // The first batch of a copy may begin before the log does.
+                if located.header.next_offset() > from.0 {
                     table.record(&located.header, base, now);
                 }
                 false
@@ -615,7 +616,7 @@ impl Recovery<'_> {
 }
 
 /// The producer snapshots that are whole, the newest first.
-fn read_snapshots(
+pub(super) fn read_snapshots(
     disk: &dyn Disk,
     directory: &Path,
     names: &[String],

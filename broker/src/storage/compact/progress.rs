@@ -70,6 +70,24 @@ impl ProgressStore {
         *self.content.lock()
     }
 
+    /// What lies beyond `end` is gone: what comes in its place is not compacted. Where there were
+    /// gaps there may be some until a cut is complete.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub(in crate::storage) fn forget_beyond(&self, end: Offset) -> Result<(), StorageError> {
+        let end = end.max(Offset::ZERO);
+        self.update(|progress| progress.clean_upto = progress.clean_upto.min(end))
+    }
+
+    /// Offsets below `upto` may be missing.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub(in crate::storage) fn allow_gaps(&self, upto: Offset) -> Result<(), StorageError> {
+        self.update(|progress| progress.gaps_upto = progress.gaps_upto.max(upto))
+    }
+
     /// Changes the content, durably.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The log against a model, on a disk that crashes.
 
 mod beyond_checkpoint;
+mod cut;
 mod faults;
 mod offline;
 mod quarantine;

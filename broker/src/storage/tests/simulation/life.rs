@@ -44,6 +44,10 @@ const OPERATIONS: &[Operation] = &[
     (1, Life::decay),
 ];
 
+/// What followers do besides, where the disk does not lie: what excuses what is missing would be
+/// told apart no more.
+const FOLLOWING: &[Operation] = &[(4, Life::copy), (1, Life::truncate), (1, Life::restart)];
+
 impl Life {
     /// Looks at what was opened, and goes on as the leader of `epoch`.
     pub(super) fn begin(
@@ -77,9 +81,10 @@ impl Life {
     }
 
     fn step(&mut self) -> Outcome {
-        let all = OPERATIONS.iter().map(|(weight, _)| weight).sum();
-        let mut left = self.random.below(all);
-        for (weight, operation) in OPERATIONS {
+        let following = if self.weather.lies { &[] } else { FOLLOWING };
+        let operations = || OPERATIONS.iter().chain(following);
+        let mut left = self.random.below(operations().map(|(weight, _)| weight).sum());
+        for (weight, operation) in operations() {
             if left < *weight {
                 return operation(self);
             }

@@ -7,6 +7,7 @@
 //! A seed that has failed once is kept in `seeds`, next to this, and run every time.
 
 mod crash_points;
+mod cut;
 mod life;
 mod medium;
 mod model;

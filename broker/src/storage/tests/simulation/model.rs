@@ -40,6 +40,10 @@ pub(super) struct Model {
     pub(super) start: i64,
     /// The log start of a call that failed: it may have been written down.
     pub(super) start_tried: i64,
+    /// Where logs were begun anew by calls that failed: one may have been.
+    pub(super) restarts_tried: Vec<i64>,
+    /// A cut has failed: producers below the log start may be forgotten.
+    pub(super) forgetful: bool,
     pub(super) end: i64,
     pub(super) acknowledged: i64,
     pub(super) sequences: [i32; PRODUCERS],
@@ -79,7 +83,8 @@ impl Model {
 
     pub(super) fn at(&self, base: i64) -> Option<&Written> {
         let at = self.batches.partition_point(|batch| batch.base < base);
-        self.batches.get(at).filter(|batch| batch.base == base)
+        let behind_gap = at.checked_sub(1).is_some_and(|last| self.batches[last].next <= base);
+        self.batches.get(at).filter(|batch| batch.base == base || behind_gap)
     }
 }
 
@@ -99,9 +104,11 @@ impl Life {
         assert!(end >= vouched.min(model.end), "seed {seed}: {end} < checkpoint {vouched}");
         assert!(lied || end >= model.acknowledged, "seed {seed}: {end} < {}", model.acknowledged);
         let starts = [model.start, model.start.max(model.start_tried)];
+        let restarted = model.restarts_tried.contains(&start);
+        model.restarts_tried.clear();
         // With both checkpoints gone, and the quarantine, it begins with what is there.
         let lost = report.checkpoint_damaged && (starts[0]..start).all(|at| model.in_hole(at));
-        let known = starts.contains(&start) || (lied && (start <= starts[1] || lost));
+        let known = restarted || starts.contains(&start) || (lied && (start <= starts[1] || lost));
         assert!(known, "seed {seed}: start {start}, not {starts:?}");
         assert_eq!(self.log.durable_end().0, end, "what recovery found is durable");
         if end < model.acknowledged && model.start < model.acknowledged {
@@ -210,7 +217,7 @@ impl Life {
     fn compare_derived(&mut self, lied: bool) {
         let (seed, model) = (self.seed, &mut self.model);
         model.sequences = [0; PRODUCERS];
-        if self.weather.lazy || lied {
+        if self.weather.lazy || lied || model.forgetful {
             // Batches below the log start may be lost, and what they said of their producers.
             for info in self.producers.iter() {
                 let who = usize::try_from(info.producer_id - 10).unwrap();
@@ -221,7 +228,7 @@ impl Life {
             return;
         }
         let mut epochs = EpochCache::default();
-        let (lazy, start) = (self.weather.lazy, model.start);
+        let (lazy, start) = (self.weather.lazy || model.forgetful, model.start);
         for written in model.batches.iter().filter(|batch| !lazy || batch.next > start) {
             let header = BatchHeader::parse(&written.bytes).unwrap();
             let who = usize::try_from(header.producer_id - 10).unwrap();
@@ -230,7 +237,17 @@ impl Life {
         }
         epochs.truncate_from_start(Offset(model.start));
         if model.start < model.end {
-            assert_eq!(self.epochs, epochs, "seed {seed}: epochs");
+            let behind_gap = |at: &[Written; 2]| at[0].next != at[1].base;
+            let begins_late = model.batches.first().is_some_and(|first| first.base > 0);
+            if begins_late || model.batches.array_windows().any(behind_gap) {
+                // An epoch may begin in the gap or behind it.
+                for written in model.batches.iter().filter(|batch| batch.next > start) {
+                    let (at, is) = (Offset(written.base.max(start)), LeaderEpoch(written.epoch));
+                    assert_eq!(self.epochs.epoch_at(at), Some(is), "seed {seed}: epoch at {at}");
+                }
+            } else {
+                assert_eq!(self.epochs, epochs, "seed {seed}: epochs");
+            }
         }
         for (who, next) in (0..).zip(&model.sequences) {
             let at =

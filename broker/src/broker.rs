@@ -26,6 +26,7 @@ use crate::base::memory::MemoryBudget;
 use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::Registration;
+use crate::controller::replicas::BrokerStart;
 use crate::coordinator::assignor::Assignor;
 use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
@@ -158,12 +159,19 @@ impl Broker {
         }
 
         let data::OpenData { directories, metadata, identities, config, controller, locks } =
-            data::open(&config, &disk)?;
+            data::open(&config, &disk, &clock)?;
         let identity = *identities.first().ok_or_else(|| {
             StartError::new(StartErrorKind::Config, "log.dirs names no directory")
         })?;
+        let start = BrokerStart {
+            registration: registration(&config, &identities, &addresses),
+            was_clean: false,
+            damaged: Vec::new(),
+            gives_up_missing: config.log_dirs_allow_missing,
+            has_session: false,
+        };
         runtime
-            .block_on(controller.register_broker(registration(&config, &identities, &addresses)))
+            .block_on(controller.register_broker(start))
             .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
         let partitions = Partitions::start(identity.node_id, &directories, clock.clone());
         let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
@@ -365,6 +373,7 @@ fn registration(
         incarnation: SystemRandom.next_uuid(),
         storage_ids: identities.iter().map(|identity| identity.storage_id).collect(),
         listeners,
+        peer: None,
         rack: (!config.broker_rack.is_empty()).then(|| config.broker_rack.clone()),
     }
 }

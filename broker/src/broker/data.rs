@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::{StartError, StartErrorKind};
-use crate::base::DataDirectory;
 use crate::base::disk::{DirLock, Disk};
+use crate::base::{Clock, DataDirectory};
 use crate::config::BrokerConfig;
-use crate::controller::{Controller, ControllerOptions};
+use crate::controller::{Controller, ControllerOptions, NoLink};
 use crate::metadata::SystemRandom;
 use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directories};
 
@@ -30,6 +30,7 @@ pub(super) struct OpenData {
 pub(super) fn open(
     config: &Arc<BrokerConfig>,
     disk: &Arc<dyn Disk>,
+    clock: &Arc<dyn Clock>,
 ) -> Result<OpenData, StartError> {
     let paths: Vec<PathBuf> = config.log_dirs.iter().map(PathBuf::from).collect();
     let mut random = SystemRandom;
@@ -46,7 +47,7 @@ pub(super) fn open(
         .ok_or_else(|| refused("no data directory is given".to_owned()))?;
     let (metadata, identity) = (metadata.clone(), *identity);
     let config = Arc::new(BrokerConfig::clone(config).with_node_id(identity.node_id.0));
-    let controller = replay(&metadata, &identity, &config)?;
+    let controller = replay(&metadata, &identity, &config, clock)?;
     check_complete(&controller, &identities, &config)?;
     Ok(OpenData { directories, metadata, identities, config, controller, locks })
 }
@@ -73,6 +74,7 @@ fn replay(
     directory: &Arc<DataDirectory>,
     identity: &Identity,
     config: &Arc<BrokerConfig>,
+    clock: &Arc<dyn Clock>,
 ) -> Result<Controller, StartError> {
     let options = LocalLogOptions {
         directory: directory.clone(),
@@ -90,6 +92,8 @@ fn replay(
         log: Box::new(log),
         recovered,
         random: Box::new(SystemRandom),
+        clock: clock.clone(),
+        link: Arc::new(NoLink),
     })
     .map_err(|error| refused(error.to_string()))
 }

@@ -34,6 +34,9 @@ properties! {
     "auto.create.topics.enable" => auto_create_topics_enable: bool, Boolean None, default "false",
         Valid::Any, Dynamic, broker [],
         "Whether a client that asks for an unknown topic, and allows it, gets one created.";
+    "auto.leader.rebalance.enable" => auto_leader_rebalance_enable: bool, Boolean None, default "true",
+        Valid::Any, Dynamic, broker [],
+        "Whether partitions go back to their preferred leader, the first of their replicas, once that is in sync again.";
     "broker.rack" => broker_rack: String, String None, default "", Valid::Any, Static, broker [],
         "Where this broker stands; told to clients. Empty: nowhere in particular.";
     "cluster.id" => cluster_id: String, String None, default "", Valid::Check(check_cluster_id), Static, broker [],
@@ -41,9 +44,9 @@ properties! {
     "connections.max.idle.ms" => connections_max_idle_ms: u64, Long Milliseconds, default "600000",
         Valid::Range(1, i64::MAX), Static, broker [],
         "A connection without a request for this long is closed.";
-    "default.replication.factor" => default_replication_factor: i16, Int None, default "1",
-        Valid::Range(1, 32_767), Dynamic, broker [],
-        "Replicas of a topic whose creator does not say.";
+    "default.replication.factor" => default_replication_factor: i16, Int None, default "-1",
+        Valid::Check(check_replicas), Dynamic, broker [],
+        "Replicas of a topic whose creator does not say. -1: three, or one for each broker that runs if there are fewer.";
     "delete.topic.enable" => delete_topic_enable: bool, Boolean None, default "true", Valid::Any, Dynamic, broker [],
         "Whether topics can be deleted.";
     "fetch.max.bytes" => fetch_max_bytes: u32, Int Bytes, default "57671680",
@@ -94,6 +97,9 @@ properties! {
     "http.listener" => http_listener: String, String None, default "auto",
         Valid::Check(check_http_listener), Static, broker [],
         "Address for health checks, metrics and client metrics over HTTP, as host:port. `auto`: port 9644 of the loopback address clients are listened to on, else of 127.0.0.1, and another port where that one is taken or clients' own is left to the operating system. `none`: there is no such listener. An extension of Sawlog.";
+    "leader.imbalance.check.interval.seconds" => leader_imbalance_check_interval_seconds: u64, Long None,
+        default "300", Valid::Range(1, 9_223_372), Dynamic, broker [],
+        "How often the controller looks for partitions that are not led by their preferred leader.";
     "listeners" => listeners: Vec<Endpoint>, List None, default "127.0.0.1:9092",
         Valid::Check(check_endpoint), Static, broker [],
         "Addresses to listen on, as host:port; port 0 lets the operating system choose.";
@@ -490,6 +496,14 @@ fn set_value(
 /// Kafka's broker settings that are known and refused.
 pub(crate) fn broker_settings_not_yet() -> &'static [(&'static str, &'static str)] {
     NOT_YET
+}
+
+fn check_replicas(text: &str) -> Result<(), String> {
+    let expected = || "expected 1 to 32767, or -1 for as many as there are brokers, at most three";
+    match text.parse::<i16>() {
+        Ok(-1 | 1..) => Ok(()),
+        Ok(_) | Err(_) => Err(expected().to_owned()),
+    }
 }
 
 fn check_endpoint(text: &str) -> Result<(), String> {

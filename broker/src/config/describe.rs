@@ -5,7 +5,7 @@ use super::Overrides;
 use super::broker::{BrokerConfig, broker_properties, scaled_up};
 use super::group::group_properties;
 use super::property::{Kind, Mode, Property};
-use super::topic::topic_properties;
+use super::topic::{TopicConfig, topic_properties};
 
 /// Who set a value, as DescribeConfigs numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +71,22 @@ pub struct Described {
     pub documentation: &'static str,
 }
 
-/// Every property of a topic with these settings of its own.
+/// Every property of a topic with these settings of its own, and that many replicas.
 #[must_use]
-pub fn describe_topic(overrides: &Overrides, broker: &BrokerConfig) -> Vec<Described> {
-    describe_inheriting(topic_properties(), ConfigSource::Topic, overrides, broker)
+pub fn describe_topic(
+    overrides: &Overrides,
+    broker: &BrokerConfig,
+    replicas: usize,
+) -> Vec<Described> {
+    let mut all = describe_inheriting(topic_properties(), ConfigSource::Topic, overrides, broker);
+    // Tools compare it with the replicas there are: they are told what -1 comes to.
+    let auto = TopicConfig::resolve(overrides, broker).min_in_sync(replicas).to_string();
+    if let Some(min) = all.iter_mut().find(|row| row.name == "min.insync.replicas") {
+        let synonyms = min.synonyms.iter_mut().map(|synonym| &mut synonym.value);
+        let values = synonyms.chain([&mut min.value]).filter_map(Option::as_mut);
+        values.filter(|value| *value == "-1").for_each(|value| value.clone_from(&auto));
+    }
+    all
 }
 
 /// Every property of a group with these settings of its own.
@@ -217,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_untouched_topic_setting_is_a_default_in_its_own_unit() {
-        let all = describe_topic(&Overrides::new(), &BrokerConfig::default());
+        let all = describe_topic(&Overrides::new(), &BrokerConfig::default(), 3);
         let retention = find(&all, "retention.ms");
         assert_eq!(retention.value.as_deref(), Some("604800000"));
         assert_eq!(retention.source, ConfigSource::Default);
@@ -232,7 +244,7 @@ mod tests {
         let cluster = Overrides::from([("log.retention.ms".to_owned(), "2".to_owned())]);
         let broker = fixed.with_dynamic(&cluster, &Overrides::new());
         let own = Overrides::from([("retention.ms".to_owned(), "1".to_owned())]);
-        let all = describe_topic(&own, &broker);
+        let all = describe_topic(&own, &broker, 1);
         let retention = find(&all, "retention.ms");
         assert_eq!(retention.source.code(), 1);
         assert_eq!(
@@ -252,7 +264,7 @@ mod tests {
         let broker = BrokerConfig::default().with_dynamic(&cluster, &Overrides::new());
         let expected = [("log.retention.ms", "2", 3), ("log.retention.hours", "168", 5)];
         assert_eq!(chain(find(&describe_broker(&broker), "log.retention.ms")), expected);
-        let topic = describe_topic(&Overrides::new(), &broker);
+        let topic = describe_topic(&Overrides::new(), &broker, 1);
         assert_eq!(chain(find(&topic, "retention.ms")), expected);
         assert_eq!(find(&topic, "retention.ms").value.as_deref(), Some("2"));
     }
@@ -265,8 +277,8 @@ mod tests {
             .load()
             .unwrap();
         let own = Overrides::from([("segment.ms".to_owned(), "9".to_owned())]);
-        let all = describe_topic(&own, &fixed);
-        let config = crate::config::TopicConfig::resolve(&own, &fixed);
+        let all = describe_topic(&own, &fixed, 1);
+        let config = TopicConfig::resolve(&own, &fixed);
         assert_eq!(find(&all, "retention.ms").value.as_deref(), Some("120000"));
         assert_eq!(config.retention_ms, Some(120_000));
         assert_eq!(find(&all, "segment.bytes").value, Some(config.segment_bytes.to_string()));

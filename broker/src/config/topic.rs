@@ -163,9 +163,9 @@ properties! {
     "min.compaction.lag.ms" => min_compaction_lag_ms: u64, Long Milliseconds, default "0",
         Valid::Range(0, i64::MAX), Dynamic, broker ["log.cleaner.min.compaction.lag.ms"],
         "How long a record of a compacted topic is not cleaned.";
-    "min.insync.replicas" => min_insync_replicas: u32, Int None, default "1",
-        Valid::Range(1, 32_767), Dynamic, broker ["min.insync.replicas"],
-        "In-sync replicas an acks=all write needs; fewer refuse it.";
+    "min.insync.replicas" => min_insync_replicas: Option<u32>, Int None, default "-1",
+        Valid::Check(check_min_in_sync), Dynamic, broker ["min.insync.replicas"],
+        "In-sync replicas an acks=all write needs; fewer refuse it. -1: half of the replicas, rounded up: 1 of 1 or 2, 2 of 3.";
     "retention.bytes" => retention_bytes: Option<u64>, Long Bytes, default "-1",
         Valid::Range(-1, i64::MAX), Dynamic, broker ["log.retention.bytes"],
         "Size of a partition above which its oldest segments are deleted; -1 for no limit.";
@@ -256,6 +256,15 @@ impl TopicConfig {
         })
     }
 
+    /// How many of `replicas` have to be in sync for an acks=all write.
+    #[must_use]
+    pub fn min_in_sync(&self, replicas: usize) -> usize {
+        match self.min_insync_replicas {
+            Some(least) => usize::try_from(least).unwrap_or(usize::MAX).max(1),
+            None => replicas.div_ceil(2).max(1),
+        }
+    }
+
     /// The codec a batch sent with `sent` is stored with, if it is another one.
     #[must_use]
     pub fn recompression(&self, sent: Compression) -> Option<Codec> {
@@ -296,6 +305,15 @@ impl TopicConfig {
             reason,
             origin: Origin::Request,
         })
+    }
+}
+
+fn check_min_in_sync(text: &str) -> Result<(), String> {
+    match text.parse::<i16>() {
+        Ok(-1 | 1..) => Ok(()),
+        Ok(_) | Err(_) => {
+            Err("expected 1 to 32767, or -1 for half of the replicas, rounded up".to_owned())
+        }
     }
 }
 

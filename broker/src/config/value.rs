@@ -28,6 +28,13 @@ impl FromText for Option<u64> {
     }
 }
 
+/// -1 is "as many as it takes".
+impl FromText for Option<u32> {
+    fn from_text(text: &str) -> Option<Self> {
+        if text == "-1" { Some(None) } else { text.parse().ok().map(Some) }
+    }
+}
+
 impl FromText for Vec<String> {
     fn from_text(text: &str) -> Option<Self> {
         Some(list_items(text).map(str::to_owned).collect())

@@ -3,10 +3,16 @@
 //! Requests are decided one after another on a scratch image, so that each sees what those before it
 //! did; all their records make one entry. A part of a request that fails leaves no record.
 
-use crate::base::BrokerId;
-use crate::metadata::{Image, Random, Record, RegisterBroker};
+use std::time::Duration;
 
-use super::request::{Registration, Request, Response};
+use crate::base::BrokerId;
+use crate::metadata::{Image, Random, Record};
+
+use super::error::AdminError;
+use super::replicas;
+use super::replicas::BrokerStart;
+use super::request::{Heartbeat, Request, Response, Standing};
+use super::sessions::Sessions;
 use super::{configs, topics};
 
 /// Producer ids set aside at a time.
@@ -21,15 +27,23 @@ pub struct Decision {
     pub responses: Vec<Response>,
 }
 
-/// Decides `requests` in order on top of `image`.
+/// Decides `requests` in order on top of `image`, `now` being monotonic time.
 #[must_use]
-pub fn decide(image: &Image, requests: &[Request], random: &mut dyn Random) -> Decision {
+pub fn decide(
+    image: &Image,
+    sessions: &mut Sessions,
+    requests: &[Request],
+    now: Duration,
+    random: &mut dyn Random,
+) -> Decision {
     let mut scratch = Scratch { image: image.clone(), records: Vec::new(), random };
-    let responses = requests.iter().map(|request| decide_one(&mut scratch, request)).collect();
+    let mut members = Members { sessions, now };
+    let decide = |request| decide_one(&mut scratch, &mut members, request);
+    let responses = requests.iter().map(decide).collect();
     Decision { records: scratch.records, responses }
 }
 
-fn decide_one(scratch: &mut Scratch<'_>, request: &Request) -> Response {
+fn decide_one(scratch: &mut Scratch<'_>, members: &mut Members<'_>, request: &Request) -> Response {
     match request {
         Request::CreateTopics { topics, validate_only } => {
             Response::CreateTopics(topics::create(scratch, topics, *validate_only))
@@ -44,9 +58,41 @@ fn decide_one(scratch: &mut Scratch<'_>, request: &Request) -> Response {
         Request::AllocateProducerIds { broker } => {
             Response::AllocateProducerIds(Ok(allocate_producer_ids(scratch, *broker)))
         }
-        Request::RegisterBroker(registration) => {
-            Response::RegisterBroker(Ok(register(scratch, registration)))
+        Request::RegisterBroker(start) => {
+            Response::RegisterBroker(members.register(scratch, start))
         }
+        Request::Heartbeat(beat) => Response::Heartbeat(members.heartbeat(scratch, beat)),
+        Request::AlterPartitions(all) => {
+            let (records, answers) = replicas::alter_partitions(&scratch.image, all);
+            scratch.push(records);
+            Response::AlterPartitions(answers)
+        }
+        Request::BrokerGone { broker, epoch, by_itself } => {
+            let epoch = (*epoch, *by_itself);
+            Response::BrokerGone(members.gone(scratch, *broker, epoch))
+        }
+    }
+}
+
+/// Fences brokers that are silent, in one entry.
+#[must_use]
+pub fn fence_all(image: &Image, brokers: &[BrokerId]) -> Vec<Record> {
+    let mut after = image.clone();
+    let mut records = Vec::new();
+    for broker in brokers {
+        for record in replicas::fence(&after, *broker) {
+            apply_decided(&mut after, &record);
+            records.push(record);
+        }
+    }
+    records
+}
+
+/// A decided record that does not fit is a bug that must not reach the log, where every node would
+/// stumble over it.
+fn apply_decided(image: &mut Image, record: &Record) {
+    if let Err(reason) = image.apply(record) {
+        panic!("decided a record that does not fit: {reason}");
     }
 }
 
@@ -58,13 +104,10 @@ pub(super) struct Scratch<'a> {
 }
 
 impl Scratch<'_> {
-    /// Takes records that were checked to fit. One that does not is a bug that must not reach the
-    /// log, where every node would stumble over it.
+    /// Takes records that were checked to fit.
     pub(super) fn push(&mut self, records: Vec<Record>) {
         for record in records {
-            if let Err(reason) = self.image.apply(&record) {
-                panic!("decided a record that does not fit: {reason}");
-            }
+            apply_decided(&mut self.image, &record);
             self.records.push(record);
         }
     }
@@ -78,21 +121,96 @@ fn allocate_producer_ids(scratch: &mut Scratch<'_>, broker: BrokerId) -> (i64, i
     (first, next.saturating_sub(first))
 }
 
-/// Registers a broker. Its epoch is above every earlier one.
-fn register(scratch: &mut Scratch<'_>, registration: &Registration) -> i64 {
-    let known = scratch.image.broker(registration.id).map_or(-1, |broker| broker.epoch);
-    let epoch = scratch.image.offset().next().0.max(known.saturating_add(1));
-    let Registration { id, incarnation, storage_ids, listeners, rack } = registration.clone();
-    scratch.push(vec![Record::RegisterBroker(RegisterBroker {
-        id,
-        epoch,
-        incarnation,
-        storage_ids,
-        listeners,
-        rack,
-        // A cluster of one has nobody to vouch for it but itself.
-        fenced: false,
-        shutting_down: false,
-    })]);
-    epoch
+/// Brokers that come, stay and go.
+struct Members<'a> {
+    sessions: &'a mut Sessions,
+    now: Duration,
+}
+
+impl Members<'_> {
+    /// Registers a process. Its epoch is above every earlier one of the broker. Asked again by the
+    /// same process, which may not have heard the answer, nothing changes.
+    fn register(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        start: &BrokerStart,
+    ) -> Result<i64, AdminError> {
+        let registration = &start.registration;
+        let known = scratch.image.broker(registration.id);
+        if let Some(known) = known.filter(|k| k.incarnation == registration.incarnation) {
+            return Ok(known.epoch);
+        }
+        let has_session =
+            known.is_some_and(|known| !known.fenced && self.sessions.is_alive(known, self.now));
+        let start = BrokerStart { has_session, ..start.clone() };
+        let is_controller = registration.id == self.sessions.own();
+        let decided = if is_controller {
+            replicas::register_controller(&scratch.image, &start)
+        } else {
+            replicas::register(&scratch.image, &start)
+        };
+        let (epoch, records) = decided?;
+        scratch.push(records);
+        self.sessions.hear(registration.id, epoch, scratch.image.offset(), self.now);
+        Ok(epoch)
+    }
+
+    fn heartbeat(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        beat: &Heartbeat,
+    ) -> Result<Standing, AdminError> {
+        let Heartbeat { broker, epoch, applied, wants_to_leave } = *beat;
+        let known = scratch.image.broker(broker).filter(|known| known.epoch == epoch);
+        let known = known.ok_or(AdminError::StaleRegistration(broker))?;
+        let (is_fenced, is_leaving) = (known.fenced, known.shutting_down);
+        self.sessions.hear(broker, epoch, applied, self.now);
+        if wants_to_leave {
+            return Ok(self.leave(scratch, broker, is_leaving));
+        }
+        // It takes up roles only once it knows of its own registration (E2).
+        if is_fenced && applied.0 >= epoch {
+            let records = replicas::unfence(&scratch.image, broker);
+            scratch.push(records);
+            return Ok(Standing { fenced: false, leaving: is_leaving, may_leave: false });
+        }
+        Ok(Standing { fenced: is_fenced, leaving: is_leaving, may_leave: false })
+    }
+
+    /// P6: others take over what they can, and the broker goes once all of them know.
+    fn leave(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        broker: BrokerId,
+        was_leaving: bool,
+    ) -> Standing {
+        let records = replicas::shut_down(&scratch.image, broker);
+        let begins = !records.is_empty();
+        scratch.push(records);
+        if was_leaving {
+            // Whoever has applied this has applied the entry by which it began.
+            self.sessions.leave(broker, scratch.image.offset());
+        }
+        let all_know = was_leaving && self.sessions.all_know(&scratch.image, broker);
+        let fenced = scratch.image.broker(broker).is_none_or(|known| known.fenced);
+        let is_done = all_know && !replicas::is_awaited(&scratch.image, broker);
+        Standing { fenced, leaving: begins || was_leaving, may_leave: fenced || is_done }
+    }
+
+    /// A process is gone, and nobody waits for its session to end. Returns whether it was fenced.
+    fn gone(
+        &mut self,
+        scratch: &mut Scratch<'_>,
+        broker: BrokerId,
+        (epoch, by_itself): (i64, bool),
+    ) -> bool {
+        let known = scratch.image.broker(broker).filter(|known| known.epoch == epoch);
+        let is_gone = known
+            .is_some_and(|known| !known.fenced && (by_itself || self.sessions.is_suspect(known)));
+        if is_gone {
+            let records = replicas::fence(&scratch.image, broker);
+            scratch.push(records);
+        }
+        is_gone
+    }
 }

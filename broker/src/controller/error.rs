@@ -8,6 +8,8 @@ use crate::base::limits::{
 use crate::base::{BrokerId, TopicId};
 use crate::config::ConfigError;
 
+use super::replicas::DuplicateBroker;
+
 /// Why an administrative request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AdminError {
@@ -91,16 +93,126 @@ pub enum AdminError {
     /// The request contradicts itself or names what does not exist.
     #[error("{0}")]
     InvalidRequest(String),
+    /// Another process has this broker's id, and it is alive.
+    #[error(
+        "broker {0} is running already, with other data directories: give this one an id of its own"
+    )]
+    DuplicateBroker(BrokerId),
+    /// The process was registered anew since, or is not registered any more.
+    #[error("the registration of broker {0} is over")]
+    StaleRegistration(BrokerId),
     /// The change could not be made durable; nothing is known to have happened.
     #[error("{0}")]
     Storage(String),
+    /// The controller could not be reached in time, or was lost while it was at it: what became of
+    /// the change is not known.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Another broker refused, as the controller.
+    #[error("{text}")]
+    Told {
+        /// What kind of refusal it is.
+        kind: AdminErrorKind,
+        /// In its words.
+        text: String,
+    },
+}
+
+/// Kinds of refusals: what a client can be told apart from the text, and what goes from broker to
+/// broker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // as the variants of `AdminError`
+pub enum AdminErrorKind {
+    InvalidTopicName,
+    TopicExists,
+    UnknownTopic,
+    UnknownTopicId,
+    DeletionDisabled,
+    InvalidPartitions,
+    TooManyPartitions,
+    InvalidReplicationFactor,
+    InvalidReplicaAssignment,
+    InvalidConfig,
+    InvalidRequest,
+    DuplicateBroker,
+    StaleRegistration,
+    Storage,
+    Unavailable,
+}
+
+impl AdminErrorKind {
+    const ALL: [Self; 15] = [
+        Self::InvalidTopicName,
+        Self::TopicExists,
+        Self::UnknownTopic,
+        Self::UnknownTopicId,
+        Self::DeletionDisabled,
+        Self::InvalidPartitions,
+        Self::TooManyPartitions,
+        Self::InvalidReplicationFactor,
+        Self::InvalidReplicaAssignment,
+        Self::InvalidConfig,
+        Self::InvalidRequest,
+        Self::DuplicateBroker,
+        Self::StaleRegistration,
+        Self::Storage,
+        Self::Unavailable,
+    ];
+
+    /// Its number between brokers.
+    pub(super) fn number(self) -> u8 {
+        let at = Self::ALL.iter().position(|kind| *kind == self);
+        at.and_then(|at| u8::try_from(at + 1).ok()).unwrap_or_default()
+    }
+
+    /// The kind of a number. One this version does not know is of no special kind.
+    pub(super) fn of(number: u8) -> Self {
+        let at = usize::from(number).checked_sub(1);
+        at.and_then(|at| Self::ALL.get(at).copied()).unwrap_or(Self::InvalidRequest)
+    }
 }
 
 impl AdminError {
+    /// What kind of refusal it is.
+    #[must_use]
+    pub fn kind(&self) -> AdminErrorKind {
+        match self {
+            Self::InvalidTopicName { .. } | Self::TopicCollides { .. } => {
+                AdminErrorKind::InvalidTopicName
+            }
+            Self::TopicExists(_) => AdminErrorKind::TopicExists,
+            Self::UnknownTopic(_) => AdminErrorKind::UnknownTopic,
+            Self::UnknownTopicId(_) => AdminErrorKind::UnknownTopicId,
+            Self::DeletionDisabled => AdminErrorKind::DeletionDisabled,
+            Self::InvalidPartitions { .. } | Self::PartitionsNotGrowing { .. } => {
+                AdminErrorKind::InvalidPartitions
+            }
+            Self::TooManyPartitions => AdminErrorKind::TooManyPartitions,
+            Self::InvalidReplicationFactor { .. } => AdminErrorKind::InvalidReplicationFactor,
+            Self::InvalidReplicaAssignment(_) => AdminErrorKind::InvalidReplicaAssignment,
+            Self::InvalidConfig(ConfigError::ReadOnly { .. }) => AdminErrorKind::InvalidRequest,
+            Self::InvalidConfig(_) | Self::InvalidConfigChange(_) => AdminErrorKind::InvalidConfig,
+            Self::UnknownBroker(_) | Self::DuplicateTopic(_) | Self::InvalidRequest(_) => {
+                AdminErrorKind::InvalidRequest
+            }
+            Self::DuplicateBroker(_) => AdminErrorKind::DuplicateBroker,
+            Self::StaleRegistration(_) => AdminErrorKind::StaleRegistration,
+            Self::Storage(_) => AdminErrorKind::Storage,
+            Self::Unavailable(_) => AdminErrorKind::Unavailable,
+            Self::Told { kind, .. } => *kind,
+        }
+    }
+
     /// A refused name, shown in a bounded length.
     pub(crate) fn invalid_name(name: &str, reason: impl Into<String>) -> Self {
         let shown = name.chars().take(TOPIC_NAME_BYTES_MAX).collect();
         Self::InvalidTopicName { name: shown, reason: reason.into() }
+    }
+}
+
+impl From<DuplicateBroker> for AdminError {
+    fn from(error: DuplicateBroker) -> Self {
+        Self::DuplicateBroker(error.0)
     }
 }
 

@@ -5,12 +5,18 @@
 //! the commit, applies it, publishes the image, and answers. One entry is in flight at a time, so
 //! there is no speculative state and nothing to roll back.
 
+mod ask;
+mod codec;
 mod configs;
 mod decide;
 mod error;
 mod inbox;
+mod link;
+mod placement;
 pub mod replicas;
 mod request;
+mod service;
+mod sessions;
 mod shell;
 mod subscriber;
 #[cfg(test)]
@@ -19,12 +25,16 @@ mod topics;
 mod worker;
 
 pub(crate) use configs::check_group_name;
-pub use decide::{Decision, decide};
-pub use error::AdminError;
+pub use decide::{Decision, decide, fence_all};
+pub use error::{AdminError, AdminErrorKind};
+pub use link::{ControllerLink, LinkAnswer, LinkError, NoLink};
 pub use request::{
-    AlterConfigs, Alteration, ConfigChange, ConfigOperation, ConfigTarget, CreatePartitions,
-    CreateTopic, CreatedTopic, DeleteTopic, Registration, Request, Response,
+    AlterConfigs, AlterRequest, Alteration, ConfigChange, ConfigOperation, ConfigTarget,
+    CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, Heartbeat, Registration, Request,
+    Response, Standing,
 };
+pub use service::ControllerService;
+pub use sessions::{HEARTBEAT_INTERVAL, SESSION_TIMEOUT, Sessions};
 pub use shell::{Controller, ControllerError, ControllerOptions};
 pub use subscriber::ImageSubscriber;
 pub(crate) use topics::check_name;

@@ -1,7 +1,6 @@
 //! What the controller decides about replicas: who is in sync, who may lead, who leads.
 //!
-//! Pure functions from an image to the records of one entry. Nothing asks for them yet but tests:
-//! a broker registers as the only one of its cluster, and its partitions have one replica.
+//! Pure functions from an image to the records of one entry.
 //!
 //! Always, of every image they lead to: the in-sync set holds no fenced broker, and one that is
 //! shutting down only where it is the last; the leader is in the in-sync set, or there is none; a
@@ -18,9 +17,9 @@ mod removal;
 #[cfg(test)]
 mod tests;
 
-pub use alter::alter_partition;
-pub use election::{Elected, Election, ElectionError, elect};
-pub use fencing::{fence, is_released, shut_down, unfence};
+pub use alter::{alter_partition, alter_partitions};
+pub use election::{Elected, Election, ElectionError, elect, prefer_first};
+pub use fencing::{elect_missing, fence, is_awaited, is_released, shut_down, unfence};
 pub use reassignment::{ReassignmentError, cancel_reassignment, reassign};
-pub use registration::{BrokerStart, DuplicateBroker, register};
+pub use registration::{BrokerStart, DuplicateBroker, register, register_controller};
 pub use removal::{RemovalError, unregister};

@@ -4,8 +4,10 @@ use sawlog_protocol::Uuid;
 
 use crate::base::{BrokerId, TopicId};
 use crate::config::Endpoint;
+use crate::metadata::{AlterAnswer, AlterPartition, MetadataOffset};
 
 use super::AdminError;
+use super::replicas::BrokerStart;
 
 /// A request to change the metadata. Parts of one request succeed and fail on their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,8 +40,21 @@ pub enum Request {
         /// The broker.
         broker: BrokerId,
     },
-    /// A broker started.
-    RegisterBroker(Registration),
+    /// A broker's process started.
+    RegisterBroker(BrokerStart),
+    /// A broker is there.
+    Heartbeat(Heartbeat),
+    /// A leader wants other in-sync sets.
+    AlterPartitions(Vec<AlterRequest>),
+    /// A broker's process is gone: it says so with its last word, or its machine does.
+    BrokerGone {
+        /// The broker.
+        broker: BrokerId,
+        /// Its registration.
+        epoch: i64,
+        /// It says so itself.
+        by_itself: bool,
+    },
 }
 
 /// The answers, in the order of the request's parts.
@@ -57,6 +72,47 @@ pub enum Response {
     AllocateProducerIds(Result<(i64, i64), AdminError>),
     /// The broker's epoch.
     RegisterBroker(Result<i64, AdminError>),
+    /// What the broker is to the cluster.
+    Heartbeat(Result<Standing, AdminError>),
+    /// Per partition.
+    AlterPartitions(Vec<AlterAnswer>),
+    /// Whether it was fenced.
+    BrokerGone(bool),
+}
+
+/// A broker is there, and this is how far it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// The broker.
+    pub broker: BrokerId,
+    /// Its registration.
+    pub epoch: i64,
+    /// The last metadata entry it acts by.
+    pub applied: MetadataOffset,
+    /// It wants to stop, and that others take over first.
+    pub wants_to_leave: bool,
+}
+
+/// What a broker is to the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// It is kept out of leadership and in-sync sets.
+    pub fenced: bool,
+    /// It is on its way out.
+    pub leaving: bool,
+    /// It is needed for nothing that anybody else could do, and all know.
+    pub may_leave: bool,
+}
+
+/// A leader wants another in-sync set for a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlterRequest {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub index: i32,
+    /// What it wants.
+    pub question: AlterPartition,
 }
 
 /// A topic to make.
@@ -177,6 +233,8 @@ pub struct Registration {
     pub storage_ids: Vec<Uuid>,
     /// Addresses it advertises.
     pub listeners: Vec<Endpoint>,
+    /// Where other brokers reach it; nowhere if it is alone.
+    pub peer: Option<Endpoint>,
     /// Where it stands.
     pub rack: Option<String>,
 }

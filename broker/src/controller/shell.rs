@@ -11,20 +11,23 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 use thiserror::Error;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
-use crate::base::{BrokerId, TopicId};
+use crate::base::{BrokerId, Clock, TopicId};
 use crate::config::BrokerConfig;
 use crate::metadata::{ApplyError, Image, ImageCell, Random};
 use crate::quorum::{LogError, LogRole, MetadataLog, Recovered};
 
 use super::inbox::Inbox;
 use super::request::{
-    AlterConfigs, CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, Registration, Request,
-    Response,
+    AlterConfigs, CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, Request, Response,
 };
+use super::sessions::Sessions;
 use super::worker::{Waiting, Worker, replay};
-use super::{AdminError, ImageSubscriber};
+use super::{AdminError, ControllerLink, ImageSubscriber};
+
+/// Brokers that wait to be asked after.
+const SUSPECTS_MAX: usize = 64;
 
 /// Why the controller cannot change anything.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -41,6 +44,18 @@ pub enum ControllerError {
     /// A part of the request was refused.
     #[error("{0}")]
     Refused(#[from] AdminError),
+    /// This node is not the controller; nothing was decided.
+    #[error("this node is not the controller")]
+    NotController {
+        /// Who is, as far as is known.
+        leader: Option<BrokerId>,
+    },
+    /// The leadership was lost while it was decided: what became of it is not known.
+    #[error("the controller was lost while it was at it: what became of the change is not known")]
+    Uncertain,
+    /// No controller could be reached in time.
+    #[error("{0}")]
+    Unavailable(String),
     /// No thread could be started.
     #[error("cannot start the controller's thread: {0}")]
     Thread(String),
@@ -58,16 +73,23 @@ pub struct ControllerOptions {
     pub recovered: Recovered,
     /// Where ids come from.
     pub random: Box<dyn Random>,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// The way to the controllers of other brokers.
+    pub link: Arc<dyn ControllerLink>,
 }
 
 /// The way to change the cluster's metadata. Dropping it stops the thread.
 pub struct Controller {
-    broker: BrokerId,
+    pub(super) broker: BrokerId,
     images: Arc<ImageCell>,
-    changes: watch::Receiver<Arc<Image>>,
+    pub(super) changes: watch::Receiver<Arc<Image>>,
     subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
-    role: watch::Receiver<LogRole>,
-    inbox: Arc<Inbox<Waiting>>,
+    pub(super) role: watch::Receiver<LogRole>,
+    pub(super) inbox: Arc<Inbox<Waiting>>,
+    pub(super) link: Arc<dyn ControllerLink>,
+    /// Brokers to be asked after, until somebody does.
+    pub(super) suspects: Mutex<Option<mpsc::Receiver<(BrokerId, i64)>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -77,7 +99,7 @@ impl Controller {
     /// # Errors
     /// The log does not make sense, or no thread can be started.
     pub fn start(options: ControllerOptions) -> Result<Self, ControllerError> {
-        let ControllerOptions { cluster_id, config, log, recovered, random } = options;
+        let ControllerOptions { cluster_id, config, log, recovered, random, clock, link } = options;
         let broker = BrokerId(config.node_id);
         let image = Arc::new(replay(cluster_id, &config, &recovered)?);
         let images = Arc::new(ImageCell::new(Arc::clone(&image)));
@@ -85,6 +107,7 @@ impl Controller {
         let subscribers = Arc::new(Mutex::new(Vec::new()));
         let (role, roles) = watch::channel(LogRole::Follower { leader: None });
         let inbox = Arc::new(Inbox::new());
+        let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
         let worker = Worker {
             cluster_id,
             config,
@@ -95,6 +118,10 @@ impl Controller {
             images: Arc::clone(&images),
             change,
             role,
+            sessions: Sessions::new(broker),
+            balanced_at: clock.monotonic(),
+            clock,
+            suspects: suspect,
             subscribers: Arc::clone(&subscribers),
             failed: None,
         };
@@ -102,8 +129,17 @@ impl Controller {
             .name("controller".to_owned())
             .spawn(move || worker.run())
             .map_err(|error| ControllerError::Thread(error.to_string()))?;
-        let thread = Some(thread);
-        Ok(Self { broker, images, changes, subscribers, role: roles, inbox, thread })
+        Ok(Self {
+            broker,
+            images,
+            changes,
+            subscribers,
+            role: roles,
+            inbox,
+            link,
+            suspects: Mutex::new(Some(suspects)),
+            thread: Some(thread),
+        })
     }
 
     /// The current image, for any number of readers.
@@ -196,28 +232,6 @@ impl Controller {
             _ => Err(ControllerError::Stopped),
         }
     }
-
-    /// Registers this broker's process; returns its epoch.
-    ///
-    /// # Errors
-    /// The metadata log does not take the change.
-    pub async fn register_broker(
-        &self,
-        registration: Registration,
-    ) -> Result<i64, ControllerError> {
-        match self.ask(Request::RegisterBroker(registration)).await? {
-            Response::RegisterBroker(epoch) => Ok(epoch?),
-            _ => Err(ControllerError::Stopped),
-        }
-    }
-
-    async fn ask(&self, request: Request) -> Result<Response, ControllerError> {
-        let (answer, answered) = oneshot::channel();
-        if !self.inbox.put(Waiting { request, answer }).await {
-            return Err(ControllerError::Stopped);
-        }
-        answered.await.map_err(|_| ControllerError::Stopped)?
-    }
 }
 
 impl Drop for Controller {
@@ -248,13 +262,16 @@ impl fmt::Debug for ControllerOptions {
 }
 
 /// A request that failed as a whole failed in each of its parts.
-fn refuse_all<T>(
+fn refuse_all<T: Clone>(
     count: usize,
     outcome: Result<Response, ControllerError>,
 ) -> Vec<Result<T, AdminError>> {
     let error = match outcome {
-        Err(error) => error,
-        Ok(_) => ControllerError::Stopped,
+        Err(error @ (ControllerError::Unavailable(_) | ControllerError::Uncertain)) => {
+            AdminError::Unavailable(error.to_string())
+        }
+        Err(error) => AdminError::Storage(error.to_string()),
+        Ok(_) => AdminError::Storage(ControllerError::Stopped.to_string()),
     };
-    (0..count).map(|_| Err(AdminError::Storage(error.to_string()))).collect()
+    vec![Err(error); count]
 }

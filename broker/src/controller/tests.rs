@@ -2,23 +2,31 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 
+use super::replicas::BrokerStart;
 use super::*;
 use crate::base::disk_real::RealDisk;
-use crate::base::{BrokerId, DataDirectory};
+use crate::base::{BrokerEpoch, BrokerId, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint, Sources};
-use crate::metadata::{Image, MetadataOffset, Random, Record, SeededRandom};
+use crate::metadata::{
+    AlterAnswer, AlterPartition, Image, InSyncReplica, MetadataOffset, Random, Record, SeededRandom,
+};
 use crate::quorum::{
     Entry, LocalLogOptions, LocalMetadataLog, LogError, LogEvent, LogRole, MetadataLog, Recovered,
     Snapshot, Wake,
 };
 
+mod members;
+
 /// A cluster without a log: decides and applies.
 struct Cluster {
     image: Image,
+    sessions: Sessions,
+    now: Duration,
     random: SeededRandom,
 }
 
@@ -28,15 +36,21 @@ impl Cluster {
             settings.iter().fold(Sources::new(), |s, (key, value)| s.flag("-X", key, value));
         let config = Arc::new(sources.load().unwrap().with_node_id(1));
         let image = Image::empty(SeededRandom::new(1).next_uuid(), config);
-        let mut cluster = Self { image, random: SeededRandom::new(42) };
+        let mut cluster = Self {
+            image,
+            sessions: Sessions::new(BrokerId(1)),
+            now: Duration::ZERO,
+            random: SeededRandom::new(42),
+        };
         for id in 1..=brokers {
-            cluster.ask(Request::RegisterBroker(registration(id)));
+            cluster.start(id, 1);
         }
         cluster
     }
 
     fn ask_all(&mut self, requests: &[Request]) -> (Vec<Response>, usize) {
-        let Decision { records, responses } = decide(&self.image, requests, &mut self.random);
+        let Decision { records, responses } =
+            decide(&self.image, &mut self.sessions, requests, self.now, &mut self.random);
         if !records.is_empty() {
             self.image = self.image.applied(self.image.offset().next(), &records).unwrap();
             self.image.check();
@@ -46,6 +60,26 @@ impl Cluster {
 
     fn ask(&mut self, request: Request) -> Response {
         self.ask_all(&[request]).0.remove(0)
+    }
+
+    /// A broker's process starts and is heard of; returns its epoch.
+    fn start(&mut self, id: i32, incarnation: u8) -> i64 {
+        let mut start = registration(id);
+        start.registration.incarnation = Uuid([incarnation; 16]);
+        let Response::RegisterBroker(Ok(epoch)) = self.ask(Request::RegisterBroker(start)) else {
+            panic!("broker {id} is refused")
+        };
+        assert!(!self.beat(id, self.image.offset()).fenced);
+        epoch
+    }
+
+    fn beat(&mut self, id: i32, applied: MetadataOffset) -> Standing {
+        let epoch = self.image.broker(BrokerId(id)).unwrap().epoch;
+        let beat = Heartbeat { broker: BrokerId(id), epoch, applied, wants_to_leave: false };
+        match self.ask(Request::Heartbeat(beat)) {
+            Response::Heartbeat(Ok(standing)) => standing,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn create(&mut self, topics: Vec<CreateTopic>) -> Vec<Result<CreatedTopic, AdminError>> {
@@ -98,17 +132,24 @@ pub(crate) fn sample(brokers: i32, settings: &[(&str, &str)], topics: &[&str]) -
     Arc::new(cluster.image)
 }
 
-fn registration(id: i32) -> Registration {
-    Registration {
-        id: BrokerId(id),
-        incarnation: Uuid([7; 16]),
-        storage_ids: vec![Uuid([8; 16])],
-        listeners: vec![Endpoint {
-            name: "PLAINTEXT".to_owned(),
-            host: format!("broker-{id}.example"),
-            port: 9092,
-        }],
-        rack: None,
+fn registration(id: i32) -> BrokerStart {
+    BrokerStart {
+        registration: Registration {
+            id: BrokerId(id),
+            incarnation: Uuid([7; 16]),
+            storage_ids: vec![Uuid([u8::try_from(id).unwrap(); 16])],
+            listeners: vec![Endpoint {
+                name: "PLAINTEXT".to_owned(),
+                host: format!("broker-{id}.example"),
+                port: 9092,
+            }],
+            peer: None,
+            rack: None,
+        },
+        was_clean: false,
+        damaged: Vec::new(),
+        gives_up_missing: false,
+        has_session: false,
     }
 }
 
@@ -482,9 +523,8 @@ fn broker_settings_reach_the_topics_that_inherit_them() {
 fn every_registration_gets_a_higher_epoch() {
     let mut cluster = Cluster::of(2, &[]);
     let mut last = cluster.image.broker(BrokerId(2)).unwrap().epoch;
-    for _ in 0..3 {
-        let response = cluster.ask(Request::RegisterBroker(registration(1)));
-        let Response::RegisterBroker(Ok(epoch)) = response else { panic!() };
+    for incarnation in 2..5 {
+        let epoch = cluster.start(1, incarnation);
         assert!(epoch > last);
         last = epoch;
     }
@@ -557,12 +597,14 @@ fn start(log: Box<dyn MetadataLog>, recovered: Recovered) -> Controller {
         log,
         recovered,
         random: Box::new(SeededRandom::new(3)),
+        clock: Arc::new(SystemClock::new()),
+        link: Arc::new(NoLink),
     })
     .unwrap()
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
 }
 
 /// Counts topics at every change.
@@ -709,6 +751,8 @@ fn a_log_that_makes_no_sense_is_refused_at_start() {
         log: Box::new(MemoryLog::default()),
         recovered,
         random: Box::new(SeededRandom::new(3)),
+        clock: Arc::new(SystemClock::new()),
+        link: Arc::new(NoLink),
     });
     assert!(matches!(refused, Err(ControllerError::Apply(_))));
 }

@@ -11,6 +11,7 @@ use crate::metadata::{ConfigResource, Image, PartitionRecord, Record};
 
 use super::AdminError;
 use super::decide::Scratch;
+use super::placement::Candidates;
 use super::request::{CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic};
 
 /// Topics the broker will create itself, with settings of its own choosing.
@@ -160,8 +161,8 @@ fn place(scratch: &mut Scratch<'_>, topic: &CreateTopic) -> Result<Vec<Vec<Broke
     }
     let partitions = topic.partitions.unwrap_or(scratch.image.config().num_partitions);
     let count = partition_count(partitions)?;
-    let factor =
-        topic.replication_factor.unwrap_or(scratch.image.config().default_replication_factor);
+    let default = scratch.image.config().default_replication_factor;
+    let factor = topic.replication_factor.unwrap_or(default);
     place_evenly(scratch, 0, count, factor)
 }
 
@@ -172,32 +173,26 @@ fn partition_count(asked: i32) -> Result<usize, AdminError> {
         .ok_or(AdminError::InvalidPartitions { asked })
 }
 
-/// Spreads partitions `first..first + count` over the live brokers: leaders in turn, followers
-/// behind them at a distance that changes with every round, so that a failed broker's load does not
-/// fall on one other.
+/// Spreads partitions `first..first + count` over the brokers that run; a factor of -1 is as many
+/// replicas as there should be.
 fn place_evenly(
     scratch: &mut Scratch<'_>,
     first: usize,
     count: usize,
     factor: i16,
 ) -> Result<Vec<Vec<BrokerId>>, AdminError> {
-    let brokers: Vec<_> = scratch.image.live_brokers().map(|broker| broker.id).collect();
-    let copies = usize::try_from(factor).unwrap_or(0);
-    if copies == 0 || copies > brokers.len() {
-        return Err(AdminError::InvalidReplicationFactor { asked: factor, brokers: brokers.len() });
-    }
     let start = usize::try_from(scratch.random.next_u64() % 1_000_000).unwrap_or(0);
-    let place_one = |partition: usize| {
-        let leader = start + partition;
-        let round = partition / brokers.len();
-        let follower = |copy: usize| {
-            let others = brokers.len() - 1;
-            leader + 1 + (copy - 1 + round) % others.max(1)
-        };
-        let at = |copy: usize| if copy == 0 { leader } else { follower(copy) };
-        (0..copies).map(|copy| brokers[at(copy) % brokers.len()]).collect()
+    let candidates = Candidates::of(&scratch.image);
+    let copies = match factor {
+        -1 => candidates.replicas_auto(),
+        factor => usize::try_from(factor).unwrap_or(0),
     };
-    Ok((first..first + count).map(place_one).collect())
+    if copies == 0 || copies > candidates.count() {
+        let brokers = candidates.count();
+        return Err(AdminError::InvalidReplicationFactor { asked: factor, brokers });
+    }
+    let place = |partition| candidates.place(partition, start, copies);
+    Ok((first..first + count).map(place).collect())
 }
 
 fn place_by_hand(image: &Image, topic: &CreateTopic) -> Result<Vec<Vec<BrokerId>>, AdminError> {
@@ -250,7 +245,7 @@ fn check_by_hand(image: &Image, factor: usize, all: &[Vec<BrokerId>]) -> Result<
 }
 
 fn is_live(image: &Image, id: BrokerId) -> bool {
-    image.broker(id).is_some_and(|broker| !broker.fenced)
+    image.broker(id).is_some_and(|broker| !broker.fenced && !broker.shutting_down)
 }
 
 /// New partitions: live replicas are in sync, the first of them leads.

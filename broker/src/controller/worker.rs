@@ -4,20 +4,23 @@
 //! only while this node leads the log and has applied all there is; otherwise it just follows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::base::{BrokerId, Clock};
 use crate::config::BrokerConfig;
-use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random};
+use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random, Record};
 use crate::quorum::{LogError, LogEvent, LogRole, MetadataLog, Recovered, Snapshot};
 
-use super::ImageSubscriber;
-use super::decide::decide;
+use super::decide::{decide, fence_all};
 use super::inbox::Inbox;
 use super::request::{Request, Response};
+use super::sessions::Sessions;
 use super::shell::ControllerError;
+use super::{ImageSubscriber, replicas};
 
 /// Requests decided together: with the bounds on one request, one entry stays small.
 const BATCH_MAX: usize = 64;
@@ -26,7 +29,15 @@ const BATCH_MAX: usize = 64;
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) request: Request,
-    pub(super) answer: oneshot::Sender<Result<Response, ControllerError>>,
+    pub(super) answer: oneshot::Sender<Result<Answer, ControllerError>>,
+}
+
+/// What was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// Who has applied this has applied what was decided, and what it was decided on.
+    pub(super) offset: MetadataOffset,
+    pub(super) response: Response,
 }
 
 /// What the thread owns.
@@ -40,6 +51,12 @@ pub(super) struct Worker {
     pub(super) images: Arc<ImageCell>,
     pub(super) change: watch::Sender<Arc<Image>>,
     pub(super) role: watch::Sender<LogRole>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) sessions: Sessions,
+    /// Brokers to be asked after. One too many for it will be named again.
+    pub(super) suspects: mpsc::Sender<(BrokerId, i64)>,
+    /// When leaders were put back last.
+    pub(super) balanced_at: Duration,
     pub(super) subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
     /// Set once the image can no longer follow the log; nothing is accepted after that.
     pub(super) failed: Option<ControllerError>,
@@ -75,16 +92,64 @@ impl Worker {
         let wake = Arc::clone(&inbox);
         self.log.on_news(Arc::new(move || wake.tell_news()));
         loop {
-            let work = inbox.take(BATCH_MAX, None);
+            let work = inbox.take(BATCH_MAX, self.patience());
             // Why it failed was logged, and is what everyone who asks is told.
             let _ = self.follow();
-            if !work.batch.is_empty() {
+            let is_idle = work.batch.is_empty();
+            if !is_idle {
                 self.serve(work.batch);
+            }
+            if self.leads() {
+                // Who waits to be heard is not silent.
+                self.look_around(is_idle);
             }
             self.snapshot_if_due();
             if work.is_over {
                 return;
             }
+        }
+    }
+
+    /// How long nothing has to be done unless somebody asks. A broker alone has no timer at all.
+    fn patience(&self) -> Option<Duration> {
+        if self.leads() { self.sessions.look_again(&self.image) } else { None }
+    }
+
+    fn leads(&self) -> bool {
+        self.failed.is_none() && matches!(*self.role.borrow(), LogRole::Leader { .. })
+    }
+
+    /// Does what is due by time.
+    fn look_around(&mut self, may_fence: bool) {
+        let Some(interval) = self.sessions.look_again(&self.image) else { return };
+        let now = self.clock.monotonic();
+        if !may_fence || !self.sessions.is_due(now, interval) {
+            return;
+        }
+        let silent = self.sessions.expired(&self.image, now);
+        for broker in &silent {
+            tracing::warn!(broker = broker.0, "nothing is heard of a broker: it is fenced");
+        }
+        self.commit_unasked(fence_all(&self.image, &silent));
+        for suspect in self.sessions.suspects(&self.image, now) {
+            // One too many is named again at a later look.
+            let _ = self.suspects.try_send(suspect);
+        }
+        let config = self.image.config();
+        let interval = Duration::from_secs(config.leader_imbalance_check_interval_seconds);
+        if config.auto_leader_rebalance_enable && now.saturating_sub(self.balanced_at) >= interval {
+            self.balanced_at = now;
+            self.commit_unasked(replicas::prefer_first(&self.image));
+        }
+    }
+
+    /// Commits what nobody asked for. If it fails, it is due again at the next look.
+    fn commit_unasked(&mut self, records: Vec<Record>) {
+        if records.is_empty() || !self.leads() {
+            return;
+        }
+        if let Err(error) = self.commit(records) {
+            tracing::warn!(%error, "the controller could not commit what is due");
         }
     }
 
@@ -105,45 +170,46 @@ impl Worker {
         }
     }
 
-    fn serve_one(&mut self, request: &Request) -> Result<Response, ControllerError> {
-        let responses = self.decide_and_commit(std::slice::from_ref(request))?;
-        responses.into_iter().next().ok_or(ControllerError::Stopped)
+    fn serve_one(&mut self, request: &Request) -> Result<Answer, ControllerError> {
+        let answers = self.decide_and_commit(std::slice::from_ref(request))?;
+        answers.into_iter().next().ok_or(ControllerError::Stopped)
     }
 
-    fn decide_and_commit(
-        &mut self,
-        requests: &[Request],
-    ) -> Result<Vec<Response>, ControllerError> {
+    fn decide_and_commit(&mut self, requests: &[Request]) -> Result<Vec<Answer>, ControllerError> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
         if let LogRole::Follower { leader } = *self.role.borrow() {
-            return Err(LogError::NotLeader { leader }.into());
+            return Err(ControllerError::NotController { leader });
         }
-        let decision = decide(&self.image, requests, &mut *self.random);
+        let now = self.clock.monotonic();
+        let decision = decide(&self.image, &mut self.sessions, requests, now, &mut *self.random);
         if !decision.records.is_empty() {
-            let offset = self.propose(decision.records)?;
-            self.follow()?;
-            self.assert_applied(offset);
+            self.commit(decision.records)?;
         }
-        Ok(decision.responses)
+        let offset = self.image.offset();
+        let answer = |response| Answer { offset, response };
+        Ok(decision.responses.into_iter().map(answer).collect())
     }
 
-    fn propose(
-        &mut self,
-        records: Vec<crate::metadata::Record>,
-    ) -> Result<MetadataOffset, LogError> {
+    /// Proposes an entry and applies it.
+    fn commit(&mut self, records: Vec<Record>) -> Result<(), ControllerError> {
         let proposed = self.log.propose(records);
-        if let Err(LogError::NotLeader { leader }) = &proposed {
+        if let Err(LogError::NotLeader { leader }) = proposed {
             // What became of the entry is not known: nothing is decided on top of it until the log
             // says that all there is came out.
-            self.take_role(LogRole::Follower { leader: *leader });
+            self.take_role(LogRole::Follower { leader });
+            return Err(ControllerError::Uncertain);
         }
-        proposed
+        let offset = proposed?;
+        self.follow()?;
+        self.assert_applied(offset);
+        Ok(())
     }
 
     /// Applies what was committed and tells everyone.
     fn follow(&mut self) -> Result<(), ControllerError> {
+        let mut takes_over = false;
         for event in self.log.poll() {
             let next = match event {
                 LogEvent::Entry(entry) => self.image.applied(entry.offset, &entry.records),
@@ -154,7 +220,7 @@ impl Worker {
                     Image::from_snapshot(self.cluster_id, config, offset, &records)
                 }
                 LogEvent::Role(role) => {
-                    self.take_role(role);
+                    takes_over |= self.take_role(role);
                     continue;
                 }
             };
@@ -162,6 +228,10 @@ impl Worker {
                 Ok(image) => self.publish(Arc::new(image)),
                 Err(error) => return Err(self.fail(error)),
             }
+        }
+        // Not before all that came with it is applied.
+        if takes_over && self.leads() {
+            self.take_over();
         }
         Ok(())
     }
@@ -173,16 +243,27 @@ impl Worker {
         failed
     }
 
-    fn take_role(&mut self, role: LogRole) {
-        if self.role.send_if_modified(|before| std::mem::replace(before, role) != role) {
-            match role {
-                LogRole::Leader { term } => tracing::info!(term, "this node is the controller"),
-                LogRole::Follower { leader } => {
-                    let leader = leader.map(|id| id.0);
-                    tracing::info!(leader, "another node is the controller");
-                }
+    /// Returns whether this node became the controller.
+    fn take_role(&mut self, role: LogRole) -> bool {
+        if !self.role.send_if_modified(|before| std::mem::replace(before, role) != role) {
+            return false;
+        }
+        match role {
+            LogRole::Leader { term } => tracing::debug!(term, "this node is the controller"),
+            LogRole::Follower { leader } => {
+                let leader = leader.map(|id| id.0);
+                tracing::debug!(leader, "this node is not the controller");
             }
         }
+        matches!(role, LogRole::Leader { .. })
+    }
+
+    /// P10: everybody gets a fresh session, and what the one before may have left undone is done.
+    fn take_over(&mut self) {
+        let now = self.clock.monotonic();
+        self.sessions.begin(&self.image, now);
+        self.balanced_at = now;
+        self.commit_unasked(replicas::elect_missing(&self.image));
     }
 
     fn assert_applied(&self, offset: MetadataOffset) {

@@ -23,7 +23,7 @@ use super::types::{
 };
 use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
 use crate::base::{Clock, Offset};
-use crate::controller::{AdminError, Controller, CreateTopic, ImageSubscriber};
+use crate::controller::{AdminErrorKind, Controller, CreateTopic, ImageSubscriber};
 use crate::metadata::{Image, ImageCell};
 use crate::replication::{Partition, Partitions};
 
@@ -115,7 +115,8 @@ impl Coordinator {
         };
         match controller.create_topics(vec![topic], false).await.pop() {
             // Somebody else was faster.
-            Some(Ok(_) | Err(AdminError::TopicExists(_))) => Ok(()),
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) if error.kind() == AdminErrorKind::TopicExists => Ok(()),
             Some(Err(error)) => {
                 error!(%error, "groups: cannot create {GROUPS_TOPIC}");
                 Err(GroupError::NotAvailable)

@@ -3,8 +3,7 @@
 use sawlog_protocol::ErrorCode;
 
 use crate::base::BrokerId;
-use crate::config::ConfigError;
-use crate::controller::{AdminError, ConfigTarget};
+use crate::controller::{AdminError, AdminErrorKind, ConfigTarget};
 use crate::metadata::{Broker, Image, PartitionState};
 
 /// `resource_type` of a topic's settings.
@@ -30,28 +29,22 @@ const NO_OPERATIONS: i32 = i32::MIN;
 
 /// The one place where an administrative refusal becomes a protocol error.
 pub(super) fn code(error: &AdminError) -> ErrorCode {
-    match error {
-        AdminError::InvalidTopicName { .. } | AdminError::TopicCollides { .. } => {
-            ErrorCode::INVALID_TOPIC_EXCEPTION
-        }
-        AdminError::TopicExists(_) => ErrorCode::TOPIC_ALREADY_EXISTS,
-        AdminError::UnknownTopic(_) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        AdminError::UnknownTopicId(_) => ErrorCode::UNKNOWN_TOPIC_ID,
-        AdminError::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
-        AdminError::InvalidPartitions { .. } | AdminError::PartitionsNotGrowing { .. } => {
-            ErrorCode::INVALID_PARTITIONS
-        }
-        AdminError::TooManyPartitions => ErrorCode::POLICY_VIOLATION,
-        AdminError::InvalidReplicationFactor { .. } => ErrorCode::INVALID_REPLICATION_FACTOR,
-        AdminError::InvalidReplicaAssignment(_) => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
-        AdminError::InvalidConfig(ConfigError::ReadOnly { .. }) => ErrorCode::INVALID_REQUEST,
-        AdminError::InvalidConfig(_) | AdminError::InvalidConfigChange(_) => {
-            ErrorCode::INVALID_CONFIG
-        }
-        AdminError::UnknownBroker(_)
-        | AdminError::DuplicateTopic(_)
-        | AdminError::InvalidRequest(_) => ErrorCode::INVALID_REQUEST,
-        AdminError::Storage(_) => ErrorCode::KAFKA_STORAGE_ERROR,
+    match error.kind() {
+        AdminErrorKind::InvalidTopicName => ErrorCode::INVALID_TOPIC_EXCEPTION,
+        AdminErrorKind::TopicExists => ErrorCode::TOPIC_ALREADY_EXISTS,
+        AdminErrorKind::UnknownTopic => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        AdminErrorKind::UnknownTopicId => ErrorCode::UNKNOWN_TOPIC_ID,
+        AdminErrorKind::DeletionDisabled => ErrorCode::TOPIC_DELETION_DISABLED,
+        AdminErrorKind::InvalidPartitions => ErrorCode::INVALID_PARTITIONS,
+        AdminErrorKind::TooManyPartitions => ErrorCode::POLICY_VIOLATION,
+        AdminErrorKind::InvalidReplicationFactor => ErrorCode::INVALID_REPLICATION_FACTOR,
+        AdminErrorKind::InvalidReplicaAssignment => ErrorCode::INVALID_REPLICA_ASSIGNMENT,
+        AdminErrorKind::InvalidConfig => ErrorCode::INVALID_CONFIG,
+        AdminErrorKind::InvalidRequest => ErrorCode::INVALID_REQUEST,
+        AdminErrorKind::DuplicateBroker => ErrorCode::DUPLICATE_BROKER_REGISTRATION,
+        AdminErrorKind::StaleRegistration => ErrorCode::STALE_BROKER_EPOCH,
+        AdminErrorKind::Storage => ErrorCode::KAFKA_STORAGE_ERROR,
+        AdminErrorKind::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
     }
 }
 

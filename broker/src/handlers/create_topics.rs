@@ -72,7 +72,8 @@ fn answers<'a>(
         .map(|(topic, result)| {
             let (error_code, message) = outcome(&result);
             let created = result.ok().map(|created| {
-                let settings = describe_topic(&created.configs, image.config());
+                let replicas = usize::try_from(created.replication_factor).unwrap_or(1);
+                let settings = describe_topic(&created.configs, image.config(), replicas);
                 (created, settings)
             });
             Answer { name: topic.name, error_code, message, created }

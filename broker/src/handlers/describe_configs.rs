@@ -35,7 +35,8 @@ fn find(
         ConfigTarget::Topic(name) => {
             check_name(&name).or_else(|error| image.topic(&name).map(|_| ()).ok_or(error))?;
             let topic = image.topic(&name).ok_or(AdminError::UnknownTopic(name))?;
-            describe_topic(&topic.configs, image.config())
+            let replicas = topic.partitions.first().map_or(1, |one| one.replicas.len());
+            describe_topic(&topic.configs, image.config(), replicas)
         }
         ConfigTarget::Cluster => describe_cluster_defaults(image.config()),
         ConfigTarget::Group(group) => {

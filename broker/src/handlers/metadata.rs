@@ -244,7 +244,7 @@ mod tests {
         let topic = &response.topics[0];
         assert!(!topic.topic_id.is_zero());
         let partition = &topic.partitions[0];
-        assert_eq!((partition.leader_epoch, partition.isr_nodes.len()), (0, 1));
+        assert_eq!((partition.leader_epoch, partition.isr_nodes.len()), (0, 2));
         assert!(partition.offline_replicas.is_empty());
         assert_eq!(topic.topic_authorized_operations, i32::MIN);
         assert_eq!(response.cluster_authorized_operations, i32::MIN);

@@ -6,6 +6,8 @@
 use sawlog_protocol::Uuid;
 use thiserror::Error;
 
+use crate::config::Endpoint;
+
 /// The bytes are not metadata records.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DecodeError {
@@ -36,6 +38,9 @@ pub enum DecodeError {
         /// The record's version.
         version: u8,
     },
+    /// A byte that says which of several things follows is none of them.
+    #[error("{0} is not a kind of what is expected here")]
+    UnknownKind(u8),
     /// A resource type that is not known.
     #[error("{0} is not a resource type")]
     UnknownResource(u8),
@@ -89,6 +94,12 @@ impl Encoder {
     pub(crate) fn text(&mut self, value: &str) {
         self.length(value.len());
         self.bytes.extend_from_slice(value.as_bytes());
+    }
+
+    pub(crate) fn endpoint(&mut self, endpoint: &Endpoint) {
+        self.text(&endpoint.name);
+        self.text(&endpoint.host);
+        self.u16(endpoint.port);
     }
 
     pub(crate) fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
@@ -190,6 +201,10 @@ impl<'a> Decoder<'a> {
         let bytes = self.take(length)?;
         let text = std::str::from_utf8(bytes).map_err(|_| DecodeError::NotText)?;
         Ok(text.to_owned())
+    }
+
+    pub(crate) fn endpoint(&mut self) -> Result<Endpoint, DecodeError> {
+        Ok(Endpoint { name: self.text()?, host: self.text()?, port: self.u16()? })
     }
 
     pub(crate) fn optional<T>(

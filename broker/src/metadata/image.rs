@@ -85,6 +85,15 @@ impl PartitionState {
         self.storage_ids.get(at).copied().filter(|id| !id.is_zero())
     }
 
+    /// How many replicas have to be in sync for an acks=all write, of a topic with these settings.
+    /// While a reassignment is under way it is the replicas it leads to that count.
+    #[must_use]
+    pub fn min_in_sync(&self, settings: &TopicConfig) -> usize {
+        let goes = |id: &&BrokerId| self.removing.contains(id);
+        let staying = self.replicas.len() - self.replicas.iter().filter(goes).count();
+        settings.min_in_sync(if staying == 0 { self.replicas.len() } else { staying })
+    }
+
     /// Takes other replicas; those that stay keep their data directories.
     fn set_replicas(&mut self, replicas: &[BrokerId]) {
         if !self.storage_ids.is_empty() {

@@ -93,6 +93,8 @@ pub struct RegisterBroker {
     pub fenced: bool,
     /// Whether it is about to leave: no new leadership, no in-sync set it is not in already.
     pub shutting_down: bool,
+    /// Where other brokers reach it; nowhere if it was alone.
+    pub peer: Option<Endpoint>,
 }
 
 /// What changed about a broker; `None` is "as before".
@@ -207,7 +209,8 @@ const FEATURE_LEVEL: u8 = 13;
 /// The version a type is written in, and its versions before it can be read.
 fn newest_version(kind: u8) -> u8 {
     match kind {
-        REGISTER_BROKER | PARTITION | PARTITION_CHANGE => 1,
+        REGISTER_BROKER => 2,
+        PARTITION | PARTITION_CHANGE => 1,
         _ => 0,
     }
 }
@@ -329,14 +332,11 @@ impl RegisterBroker {
         out.i64(self.epoch);
         out.uuid(self.incarnation);
         encode_uuids(&self.storage_ids, out);
-        out.list(&self.listeners, |out, listener| {
-            out.text(&listener.name);
-            out.text(&listener.host);
-            out.u16(listener.port);
-        });
+        out.list(&self.listeners, |out, listener| out.endpoint(listener));
         out.optional(self.rack.as_deref(), Encoder::text);
         out.bool(self.fenced);
         out.bool(self.shutting_down);
+        out.optional(self.peer.as_ref(), Encoder::endpoint);
     }
 
     fn decode(body: &mut Decoder<'_>, version: u8) -> Result<Self, DecodeError> {
@@ -345,12 +345,11 @@ impl RegisterBroker {
             epoch: body.i64()?,
             incarnation: body.uuid()?,
             storage_ids: decode_uuids(body)?,
-            listeners: body.list(|body| {
-                Ok(Endpoint { name: body.text()?, host: body.text()?, port: body.u16()? })
-            })?,
+            listeners: body.list(Decoder::endpoint)?,
             rack: body.optional(Decoder::text)?,
             fenced: body.bool()?,
             shutting_down: version >= 1 && body.bool()?,
+            peer: if version >= 2 { body.optional(Decoder::endpoint)? } else { None },
         })
     }
 }

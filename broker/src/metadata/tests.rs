@@ -76,7 +76,8 @@ fn record() -> impl Strategy<Value = Record> {
             vec(uuid(), 0..3),
             vec(endpoint(), 0..3),
             proptest::option::of(".{0,9}"),
-            any::<[bool; 2]>()
+            any::<[bool; 2]>(),
+            proptest::option::of(endpoint())
         )
             .prop_map(
                 |(
@@ -87,6 +88,7 @@ fn record() -> impl Strategy<Value = Record> {
                     listeners,
                     rack,
                     [fenced, shutting_down],
+                    peer,
                 )| {
                     let id = BrokerId(id);
                     Record::RegisterBroker(RegisterBroker {
@@ -98,6 +100,7 @@ fn record() -> impl Strategy<Value = Record> {
                         rack,
                         fenced,
                         shutting_down,
+                        peer,
                     })
                 }
             ),
@@ -225,6 +228,7 @@ fn history() -> Vec<Vec<Record>> {
             rack: Some("r".into()),
             fenced: n == 2,
             shutting_down: false,
+            peer: (n == 2).then(|| Endpoint { name: "P".into(), host: "p".into(), port: 9093 }),
         })
     };
     let group = || ConfigResource::Group("g".into());

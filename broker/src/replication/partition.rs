@@ -351,7 +351,7 @@ impl Partition {
         in_sync: &[crate::base::BrokerId],
         config: Arc<TopicConfig>,
     ) {
-        let min_in_sync = usize::try_from(config.min_insync_replicas).unwrap_or(usize::MAX);
+        let min_in_sync = config.min_in_sync(in_sync.len());
         let mut state = self.state.lock();
         let mut moved = state.core.on_config(config.flush_mode, min_in_sync);
         let State { core, log, .. } = &mut *state;

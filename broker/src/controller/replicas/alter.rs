@@ -3,6 +3,7 @@
 use crate::base::{BrokerEpoch, TopicId};
 use crate::metadata::{AlterAnswer, AlterPartition, AlterRefusal, Image, PartitionState, Record};
 
+use super::super::request::AlterRequest;
 use super::draft::{Draft, Target};
 use super::reassignment;
 
@@ -15,8 +16,25 @@ pub fn alter_partition(
     request: &AlterPartition,
 ) -> (Vec<Record>, AlterAnswer) {
     let mut draft = Draft::new(image);
-    if let Err(refusal) = check(&draft, topic, index, request) {
-        return (Vec::new(), AlterAnswer::Refused(refusal));
+    let answer = alter(&mut draft, topic, index, request);
+    (draft.records, answer)
+}
+
+/// As [`alter_partition`], one after another: what one changes the next finds changed.
+#[must_use]
+pub fn alter_partitions(
+    image: &Image,
+    requests: &[AlterRequest],
+) -> (Vec<Record>, Vec<AlterAnswer>) {
+    let mut draft = Draft::new(image);
+    let decide = |one: &AlterRequest| alter(&mut draft, one.topic, one.index, &one.question);
+    let answers = requests.iter().map(decide).collect();
+    (draft.records, answers)
+}
+
+fn alter(draft: &mut Draft, topic: TopicId, index: i32, request: &AlterPartition) -> AlterAnswer {
+    if let Err(refusal) = check(draft, topic, index, request) {
+        return AlterAnswer::Refused(refusal);
     }
     let mut isr: Vec<_> = request.in_sync.iter().map(|replica| replica.broker).collect();
     // Who was the last in sync and wants to leave can leave now.
@@ -24,12 +42,11 @@ pub fn alter_partition(
         isr.retain(|id| draft.is_eligible(*id));
     }
     draft.change(topic, index, Target { isr, lost: Vec::new(), replicas: None });
-    reassignment::complete(&mut draft, topic, index);
-    let answer = match draft.partition(topic, index) {
+    reassignment::complete(draft, topic, index);
+    match draft.partition(topic, index) {
         Some((state, _)) => answer(request, state),
         None => AlterAnswer::Refused(AlterRefusal::UnknownPartition),
-    };
-    (draft.records, answer)
+    }
 }
 
 fn answer(request: &AlterPartition, state: PartitionState) -> AlterAnswer {

@@ -85,9 +85,8 @@ impl Draft {
     /// A partition, and how many replicas of it have to be in sync.
     pub(super) fn partition(&self, topic: TopicId, index: i32) -> Option<(PartitionState, usize)> {
         let topic = self.image.topic_by_id(topic)?;
-        let min = usize::try_from(topic.resolved.min_insync_replicas).unwrap_or(usize::MAX);
         let state = topic.partition(index)?.clone();
-        let min = min.min(state.replicas.len()).max(1);
+        let min = state.min_in_sync(&topic.resolved).min(state.replicas.len()).max(1);
         Some((state, min))
     }
 

@@ -60,6 +60,18 @@ pub fn elect(
     (draft.records, results)
 }
 
+/// Every partition goes back to its preferred leader where that is in sync: after restarts others
+/// lead what it led.
+#[must_use]
+pub fn prefer_first(image: &Image) -> Vec<Record> {
+    let is_elsewhere = |state: &PartitionState| {
+        let first = state.replicas.first().filter(|first| state.isr.contains(first));
+        state.leader.is_some() && first.is_some() && first != state.leader.as_ref()
+    };
+    let elsewhere = Draft::new(image).partitions(is_elsewhere);
+    elect(image, Election::Preferred, &elsewhere).0
+}
+
 fn elect_preferred(
     draft: &mut Draft,
     topic: TopicId,

@@ -21,13 +21,17 @@ pub fn fence(image: &Image, broker: BrokerId) -> Vec<Record> {
 pub fn unfence(image: &Image, broker: BrokerId) -> Vec<Record> {
     let mut draft = Draft::new(image);
     if flags(&mut draft, broker, Some(false), None) {
-        for (topic, index) in draft.partitions(|state| state.leader.is_none()) {
-            let Some((state, _)) = draft.partition(topic, index) else { continue };
-            let target = Target { isr: state.isr, lost: Vec::new(), replicas: None };
-            draft.change(topic, index, target);
-        }
+        elect_leaderless(&mut draft);
     }
     draft.records
+}
+
+fn elect_leaderless(draft: &mut Draft) {
+    for (topic, index) in draft.partitions(|state| state.leader.is_none()) {
+        let Some((state, _)) = draft.partition(topic, index) else { continue };
+        let target = Target { isr: state.isr, lost: Vec::new(), replicas: None };
+        draft.change(topic, index, target);
+    }
 }
 
 /// A broker wants to leave: others take over what they can. Where it is the last in sync it goes on
@@ -40,6 +44,27 @@ pub fn shut_down(image: &Image, broker: BrokerId) -> Vec<Record> {
         leave(&mut draft, broker, |state| state.isr == [broker]);
     }
     draft.records
+}
+
+/// The partitions that nobody leads though somebody could: what a controller that is gone may have
+/// left undone.
+#[must_use]
+pub fn elect_missing(image: &Image) -> Vec<Record> {
+    let mut draft = Draft::new(image);
+    elect_leaderless(&mut draft);
+    draft.records
+}
+
+/// Whether a broker that shuts down still leads something that another broker might take over: one
+/// that has a replica and runs.
+#[must_use]
+pub fn is_awaited(image: &Image, broker: BrokerId) -> bool {
+    let runs = |id: &BrokerId| {
+        *id != broker && image.broker(*id).is_some_and(|one| !one.fenced && !one.shutting_down)
+    };
+    let awaited =
+        |state: &PartitionState| state.leader == Some(broker) && state.replicas.iter().any(runs);
+    image.topics().any(|topic| topic.partitions.iter().any(awaited))
 }
 
 /// Whether a broker that shuts down is needed nowhere any more: it leads nothing. The others have

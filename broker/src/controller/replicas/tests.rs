@@ -30,9 +30,16 @@ fn start(id: i32, storage: u8) -> BrokerStart {
         incarnation: Uuid([1; 16]),
         storage_ids: vec![Uuid([storage; 16])],
         listeners: Vec::new(),
+        peer: None,
         rack: None,
     };
-    BrokerStart { registration, was_clean: false, damaged: Vec::new(), has_session: false }
+    BrokerStart {
+        registration,
+        was_clean: false,
+        damaged: Vec::new(),
+        gives_up_missing: false,
+        has_session: false,
+    }
 }
 
 impl Cluster {

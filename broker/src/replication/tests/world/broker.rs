@@ -51,10 +51,12 @@ impl World {
                 incarnation: Uuid(u128::from(life).to_be_bytes()),
                 storage_ids: vec![self.nodes[node].storage],
                 listeners: Vec::new(),
+                peer: None,
                 rack: None,
             },
             was_clean,
             damaged,
+            gives_up_missing: false,
             has_session: false,
         }
     }

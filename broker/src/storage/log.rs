@@ -107,7 +107,7 @@ pub struct Log {
     side: Arc<Side>,
     /// Bytes appended since the checkpoint was written.
     unchecked_bytes: u64,
-    /// The directory and the checkpoint are there.
+    /// The directory is there, and both checkpoints say where the log begins.
     prepared: bool,
     /// The checkpoint on disk says "clean".
     marked_clean: bool,
@@ -131,7 +131,8 @@ pub(super) struct Opened {
     pub(super) store: CheckpointStore,
     pub(super) quarantine: Arc<Quarantine>,
     pub(super) progress: ProgressStore,
-    /// The directory and both files of the checkpoint are there.
+    /// The directory is there, and both files of the checkpoint say where the log begins, or the
+    /// first segment does.
     pub(super) prepared: bool,
     pub(super) segments: Vec<Arc<Segment>>,
     pub(super) unsealed: Vec<Arc<Segment>>,
@@ -396,7 +397,8 @@ impl Log {
             Ok(())
         };
         create().map_err(StorageError::io("cannot create", &self.directory))?;
-        // Both files, so that writing them never needs space again.
+        // Both files, so that writing them never needs space again, and so that one of them is
+        // enough to tell where the segment begins.
         for _ in 0..2 {
             self.side.checkpoint.update(|checkpoint| checkpoint.clean = false)?;
         }

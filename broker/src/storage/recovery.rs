@@ -150,7 +150,10 @@ impl Log {
             store,
             progress,
             quarantine: Arc::new(quarantine),
-            prepared: matches!(found, Found::Newest { both: true } | Found::PerhapsOlder),
+            // The next segment may begin beyond all that was ever durable, and only the newer
+            // checkpoint say so: without it the segment would be taken for what a crash has left.
+            prepared: !segments.is_empty()
+                && matches!(found, Found::Newest { both: true } | Found::PerhapsOlder),
             segments,
             unsealed,
             start,

@@ -41,6 +41,16 @@ fn read(log: &Log, from: i64) -> Result<Vec<u8>, ReadError> {
     Ok(found.to_vec())
 }
 
+/// The name of the newer of the two checkpoints.
+fn newer_checkpoint(disk: &SimDisk) -> &'static str {
+    let generation = |name: &str| {
+        let path = Path::new(DIRECTORY).join(name);
+        crate::base::disk::read_whole(disk, &path, 999).unwrap().unwrap()[12..20].to_vec()
+    };
+    let (one, other) = (generation("checkpoint-0"), generation("checkpoint-1"));
+    if one > other { "checkpoint-0" } else { "checkpoint-1" }
+}
+
 fn zero(disk: &SimDisk, from: usize, to: usize) {
     let zeroes = vec![0; to - from];
     let parts = [std::io::IoSlice::new(&zeroes)];
@@ -231,14 +241,7 @@ fn a_missing_segment_is_not_taken_for_a_removed_one() {
             log.advance_start(Offset(start), &EpochCache::default()).unwrap();
         }
         drop(log);
-        let newer = {
-            let generation = |name: &str| {
-                let path = Path::new(DIRECTORY).join(name);
-                crate::base::disk::read_whole(&disk, &path, 999).unwrap().unwrap()
-            };
-            let (one, other) = (generation("checkpoint-0"), generation("checkpoint-1"));
-            if one > other { "checkpoint-0" } else { "checkpoint-1" }
-        };
+        let newer = newer_checkpoint(&disk);
         for name in ["checkpoint-0", "checkpoint-1"] {
             if both_damaged || name == newer {
                 disk.flip_bit(&Path::new(DIRECTORY).join(name), 24, 1);
@@ -271,4 +274,51 @@ fn an_offset_that_nothing_confirms_does_not_move_the_log_end() {
             assert_eq!(read(&log, from + 6).unwrap(), all[(damaged + 2) * length()..]);
         }
     }
+}
+
+/// Appends and syncs a batch at 12, loses the newer checkpoint, and looks for the batch.
+fn goes_on_at_twelve(disk: &SimDisk, case: &str) {
+    let Recovered { mut log, .. } = open(disk);
+    assert_eq!((log.log_start(), log.log_end()), (Offset(12), Offset(12)), "{case}");
+    append(&mut log, &batch(None, 3, 100, 0));
+    flush(&mut log);
+    let written = read_all(&log, 1 << 20);
+    drop(log);
+    disk.flip_bit(&Path::new(DIRECTORY).join(newer_checkpoint(disk)), 24, 1);
+    let Recovered { log, report, .. } = open(disk);
+    assert_eq!((log.log_end(), report.bytes_cut), (Offset(15), 0), "{case}");
+    assert_eq!(read(&log, 12).unwrap(), written, "{case}");
+}
+
+#[test]
+fn a_log_that_goes_on_beyond_what_was_durable_needs_only_one_of_its_checkpoints() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let disk = disk();
+        let Recovered { mut log, .. } = open(&disk);
+        for _ in 0..4 {
+            append(&mut log, &batch(None, 3, 100, 0));
+        }
+        // Nobody waits for the disk: the start passes what is durable, and then the power goes.
+        log.advance_start(Offset(12), &EpochCache::default()).unwrap();
+        drop(log);
+        let disk = disk.restart(seed);
+        lost += usize::from(!disk.exists(&first()));
+        goes_on_at_twelve(&disk, &format!("seed {seed}"));
+    }
+    assert!(lost > 0, "the segment was never lost");
+}
+
+#[test]
+fn a_log_whose_records_a_disk_has_lost_needs_only_one_of_its_checkpoints() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for _ in 0..4 {
+        append(&mut log, &batch(None, 3, 100, 0));
+    }
+    flush(&mut log);
+    log.advance_start(Offset(12), &EpochCache::default()).unwrap();
+    drop(log);
+    zero(&disk, 0, 4 * length());
+    goes_on_at_twelve(&disk, "zeroes");
 }

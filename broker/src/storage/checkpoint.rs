@@ -161,11 +161,14 @@ impl CheckpointStore {
         let failed = |source| StorageError::io("cannot write", path)(source);
         let created = !self.disk.exists(path);
         let file = self.disk.open(path, Create::IfMissing).map_err(failed)?;
-        file.write_at(&[IoSlice::new(bytes)], 0).map_err(failed)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         if file.len().map_err(failed)? > length {
-            file.set_len(length).map_err(failed)?;
+            // Durably, before the write. A crash could otherwise keep the write without the length,
+            // and the next one the length without what was written since: a content that nobody was
+            // told of would come back.
+            file.set_len(length).and_then(|()| file.sync_data()).map_err(failed)?;
         }
+        file.write_at(&[IoSlice::new(bytes)], 0).map_err(failed)?;
         if syncs == Syncs::Shared {
             return Ok(());
         }
@@ -254,6 +257,42 @@ mod tests {
                 move_start(&store, 99).unwrap();
                 assert_eq!(store.content().log_start, Offset(99));
             }
+        }
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_write_does_not_come_back_with_the_next_one() {
+        let shrink = |store: &CheckpointStore, to: i64| {
+            store.update(|checkpoint| {
+                checkpoint.log_start = Offset(to);
+                checkpoint.epochs = EpochCache::default();
+            })
+        };
+        for (at, seed) in (1..7).flat_map(|at| (0..500).map(move |seed| (at, seed))) {
+            let disk = SimDisk::new();
+            let (store, _) = load(&disk);
+            for start in 1..3 {
+                let long = |checkpoint: &mut Checkpoint| {
+                    checkpoint.log_start = Offset(start);
+                    checkpoint.epochs.assign(LeaderEpoch(0), Offset(0));
+                };
+                store.update(long).unwrap();
+            }
+            disk.plan(at, Fault::Crash);
+            let mut tried = 3;
+            while shrink(&store, tried).is_ok() {
+                tried += 1;
+            }
+            let disk = disk.restart(seed);
+            let (store, _) = load(&disk);
+            let found = store.content().log_start.0;
+            disk.plan(1 + at % 3, Fault::Crash);
+            shrink(&store, 100).ok();
+            let after = load(&disk.restart(seed + 1)).0.content().log_start.0;
+            assert!(
+                [found, 100].contains(&after),
+                "{after} after {found}, crash {at}, seed {seed}"
+            );
         }
     }
 

@@ -110,11 +110,18 @@ impl Quarantine {
         self.ranges.load_full()
     }
 
+    /// The ranges with bytes in the segment at `base`, in order.
+    pub(super) fn damage_of(&self, base: Offset) -> Vec<QuarantinedRange> {
+        let ranges = self.ranges.load();
+        ranges.iter().filter(|range| range.segment == base && range.bytes > 0).cloned().collect()
+    }
+
     /// The bytes of the segment at `base` that must not be touched, in order: from, to.
     pub(super) fn spans(&self, base: Offset) -> Vec<(u64, u64)> {
-        let ranges = self.ranges.load();
-        let here = ranges.iter().filter(|range| range.segment == base && range.bytes > 0);
-        here.map(|range| (range.position, range.position.saturating_add(range.bytes))).collect()
+        let damage = self.damage_of(base);
+        let span =
+            |range: &QuarantinedRange| (range.position, range.position.saturating_add(range.bytes));
+        damage.iter().map(span).collect()
     }
 
     /// How far a read from `from` on may go, at most to `until`.

@@ -468,6 +468,7 @@ impl Recovery<'_> {
         let mut scan = Scan::new(&*segment.file, length, segment.base, rule);
         scan.last_epoch = self.last_epoch;
         scan.behind = next.map(|next| self.first_batch(next)).transpose()?.flatten();
+        scan.suspects = self.quarantine.damage_of(segment.base);
         // Where the segment must lead up to, if that is known.
         let ahead = Ahead::new(next, self.known.checkpoint.then_some(self.known.durable_end));
         let leads_to = ahead.boundary;

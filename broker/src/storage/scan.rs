@@ -6,7 +6,8 @@
 //! can be read.
 //!
 //! An offset that leaves a gap, and an epoch that rises, are believed unless the batch behind says
-//! otherwise: what has been flipped there fits to nothing that follows.
+//! otherwise: what has been flipped there fits to nothing that follows. Once it did say so, they are
+//! not believed before it says the contrary.
 //!
 //! It decides nothing: whether what fails is a torn write or damage is for its callers.
 
@@ -19,6 +20,7 @@ use std::io;
 use sawlog_protocol::records::{BATCH_OVERHEAD, BatchHeader, check_crc};
 
 use super::epochs::EpochCache;
+use super::quarantine::QuarantinedRange;
 use crate::base::disk::DiskFile;
 use crate::base::{LeaderEpoch, Offset};
 
@@ -69,6 +71,8 @@ pub(super) struct Scan<'a> {
     pub(super) trimmed: bool,
     /// The first batch of the segment behind, if it is known.
     pub(super) behind: Option<BatchHeader>,
+    /// What was found damaged before.
+    pub(super) suspects: Vec<QuarantinedRange>,
 }
 
 impl<'a> Scan<'a> {
@@ -86,6 +90,7 @@ impl<'a> Scan<'a> {
             last_epoch: None,
             trimmed: false,
             behind: None,
+            suspects: Vec::new(),
         }
     }
 
@@ -145,9 +150,14 @@ impl<'a> Scan<'a> {
         if BatchHeader::parse(self.bytes.at(end, BATCH_OVERHEAD)?).is_ok_and(agrees) {
             return Ok(None);
         }
-        let Some(next) = self.header_behind(end)?.filter(|next| odd(header, next)) else {
-            return Ok(None);
-        };
+        let behind = self.header_behind(end)?;
+        let suspected = self.suspects.iter().any(|known| known.position == self.position);
+        if behind.is_none() && suspected {
+            // What contradicted it is damaged, too, since.
+            let base = header.base_offset;
+            return Ok(Some(format!("base offset {base}, leader epoch {epoch}: damaged before")));
+        }
+        let Some(next) = behind.filter(|next| odd(header, next)) else { return Ok(None) };
         // Of two that contradict each other the one is wrong that the third contradicts, too.
         let third = self.header_behind(end + length_of(&next))?;
         if third.is_some_and(|third| !odd(header, &third)) {

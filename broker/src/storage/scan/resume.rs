@@ -18,6 +18,9 @@ const LENGTH_END: usize = 12;
 const MAGIC_POSITION: usize = 16;
 const MAGIC: u8 = 2;
 
+/// Least that a batch says of its length.
+const LENGTH_MIN: i32 = 49;
+
 /// Bytes of a batch that no checksum covers, at its begin.
 const PREFIX_BYTES: u64 = 16;
 
@@ -59,17 +62,22 @@ impl Scan<'_> {
             return Ok(false);
         }
         let claimed = self.claimed()?;
-        // Mostly the length is right: it is four bytes of many.
-        if let Some(length) = self.bytes.at(self.position, LENGTH_END)?.get(LENGTH_POSITION..)
-            && let Ok(length) = <[u8; 4]>::try_from(length)
-            && let Ok(length) = u64::try_from(i32::from_be_bytes(length))
-            && let at = self.position + length + u64::try_from(LENGTH_END).unwrap_or(0)
-            && let Some(header) = self.candidate(at, ahead)?
-            && (claimed.contains(&Some(header.base_offset))
-                || self.is_followed(at, &header, ahead)?)
-        {
-            self.resume_at(at, &header);
-            return Ok(true);
+        for at in self.ends()?.into_iter().flatten() {
+            if let Some(header) = self.candidate(at, ahead)?
+                && (claimed.contains(&Some(header.base_offset))
+                    || self.is_followed(at, &header, ahead)?)
+            {
+                self.resume_at(at, &header);
+                return Ok(true);
+            }
+            // The next is damaged, too, but both say where one ends and the other begins.
+            if let Ok(header) = BatchHeader::parse(self.bytes.at(at, BATCH_OVERHEAD)?)
+                && claimed.contains(&Some(header.base_offset))
+                && self.could_be_missed(&header, ahead)
+            {
+                self.resume_at(at, &header);
+                return Ok(true);
+            }
         }
         let missed = Missed { from: self.expected, to: ahead.limit, end: self.bytes.length };
         let (mut at, mut budget) = (self.position + 1, RESUME_BYTES_MAX);
@@ -93,6 +101,14 @@ impl Scan<'_> {
                 }
             }
             at += 1;
+        }
+        // What confirmed the end of it is damaged since, but it was known.
+        let known = self.suspects.iter().find(|known| known.position == self.position);
+        let known = known.filter(|known| known.from == self.expected && known.bytes > 0);
+        let known = known.map(|known| (known.position + known.bytes, known.to));
+        if let Some((end, to)) = known.filter(|(end, _)| *end < self.bytes.length) {
+            (self.position, self.expected) = (end, to);
+            return Ok(true);
         }
         Ok(false)
     }
@@ -126,10 +142,11 @@ impl Scan<'_> {
         if self.resume_if_written(ahead)? {
             return Ok(true);
         }
-        // The last of its segment, and the next begins where it says.
+        // The last of its segment, and the next begins where it says. What was allocated behind it
+        // may have lost a bit, too.
         let is_last = end <= self.bytes.length
             && self.claimed()?.contains(&Some(ahead.limit.0))
-            && self.batch_at(end, None)? == Step::End;
+            && !matches!(self.batch_at(end, None)?, Step::Batch(_));
         if is_last {
             (self.position, self.expected) = (end, ahead.limit);
         }
@@ -158,16 +175,14 @@ impl Scan<'_> {
     /// The header of what cannot be read, if all under its checksum is as it was written; with its
     /// true length, which is not under it.
     fn whole(&mut self) -> io::Result<Option<BatchHeader>> {
-        let Ok(header) = BatchHeader::parse(self.bytes.at(self.position, BATCH_OVERHEAD)?) else {
-            return Ok(None);
-        };
+        let Some(header) = self.damaged_header()? else { return Ok(None) };
         let left = self.bytes.length - self.position;
-        let others = (0..i32::BITS - 1).map(|bit| header.batch_length ^ (1 << bit));
+        let others = (0..i32::BITS).map(|bit| header.batch_length ^ (1 << bit));
         for batch_length in std::iter::once(header.batch_length).chain(others) {
             let flipped = batch_length != header.batch_length;
             let header = BatchHeader { batch_length, ..header };
             let most = if flipped { left.min(FLIPPED_BYTES_MAX) } else { left };
-            if header.total_len() < BATCH_OVERHEAD || length_of(&header) > most {
+            if batch_length < LENGTH_MIN || length_of(&header) > most {
                 continue;
             }
             let bytes = self.bytes.at(self.position, header.total_len())?;
@@ -176,6 +191,20 @@ impl Scan<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// The header of what cannot be read, whatever it says of its length.
+    fn damaged_header(&mut self) -> io::Result<Option<BatchHeader>> {
+        let bytes = self.bytes.at(self.position, BATCH_OVERHEAD)?;
+        let (Some(before), Some(after)) = (bytes.get(..LENGTH_POSITION), bytes.get(LENGTH_END..))
+        else {
+            return Ok(None);
+        };
+        let length = bytes.get(LENGTH_POSITION..).and_then(|length| length.first_chunk());
+        let batch_length = length.map_or(0, |length| i32::from_be_bytes(*length));
+        let readable = [before, &LENGTH_MIN.to_be_bytes(), after].concat();
+        let header = BatchHeader::parse(&readable).ok();
+        Ok(header.map(|header| BatchHeader { batch_length, ..header }))
     }
 
     fn resume_if_written(&mut self, ahead: Ahead) -> io::Result<bool> {
@@ -211,11 +240,22 @@ impl Scan<'_> {
         Ok(true)
     }
 
+    /// Where the next batch may begin: by the length of the damaged one, which mostly is right, as it
+    /// is four bytes of many; and by the one that its checksum is right for.
+    fn ends(&mut self) -> io::Result<[Option<u64>; 2]> {
+        let bytes = self.bytes.at(self.position, LENGTH_END)?;
+        let length = bytes.get(LENGTH_POSITION..).and_then(|length| length.first_chunk());
+        let length = length.and_then(|length| u64::try_from(i32::from_be_bytes(*length)).ok());
+        let overhead = u64::try_from(LENGTH_END).unwrap_or(0);
+        let said = length.map(|length| self.position + length + overhead);
+        let whole = self.whole()?.map(|header| self.position + length_of(&header));
+        Ok([said, whole.filter(|whole| Some(*whole) != said)])
+    }
+
     /// Where the damaged batch says that the next one begins, by its two counts: both lie under the
     /// checksum, and one of them may be what is damaged.
     fn claimed(&mut self) -> io::Result<[Option<i64>; 2]> {
-        let bytes = self.bytes.at(self.position, BATCH_OVERHEAD)?;
-        let Ok(header) = BatchHeader::parse(bytes) else { return Ok([None; 2]) };
+        let Some(header) = self.damaged_header()? else { return Ok([None; 2]) };
         let counts = [header.last_offset_delta.checked_add(1), Some(header.records_count)];
         Ok(counts.map(|count| Some(self.expected.plus(i64::from(count?)).0)))
     }
@@ -228,8 +268,11 @@ impl Scan<'_> {
     /// The batch at `position`, if it is whole and could be one of those missed.
     fn candidate(&mut self, position: u64, ahead: Ahead) -> io::Result<Option<BatchHeader>> {
         let Step::Batch(header) = self.batch_at(position, None)? else { return Ok(None) };
-        let missed = header.base_offset > self.expected.0 && header.next_offset() <= ahead.limit.0;
-        Ok(missed.then_some(header))
+        Ok(Some(header).filter(|header| self.could_be_missed(header, ahead)))
+    }
+
+    fn could_be_missed(&self, header: &BatchHeader, ahead: Ahead) -> bool {
+        header.base_offset > self.expected.0 && header.next_offset() <= ahead.limit.0
     }
 
     /// Whether what is behind a batch says that its offset is right.
@@ -240,18 +283,32 @@ impl Scan<'_> {
         ahead: Ahead,
     ) -> io::Result<bool> {
         let behind = position + length_of(header);
+        let at_boundary = ahead.boundary.is_some_and(|boundary| {
+            boundary.0 == header.next_offset() || boundary.0 == header.base_offset
+        });
         Ok(match self.batch_at(behind, Some(Offset(header.next_offset())))? {
             Step::Batch(_) => true,
             // A write to the wrong place may look like the last one, and any offset like its.
             Step::End if self.trimmed && behind < self.bytes.length => false,
-            Step::End => {
-                let at_boundary = ahead.boundary.is_some_and(|boundary| {
-                    boundary.0 == header.next_offset() || boundary.0 == header.base_offset
-                });
-                at_boundary || self.claimed()?.contains(&Some(header.base_offset))
-            }
-            Step::Bad(_) => false,
+            Step::End => at_boundary || self.claimed()?.contains(&Some(header.base_offset)),
+            // What follows may be a torn write, which says nothing. Then it is the offset that is
+            // known alone, and only where no record could hold what looks like a batch.
+            Step::Bad(_) => at_boundary && self.is_zero(self.position, position)?,
         })
+    }
+
+    /// Whether there is nothing but zeroes in `[from, to)`.
+    fn is_zero(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        let mut at = from;
+        while at < to {
+            let left = usize::try_from(to - at).unwrap_or(usize::MAX);
+            let bytes = self.bytes.at(at, left.min(SCAN_BYTES))?;
+            if bytes.is_empty() || bytes.iter().any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            at += u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        }
+        Ok(true)
     }
 }
 

@@ -322,3 +322,120 @@ fn a_log_whose_records_a_disk_has_lost_needs_only_one_of_its_checkpoints() {
     zero(&disk, 0, 4 * length());
     goes_on_at_twelve(&disk, "zeroes");
 }
+
+#[test]
+fn two_damaged_batches_in_a_row_take_nothing_along() {
+    for start_between in [false, true] {
+        let (disk, all) = written();
+        disk.flip_bit(&first(), length() + 80, 5);
+        if start_between {
+            // From here on the first of them was durable, and the second may be a torn write.
+            assert_eq!(ranges(&open(&disk).log), [(3, 6)]);
+        }
+        disk.flip_bit(&first(), 2 * length() + 80, 5);
+        let Recovered { log, report, .. } = open(&disk);
+        assert_eq!(ranges(&log), [(3, 6), (6, 9)], "{start_between}");
+        assert_eq!((log.log_end(), report.bytes_cut), (Offset(12), 0), "{start_between}");
+        assert_eq!(read(&log, 9).unwrap(), all[3 * length()..], "{start_between}");
+    }
+}
+
+#[test]
+fn the_last_whole_batch_before_a_torn_write_is_found_behind_damage_below_the_checkpoint() {
+    for case in ["lost", "another length"] {
+        let disk = disk();
+        let Recovered { mut log, .. } = open(&disk);
+        for at in 0..5 {
+            if at == 3 {
+                flush(&mut log);
+                log.advance_start(Offset(1), &EpochCache::default()).unwrap();
+            }
+            append(&mut log, &batch(None, 3, 100, 0));
+        }
+        let all = read_all(&log, 1 << 20);
+        drop(log);
+        match case {
+            "lost" => zero(&disk, 2 * length(), 3 * length()),
+            _ => disk.flip_bit(&first(), 2 * length() + 11, 2),
+        }
+        zero(&disk, 4 * length(), 4 * length() + 100);
+        let Recovered { log, report, .. } = open(&disk);
+        assert_eq!(report.checkpoint_end, Offset(9), "{case}");
+        assert_eq!((ranges(&log), log.log_end()), (vec![(6, 9)], Offset(12)), "{case}");
+        assert_eq!(read(&log, 9).unwrap(), all[3 * length()..4 * length()], "{case}");
+    }
+}
+
+#[test]
+fn an_epoch_that_was_contradicted_is_not_believed_once_its_witness_is_damaged() {
+    for rolls in [false, true] {
+        let disk = disk();
+        let Recovered { mut log, .. } = open(&disk);
+        append(&mut log, &batch(None, 3, 100, 0));
+        if rolls {
+            log.roll();
+        }
+        append(&mut log, &batch(None, 3, 100, 0));
+        append(&mut log, &batch(None, 3, 100, 0));
+        let all = read_all(&log, 1 << 20);
+        drop(log);
+        disk.flip_bit(&first(), 13, 4);
+        let Recovered { log, .. } = open(&disk);
+        assert_eq!(ranges(&log), [(0, 3)]);
+        drop(log);
+        let second = Path::new(DIRECTORY).join(format!("{:020}.log", 3));
+        let (path, at) = if rolls { (second, 80) } else { (first(), length() + 80) };
+        disk.flip_bit(&path, at, 5);
+        let Recovered { log, .. } = open(&disk);
+        assert!(matches!(read(&log, 0), Err(ReadError::Quarantined { .. })), "{rolls}");
+        assert_eq!((ranges(&log), log.log_end()), (vec![(0, 3), (3, 6)], Offset(9)), "{rolls}");
+        assert_eq!(read(&log, 6).unwrap(), all[2 * length()..], "{rolls}");
+    }
+}
+
+#[test]
+fn a_length_too_short_for_a_batch_is_one_flipped_bit_like_any_other() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for at in 0..3 {
+        append(&mut log, &if at == 1 { batch(None, 1, 1, 0) } else { batch(None, 3, 100, 0) });
+    }
+    let short = batch(None, 1, 1, 0);
+    assert_eq!(short[8..12], [0, 0, 0, 60], "a flipped 32 leaves less than any batch has");
+    drop(log);
+    disk.flip_bit(&first(), length() + 11, 5);
+    zero(&disk, length() + short.len(), 2 * length() + short.len());
+    let Recovered { log, .. } = open(&disk);
+    assert_eq!((ranges(&log), log.log_end()), (vec![(3, 4)], Offset(4)));
+}
+
+#[test]
+fn a_bit_behind_a_damaged_batch_that_ends_its_segment_changes_nothing() {
+    let (disk, log) = two_segments();
+    drop(log);
+    disk.flip_bit(&first(), length() + 80, 5);
+    disk.flip_bit(&first(), 2 * length() + 999, 5);
+    let Recovered { log, report, .. } = open(&disk);
+    assert_eq!((ranges(&log), log.log_end(), report.bytes_cut), (vec![(3, 6)], Offset(12), 0));
+}
+
+#[test]
+fn damage_that_is_known_ends_where_it_did_though_what_followed_is_damaged_too() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for _ in 0..5 {
+        append(&mut log, &batch(None, 3, 100, 0));
+    }
+    let all = read_all(&log, 1 << 20);
+    drop(log);
+    // Nothing but the two behind them tells where these two end.
+    disk.flip_bit(&first(), length() + 80, 5);
+    zero(&disk, 2 * length(), 3 * length() - 20);
+    let known = ranges(&open(&disk).log);
+    assert_eq!(known, [(3, 9)]);
+    disk.flip_bit(&first(), 4 * length() + 80, 5);
+    let Recovered { log, .. } = open(&disk);
+    // The last one may be a torn write. The one before it is none.
+    assert_eq!((ranges(&log), log.log_end()), (known, Offset(12)));
+    assert_eq!(read(&log, 9).unwrap(), all[3 * length()..4 * length()]);
+}

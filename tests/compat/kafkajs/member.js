@@ -38,13 +38,11 @@ async function main() {
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
   await consumer.run({
     autoCommit: false,
-    eachBatch: async ({ batch, commitOffsetsIfNecessary }) => {
+    eachBatch: async ({ batch }) => {
       const offsets = batch.messages.map((message) => Number(message.offset))
       tell('records', { partition: batch.partition, offsets })
       const next = offsets.at(-1) + 1
-      // Not consumer.commitOffsets: that wraps a refusal, the runner does not see that the member is
-      // unknown, and ends instead of joining again.
-      await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition: batch.partition, offset: String(next) }] }] })
+      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: String(next) }])
       tell('committed', { offsets: { [batch.partition]: next } })
     },
   })

@@ -17,7 +17,7 @@ const CRASH_POINTS_MAX: u64 = 10_000;
 /// Lives the history, loses power at the operation `at` of the disk, and looks. False if the
 /// history was over before.
 fn crash_at(history: u64, at: u64) -> bool {
-    let weather = Weather { lazy: history.is_multiple_of(4), lies: false };
+    let weather = Weather { lazy: history.is_multiple_of(4), lies: false, rots: false };
     let disk = disk();
     let open = |disk: &SimDisk| {
         try_open(disk).unwrap_or_else(|error| panic!("history {history} at {at}: {error}"))

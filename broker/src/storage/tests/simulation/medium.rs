@@ -50,6 +50,10 @@ impl Medium {
         Some((before.map(|b| b.bytes.len()).sum(), bytes))
     }
 
+    fn begins_segment(&self, written: &Written) -> bool {
+        self.0.iter().any(|(base, _)| *base == written.base)
+    }
+
     fn bytes(&self, model: &Model, written: &Written) -> Option<&[u8]> {
         let (at, bytes) = self.locate(model, written)?;
         bytes.get(at..at + written.bytes.len())
@@ -64,11 +68,14 @@ impl Medium {
     /// Whether what the medium has of a batch may be a torn write, or damage that ends the log
     /// because nothing tells how far it goes.
     pub(super) fn excuses_cut_at(&self, model: &Model, cut: &Written) -> bool {
-        let Some((at, _)) = self.locate(model, cut) else { return cut.base >= model.start };
+        let Some((at, segment)) = self.locate(model, cut) else { return cut.base >= model.start };
         let Some(bytes) = self.bytes(model, cut) else { return true };
-        let first = (512 - at % 512).min(bytes.len());
-        let mut sectors = std::iter::once(&bytes[..first]).chain(bytes[first..].chunks(512));
-        if sectors.any(|sector| sector.iter().all(|byte| *byte == 0)) {
+        let has_hole = |at: usize, bytes: &[u8]| {
+            let (first, rest) = bytes.split_at((512 - at % 512).min(bytes.len()));
+            let mut sectors = std::iter::once(first).chain(rest.chunks(512));
+            sectors.any(|sector| sector.iter().all(|byte| *byte == 0))
+        };
+        if has_hole(at, bytes) {
             return true;
         }
         let original = cut.original();
@@ -77,11 +84,30 @@ impl Medium {
         if covered && flips <= 1 {
             return false; // Only its offset or its epoch, or a bit of its length.
         }
+        let next = model.at(cut.next);
+        // With something under its checksum damaged, too, nothing says how long it is: not where it
+        // ends its segment, nor whether a hole in what its length spans is one a crash has left.
+        let ends_segment = next.is_some_and(|next| self.begins_segment(next));
+        let says_long = i32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        let end = at.saturating_add(usize::try_from(says_long).unwrap_or(0)).saturating_add(12);
+        let spanned = &segment[at..end.min(segment.len())];
+        if flips > 0 && (ends_segment || has_hole(at, spanned)) {
+            return true;
+        }
         let counts = [23..27, 57..61].iter().any(|at| bytes[at.clone()] == original[at.clone()]);
         let says = flips == 0 && bytes[16] == 2 && counts;
-        let next = model.at(cut.next);
         let confirmed = says || next.is_some_and(|next| self.has(model, model.at(next.next)));
-        !(self.has(model, next) && confirmed)
+        // The next may be damaged, too: if it begins where this one says, both are what they were.
+        let begins = says && next.is_some_and(|next| self.names(model, next));
+        !(begins || (self.has(model, next) && confirmed))
+    }
+
+    /// Whether what the medium has of a batch still says which it is and how long.
+    fn names(&self, model: &Model, written: &Written) -> bool {
+        let original = written.original();
+        self.bytes(model, written).is_some_and(|bytes| {
+            [0..12, 16..17, 23..27].iter().all(|at| bytes[at.clone()] == original[at.clone()])
+        })
     }
 }
 

@@ -20,13 +20,17 @@ use medium::Medium;
 use model::Model;
 
 use super::*;
-use crate::base::disk::Create;
+use crate::base::disk::{Create, read_whole};
 use crate::base::disk_sim::SimRandom;
 use crate::storage::checkpoint::{CheckpointStore, Found};
 use crate::storage::{FlushTicket, RecoveryReport, Sequence, StorageError};
 
 /// Lives of one log.
 const LIVES: i32 = 5;
+
+/// Of this many seeds one has a disk that rots. By its number, not by its first random one: the
+/// lives of all others stay what they were.
+const ROTS_ONE_IN: u64 = 8;
 
 /// What a seed chooses for all of its lives.
 #[derive(Clone, Copy)]
@@ -35,6 +39,17 @@ struct Weather {
     lazy: bool,
     /// The disk may lie.
     lies: bool,
+    /// It does: records that were written lose bits between lives, and so do their index files, so
+    /// that the start has to read them.
+    rots: bool,
+}
+
+impl Weather {
+    fn of(seed: u64, random: &mut SimRandom) -> Self {
+        let (lazy, lies) = (random.below(4) == 0, random.below(3) == 0);
+        let rots = seed % ROTS_ONE_IN == 2;
+        Self { lazy, lies: lies || rots, rots }
+    }
 }
 
 /// Some lives of one log. Returns what there is to tell two runs apart.
@@ -43,7 +58,7 @@ fn simulate(seed: u64) -> String {
     let mut disk = disk();
     let mut model = Model::default();
     let mut trace = String::new();
-    let weather = Weather { lazy: random.below(4) == 0, lies: random.below(3) == 0 };
+    let weather = Weather::of(seed, &mut random);
     let mut killed = false;
     for epoch in 0..LIVES {
         let (opened, restarted) = open_after_faults(seed, &mut disk, &mut random, &mut model.media);
@@ -68,6 +83,10 @@ fn simulate(seed: u64) -> String {
         }
         if weather.lies && random.below(3) == 0 {
             decay(&disk, &mut random);
+            model.unread_lies = true;
+        }
+        if weather.rots && random.below(2) == 0 {
+            rot(&disk, &mut random);
             model.unread_lies = true;
         }
     }
@@ -161,6 +180,23 @@ fn decay(disk: &SimDisk, random: &mut SimRandom) {
         disk.zero_from(&path, usize::try_from(random.below(length.min(70))).unwrap());
     } else {
         disk.flip_bit(&path, usize::try_from(random.below(length)).unwrap(), 6);
+    }
+}
+
+/// A bit that was written is no longer what it was, and the index of its segment may be gone, too.
+fn rot(disk: &SimDisk, random: &mut SimRandom) {
+    let names = disk.list(Path::new(DIRECTORY)).unwrap_or_default();
+    let segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".log")).collect();
+    let which = random.bits() % u64::try_from(segments.len().max(1)).unwrap();
+    let Some(name) = segments.get(usize::try_from(which).unwrap()) else { return };
+    let path = Path::new(DIRECTORY).join(name);
+    let bytes = read_whole(disk, &path, 1 << 30).ok().flatten().unwrap_or_default();
+    let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { return };
+    let byte = random.below(u64::try_from(last + 1).unwrap());
+    let bit = u8::try_from(random.below(8)).unwrap();
+    disk.flip_bit(&path, usize::try_from(byte).unwrap(), bit);
+    if random.below(2) == 0 {
+        disk.zero_from(&path.with_extension("index"), 0);
     }
 }
 

@@ -20,9 +20,9 @@ use std::time::{Duration, Instant};
 
 use sawlog_protocol::ErrorCode;
 
-use super::assignor::{Assignor, PartitionCounts, Subscriber, assign};
+use super::assignor::{Assignor, Layout, Subscriber, assign};
 use super::membership::{
-    Action, Identity, JoinFailure, Joined, Leaving, Membership, Partitions, REASON_CLOSED,
+    Action, Claims, Identity, JoinFailure, Joined, Leaving, Membership, Partitions, REASON_CLOSED,
     REASON_NOT_POLLED, Reply, Step, StepKind, Trouble, Wanted,
 };
 use super::retries::Retries;
@@ -35,6 +35,8 @@ pub(crate) struct ClassicOptions {
     pub(crate) heartbeat_interval: Duration,
     /// In order of preference; not empty.
     pub(crate) assignors: Vec<Assignor>,
+    /// Whether it says where it stands: then it matters to it where replicas do.
+    pub(crate) has_rack: bool,
 }
 
 /// Where it is on its way into a generation.
@@ -84,6 +86,8 @@ pub(crate) struct Classic {
     /// What the reader has, the step under way included.
     owned: Partitions,
     owned_generation: i32,
+    /// What it was assigned last.
+    previous: Partitions,
     /// Assigned; not yet reached.
     target: Option<Partitions>,
     /// The reader is at it.
@@ -101,9 +105,9 @@ pub(crate) struct Classic {
     end: Option<End>,
     /// How long it stays for a rebalance under way although it is to leave.
     stay_until: Option<Instant>,
-    /// Of the leader: what the group reads, and how many partitions were shared out.
+    /// Of the leader: what the group reads, and which partitions were shared out.
     topics: BTreeSet<Arc<str>>,
-    counts: Option<PartitionCounts>,
+    layout: Option<Layout>,
     find_coordinator: bool,
     reports: Vec<ClientError>,
 }
@@ -121,6 +125,7 @@ impl Classic {
             is_leader: false,
             owned: Partitions::new(),
             owned_generation: -1,
+            previous: Partitions::new(),
             target: None,
             step: None,
             hurried: false,
@@ -134,7 +139,7 @@ impl Classic {
             end: None,
             stay_until: None,
             topics: BTreeSet::new(),
-            counts: None,
+            layout: None,
             find_coordinator: false,
             reports: Vec::new(),
         }
@@ -254,8 +259,9 @@ impl Classic {
         }
         self.rejoin = None;
         self.way = Way::Joining;
-        let (owned, owned_generation) = (self.owned.clone(), self.owned_generation);
-        Some(Action::Join { topics: self.wanted.topics.clone(), owned, owned_generation, reason })
+        let (owned, previous) = (self.owned.clone(), self.previous.clone());
+        let claims = Claims { owned, owned_generation: self.owned_generation, previous };
+        Some(Action::Join { topics: self.wanted.topics.clone(), claims, reason })
     }
 
     /// From what it has to what it was assigned.
@@ -305,7 +311,7 @@ impl Classic {
             return self.troubled(ClientError::broker(code, Some(&message)), now);
         };
         (self.assignor, self.is_leader) = (Some(assignor), joined.is_leader);
-        self.counts = None;
+        self.layout = None;
         self.topics = joined.members.iter().flat_map(|one| one.topics.iter().cloned()).collect();
         self.way = if joined.is_leader && !joined.skip_assignment {
             Way::Counting { members: joined.members, is_asked: false }
@@ -328,15 +334,15 @@ impl Classic {
         }
     }
 
-    fn shared_out(&mut self, counts: PartitionCounts) {
+    fn shared_out(&mut self, layout: Layout) {
         let (Way::Counting { members, .. }, Some(assignor)) = (&self.way, self.assignor) else {
             return;
         };
-        let shares = assign(assignor, members, &counts);
+        let shares = assign(assignor, members, &layout);
         let shares =
             members.iter().zip(shares).map(|(one, share)| (one.member.clone(), share)).collect();
         self.way = Way::Shared { shares };
-        self.counts = Some(counts);
+        self.layout = Some(layout);
     }
 
     fn synced(&mut self, target: Partitions, now: Instant) {
@@ -344,6 +350,7 @@ impl Classic {
         self.retries.succeeded();
         self.heartbeat_at = Some(now + self.options.heartbeat_interval);
         self.owned_generation = self.generation;
+        self.previous.clone_from(&target);
         if target.iter().any(|key| !self.wanted.topics.contains(&key.0)) {
             self.join_again("the subscription changed meanwhile");
         }
@@ -435,7 +442,7 @@ impl Membership for Classic {
             _ if self.way == Way::Nowhere => {}
             Reply::Joined(Ok(joined)) => self.joined(joined, now),
             Reply::Joined(Err(failure)) => self.join_failed(failure, now),
-            Reply::Counted(Ok(counts)) => self.shared_out(counts),
+            Reply::Counted(Ok(layout)) => self.shared_out(layout),
             Reply::Synced(Ok(target)) => self.synced(target, now),
             Reply::Counted(Err(error)) | Reply::Synced(Err(error)) => {
                 self.way = Way::Nowhere;
@@ -474,10 +481,12 @@ impl Membership for Classic {
         }
     }
 
-    fn counted(&mut self, counts: &PartitionCounts) {
+    fn counted(&mut self, layout: &Layout) {
         // Of an assignment that the broker kept (KIP-814) this is the first word.
-        let known = self.counts.get_or_insert_with(|| counts.clone());
-        if self.is_leader && self.way == Way::Nowhere && known != counts {
+        let known = self.layout.get_or_insert_with(|| layout.clone());
+        let other_racks = self.options.has_rack && known.racks != layout.racks;
+        let differs = known.counts != layout.counts || other_racks;
+        if self.is_leader && self.way == Way::Nowhere && differs {
             self.join_again("topics have other partitions than when they were shared out");
         }
     }

@@ -15,6 +15,7 @@ use sawlog_protocol::{ErrorCode, Uuid};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
+use super::assignor::Layout;
 use super::classic::{Classic, ClassicOptions};
 use super::commit::{CommitError, Committing, offsets};
 use super::desk::{Desk, Extent};
@@ -310,6 +311,7 @@ impl Driver {
                     is_static: self.line.options.instance.is_some(),
                     heartbeat_interval: self.line.options.heartbeat_interval,
                     assignors: self.line.options.assignors.clone(),
+                    has_rack: self.line.client.options().rack.is_some(),
                 };
                 let classic = Classic::new(options, wanted, retries(&self.line));
                 self.membership = Some(Box::new(classic));
@@ -465,12 +467,9 @@ impl Driver {
         }
         let Some(membership) = &mut self.membership else { return };
         let watched = membership.watched();
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let known = info.topics.iter().filter(|one| watched.contains(one.name.as_str()));
-        let counts =
-            known.map(|one| (Arc::from(one.name.as_str()), count(one.partitions.len()))).collect();
-        membership.counted(&counts);
-        let all_there = counts.len() == watched.len();
+        let layout = Layout::of(&info, |name| watched.contains(name));
+        membership.counted(&layout);
+        let all_there = layout.counts.len() == watched.len();
         self.refresh_at = now + if all_there { max_age } else { max_age.min(MISSING_PAUSE) };
     }
 

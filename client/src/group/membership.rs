@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sawlog_protocol::{ErrorCode, Uuid};
 
-use super::assignor::PartitionCounts;
+use super::assignor::Layout;
 use crate::consumer::PartitionKey;
 use crate::error::ClientError;
 
@@ -68,8 +68,8 @@ pub(crate) enum Leaving {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// JoinGroup; answered by [`Reply::Joined`].
-    Join { topics: BTreeSet<Arc<str>>, owned: Partitions, owned_generation: i32, reason: String },
-    /// How many partitions topics have; answered by [`Reply::Counted`].
+    Join { topics: BTreeSet<Arc<str>>, claims: Claims, reason: String },
+    /// Which partitions topics have; answered by [`Reply::Counted`].
     Count { topics: BTreeSet<Arc<str>> },
     /// SyncGroup, from the leader with everybody's share; answered by [`Reply::Synced`].
     Sync { protocol: &'static str, shares: Vec<(Arc<str>, Partitions)> },
@@ -91,6 +91,17 @@ pub(crate) enum Action {
     Report(ClientError),
     /// It is over.
     Done,
+}
+
+/// What a member that joins says to have, or to have had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claims {
+    /// What its reader has.
+    pub(crate) owned: Partitions,
+    /// In which it was assigned, -1 before any.
+    pub(crate) owned_generation: i32,
+    /// What it was assigned last, in the same: also where it has let go of it since.
+    pub(crate) previous: Partitions,
 }
 
 /// A heartbeat of the consumer protocol. `None`: as said before.
@@ -137,7 +148,7 @@ pub(crate) struct JoinFailure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Reply {
     Joined(Result<Joined, JoinFailure>),
-    Counted(Result<PartitionCounts, ClientError>),
+    Counted(Result<Layout, ClientError>),
     Synced(Result<Partitions, ClientError>),
     Beaten(Result<(), ClientError>),
     Told(Result<Told, ClientError>),
@@ -165,8 +176,8 @@ pub(crate) trait Membership: Debug + Send {
     /// What is read changed.
     fn want(&mut self, wanted: Wanted);
 
-    /// Topics have so many partitions now.
-    fn counted(&mut self, counts: &PartitionCounts);
+    /// Topics have these partitions now.
+    fn counted(&mut self, layout: &Layout);
 
     /// The reader did not ask for records for too long.
     fn not_polled(&mut self);

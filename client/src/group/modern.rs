@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use sawlog_protocol::{ErrorCode, Uuid};
 
-use super::assignor::PartitionCounts;
+use super::assignor::Layout;
 use super::membership::{
     Action, Heartbeat, Identity, Leaving, Membership, Partitions, REASON_CLOSED, REASON_NOT_POLLED,
     Reply, Step, StepKind, Told, Trouble, Wanted,
@@ -416,7 +416,7 @@ impl Membership for Modern {
         }
     }
 
-    fn counted(&mut self, _: &PartitionCounts) {}
+    fn counted(&mut self, _: &Layout) {}
 
     fn not_polled(&mut self) {
         if std::mem::replace(&mut self.is_polled, false) {

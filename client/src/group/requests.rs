@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sawlog_protocol::consumer_protocol::{
-    ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicPartition,
+    ConsumerProtocolAssignment, ConsumerProtocolSubscription, StickyUserData, TopicPartition,
 };
 use sawlog_protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest, TopicPartitions,
@@ -20,8 +20,10 @@ use sawlog_protocol::messages::leave_group::{LeaveGroupRequest, MemberIdentity};
 use sawlog_protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment};
 use sawlog_protocol::{ApiKey, DecodeError, ErrorCode, Request, Uuid, decode_response};
 
-use super::assignor::Subscriber;
-use super::membership::{Heartbeat, Identity, JoinFailure, Joined, Leaving, Partitions, Told};
+use super::assignor::{Assignor, Layout, Subscriber};
+use super::membership::{
+    Claims, Heartbeat, Identity, JoinFailure, Joined, Leaving, Partitions, Told,
+};
 use super::options::{GroupOptions, GroupProtocol};
 use crate::cluster::{Channel, Client};
 use crate::connection::Reply;
@@ -86,15 +88,14 @@ impl Line {
         &self,
         member: &str,
         topics: &BTreeSet<Arc<str>>,
-        (owned, owned_generation): (&Partitions, i32),
+        claims: &Claims,
         reason: &str,
     ) -> Result<Joined, JoinFailure> {
         let rack = self.client.options().rack.as_deref();
-        let metadata = subscription(topics, (owned, owned_generation), rack);
         let options = &self.options;
         let protocols = options.assignors.iter().map(|assignor| JoinGroupRequestProtocol {
             name: assignor.name(),
-            metadata: metadata.clone(),
+            metadata: subscription(*assignor, topics, claims, rack),
         });
         let request = JoinGroupRequest {
             group_id: &options.group,
@@ -262,16 +263,11 @@ impl Line {
         Ok(named.map(|topic| (topic.id, Arc::from(topic.name.as_str()))).collect())
     }
 
-    /// How many partitions topics have. Those that do not exist are left out.
-    pub(crate) async fn count(
-        &self,
-        topics: &BTreeSet<Arc<str>>,
-    ) -> Result<BTreeMap<Arc<str>, i32>, ClientError> {
+    /// Which partitions topics have. Those that do not exist are left out.
+    pub(crate) async fn count(&self, topics: &BTreeSet<Arc<str>>) -> Result<Layout, ClientError> {
         let names: Vec<&str> = topics.iter().map(|name| &**name).collect();
         let info = self.client.refresh_many(&names).await?;
-        let count = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
-        let known = info.topics.iter();
-        Ok(known.map(|one| (Arc::from(one.name.as_str()), count(one.partitions.len()))).collect())
+        Ok(Layout::of(&info, |_| true))
     }
 }
 
@@ -281,16 +277,23 @@ fn millis(duration: Duration) -> i32 {
 
 /// What a member tells the leader.
 fn subscription(
+    assignor: Assignor,
     topics: &BTreeSet<Arc<str>>,
-    (owned, generation_id): (&Partitions, i32),
+    claims: &Claims,
     rack_id: Option<&str>,
 ) -> Bytes {
+    let generation_id = claims.owned_generation;
+    // Members of this assignor go by their own bytes alone: there is nothing that they still own.
+    let user_data = (assignor == Assignor::Sticky && !claims.previous.is_empty()).then(|| {
+        let previous_assignment = by_topic(&claims.previous);
+        StickyUserData { previous_assignment, generation: generation_id }.to_bytes()
+    });
     let subscription = ConsumerProtocolSubscription {
         topics: topics.iter().map(|topic| &**topic).collect(),
-        owned_partitions: by_topic(owned),
+        user_data,
+        owned_partitions: by_topic(&claims.owned),
         generation_id,
         rack_id,
-        ..Default::default()
     };
     subscription.to_bytes(SUBSCRIPTION_VERSION)
 }
@@ -332,7 +335,8 @@ fn joined(response: &JoinGroupResponse<'_>) -> Result<Joined, JoinFailure> {
     let is_leader = response.leader == response.member_id;
     let members = response.members.iter().map(|one| {
         let instance = one.group_instance_id.map(Arc::from);
-        subscriber(Arc::from(one.member_id), instance, &one.metadata)
+        let who = (Arc::from(one.member_id), instance);
+        subscriber(response.protocol_name.and_then(Assignor::named), who, &one.metadata)
     });
     Ok(Joined {
         generation: response.generation_id,
@@ -345,7 +349,11 @@ fn joined(response: &JoinGroupResponse<'_>) -> Result<Joined, JoinFailure> {
 }
 
 /// A member as it describes itself; one that cannot be understood gets nothing.
-fn subscriber(member: Arc<str>, instance: Option<Arc<str>>, metadata: &Bytes) -> Subscriber {
+fn subscriber(
+    assignor: Option<Assignor>,
+    (member, instance): (Arc<str>, Option<Arc<str>>),
+    metadata: &Bytes,
+) -> Subscriber {
     let nothing = Subscriber {
         member: member.clone(),
         instance: instance.clone(),
@@ -354,14 +362,31 @@ fn subscriber(member: Arc<str>, instance: Option<Arc<str>>, metadata: &Bytes) ->
     };
     let Ok(said) = ConsumerProtocolSubscription::from_bytes(metadata) else { return nothing };
     let topics = said.topics.iter().map(|topic| Arc::from(*topic)).collect();
-    let owned = partitions(&said.owned_partitions);
+    let rack = said.rack_id.filter(|rack| !rack.is_empty()).map(Arc::from);
+    let (owned, generation) =
+        if assignor == Some(Assignor::Sticky) { previous(&said) } else { owned(&said) };
+    Subscriber { member, instance, topics, owned, generation, rack }
+}
+
+/// What a member owns, and since which generation.
+fn owned(said: &ConsumerProtocolSubscription<'_>) -> (Partitions, i32) {
     // Before KIP-792 the cooperative assignor of Java told the generation in its own bytes.
     let own = said.user_data.as_ref().and_then(|bytes| bytes.first_chunk::<4>());
     let generation = match (said.generation_id, own) {
         (-1, Some(bytes)) => i32::from_be_bytes(*bytes),
         (generation, _) => generation,
     };
-    Subscriber { member, instance, topics, owned, generation }
+    (partitions(&said.owned_partitions), generation)
+}
+
+/// What a member had before it let go of everything, by its own bytes; bytes that make no sense say
+/// nothing.
+fn previous(said: &ConsumerProtocolSubscription<'_>) -> (Partitions, i32) {
+    let told = said.user_data.as_ref().map(StickyUserData::from_bytes);
+    match told {
+        Some(Ok(told)) => (partitions(&told.previous_assignment), told.generation),
+        Some(Err(_)) | None => (Partitions::new(), -1),
+    }
 }
 
 #[cfg(test)]
@@ -372,16 +397,25 @@ mod tests {
         (Arc::from(topic), index)
     }
 
+    fn who() -> (Arc<str>, Option<Arc<str>>) {
+        (Arc::from("m"), Some(Arc::from("i")))
+    }
+
     #[test]
     fn what_members_say_of_themselves_arrives() {
         let topics = BTreeSet::from([Arc::from("a"), Arc::from("b")]);
         let owned = Partitions::from([partition("a", 0), partition("a", 3), partition("b", 1)]);
-        let bytes = subscription(&topics, (&owned, 7), Some("here"));
-        let read = subscriber(Arc::from("m"), Some(Arc::from("i")), &bytes);
-        let member = Arc::from("m");
-        let expected =
-            Subscriber { member, instance: Some(Arc::from("i")), topics, owned, generation: 7 };
-        assert_eq!(read, expected);
+        let previous = Partitions::from([partition("a", 0), partition("b", 2)]);
+        let claims =
+            Claims { owned: owned.clone(), owned_generation: 7, previous: previous.clone() };
+        for (assignor, owned) in [(Assignor::Range, owned), (Assignor::Sticky, previous)] {
+            let bytes = subscription(assignor, &topics, &claims, Some("here"));
+            let read = subscriber(Some(assignor), who(), &bytes);
+            let (member, instance) = who();
+            let (topics, rack) = (topics.clone(), Some(Arc::from("here")));
+            let expected = Subscriber { member, instance, topics, owned, generation: 7, rack };
+            assert_eq!(read, expected, "{assignor:?}");
+        }
     }
 
     #[test]
@@ -390,8 +424,15 @@ mod tests {
         let bytes = assignment(&share);
         let read = ConsumerProtocolAssignment::from_bytes(&bytes).expect("an assignment");
         assert_eq!(partitions(&read.assigned_partitions), share);
-        let odd = subscriber(Arc::from("m"), None, &Bytes::from_static(&[0, 1, 0]));
+        let odd = subscriber(None, who(), &Bytes::from_static(&[0, 1, 0]));
         assert!(odd.topics.is_empty() && odd.generation == -1);
+        let odd = ConsumerProtocolSubscription {
+            topics: vec!["a"],
+            user_data: Some(Bytes::from_static(&[0, 0, 0, 9])),
+            ..Default::default()
+        };
+        let read = subscriber(Some(Assignor::Sticky), who(), &odd.to_bytes(1));
+        assert!(read.topics.len() == 1 && read.owned.is_empty() && read.generation == -1);
     }
 
     #[test]
@@ -401,7 +442,8 @@ mod tests {
             user_data: Some(Bytes::from_static(&[0, 0, 0, 9])),
             ..Default::default()
         };
-        let read = subscriber(Arc::from("m"), None, &old.to_bytes(1));
+        let cooperative = Some(Assignor::CooperativeSticky);
+        let read = subscriber(cooperative, who(), &old.to_bytes(1));
         assert_eq!(read.generation, 9);
     }
 }

@@ -9,25 +9,34 @@
 //!   the former owner lets go (KIP-429).
 //! - The same input gives the same output.
 
+mod layout;
 mod range;
 mod round_robin;
 mod sticky;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+pub(crate) use self::layout::{Layout, PartitionCounts};
 use crate::consumer::PartitionKey;
 
 /// How the member that leads a group of the classic protocol shares partitions out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assignor {
     /// Topic by topic, each member a run of partitions next to each other: equal numbers of topics
-    /// with as many partitions come together. Everybody lets go of everything at each rebalance.
+    /// with as many partitions come together. Where members say where they stand
+    /// ([`ClientOptions::rack`](crate::ClientOptions::rack)) and not every partition has a replica
+    /// there, each first gets what is near it (KIP-881). Everybody lets go of everything at each
+    /// rebalance.
     Range,
     /// All partitions in turn. Everybody lets go of everything at each rebalance.
     RoundRobin,
+    /// Balanced, with as few changes as that takes. Everybody lets go of everything at each rebalance,
+    /// and mostly gets it back. For groups with members that know nothing newer; others are better off
+    /// with [`Assignor::CooperativeSticky`].
+    Sticky,
     /// Balanced, with as few changes as that takes, and only what changes hands is let go of
     /// (KIP-429): the others are read all the while.
     CooperativeSticky,
@@ -40,12 +49,13 @@ impl Assignor {
         match self {
             Self::Range => "range",
             Self::RoundRobin => "roundrobin",
+            Self::Sticky => "sticky",
             Self::CooperativeSticky => "cooperative-sticky",
         }
     }
 
     pub(crate) fn named(name: &str) -> Option<Self> {
-        [Self::Range, Self::RoundRobin, Self::CooperativeSticky]
+        [Self::Range, Self::RoundRobin, Self::Sticky, Self::CooperativeSticky]
             .into_iter()
             .find(|one| one.name() == name)
     }
@@ -53,7 +63,7 @@ impl Assignor {
     /// Whether members keep what they own while the group rebalances.
     pub(crate) const fn is_cooperative(self) -> bool {
         match self {
-            Self::Range | Self::RoundRobin => false,
+            Self::Range | Self::RoundRobin | Self::Sticky => false,
             Self::CooperativeSticky => true,
         }
     }
@@ -65,27 +75,24 @@ pub(crate) struct Subscriber {
     pub(crate) member: Arc<str>,
     pub(crate) instance: Option<Arc<str>>,
     pub(crate) topics: BTreeSet<Arc<str>>,
+    /// With [`Assignor::Sticky`], what it had before it let go of everything.
     pub(crate) owned: BTreeSet<PartitionKey>,
     /// In which it owned them, -1 if it does not say.
     pub(crate) generation: i32,
+    /// Where it stands, if it says so.
+    pub(crate) rack: Option<Arc<str>>,
 }
-
-/// Partitions by topic; topics that do not exist are not there.
-pub(crate) type PartitionCounts = BTreeMap<Arc<str>, i32>;
 
 /// What each member shall have: one place for each, in their order.
 pub(crate) type Shares = Vec<BTreeSet<PartitionKey>>;
 
 /// Shares out all partitions of all topics the members subscribe to.
-pub(crate) fn assign(
-    assignor: Assignor,
-    members: &[Subscriber],
-    counts: &PartitionCounts,
-) -> Shares {
+pub(crate) fn assign(assignor: Assignor, members: &[Subscriber], layout: &Layout) -> Shares {
     match assignor {
-        Assignor::Range => range::assign(members, counts),
-        Assignor::RoundRobin => round_robin::assign(members, counts),
-        Assignor::CooperativeSticky => sticky::assign(members, counts),
+        Assignor::Range => range::assign(members, layout),
+        Assignor::RoundRobin => round_robin::assign(members, &layout.counts),
+        Assignor::Sticky => sticky::balanced(members, layout),
+        Assignor::CooperativeSticky => sticky::cooperative(members, layout),
     }
 }
 

@@ -1,31 +1,38 @@
-//! Balanced with as few changes as that takes, in steps that never give a partition to somebody
-//! while another may still read it (KIP-429).
+//! Balanced with as few changes as that takes; of cooperative groups in steps that never give a
+//! partition to somebody while another may still read it (KIP-429).
 //!
 //! 1. Everybody keeps what it owns and may have. Of two that claim a partition the one of the later
 //!    generation has it; of the same generation neither.
-//! 2. What nobody has goes to whoever has the least.
+//! 2. What nobody has goes to whoever has the least; of several, to one in a rack with a replica.
 //! 3. While somebody has two more than another could have, one moves over, where subscriptions
 //!    differ through members between. Each such move makes the sum of squares smaller: it ends.
-//! 4. What would change hands is left out: its owner lets go of it now, and it is given in the next
-//!    generation.
+//! 4. In cooperative groups what would change hands is left out: its owner lets go of it now, and it
+//!    is given in the next generation. In eager ones everybody has let go of everything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{PartitionCounts, Shares, Subscriber, give, in_order, subscribers};
+use super::{Layout, PartitionCounts, Shares, Subscriber, give, in_order, subscribers};
 use crate::consumer::PartitionKey;
 
-pub(super) fn assign(members: &[Subscriber], counts: &PartitionCounts) -> Shares {
+/// Where everybody has let go of everything.
+pub(super) fn balanced(members: &[Subscriber], layout: &Layout) -> Shares {
     let order = in_order(members);
+    let counts = &layout.counts;
     let readers: BTreeMap<Arc<str>, Vec<usize>> = counts
         .keys()
         .map(|topic| (topic.clone(), subscribers(members, &order, topic)))
         .filter(|(_, readers)| !readers.is_empty())
         .collect();
     let mut plan = Plan { shares: kept(members, counts), readers };
-    plan.fill(counts);
+    plan.fill(members, layout);
     plan.balance(&order);
-    let mut shares = plan.shares;
+    plan.shares
+}
+
+/// Where everybody still has what it owns.
+pub(super) fn cooperative(members: &[Subscriber], layout: &Layout) -> Shares {
+    let mut shares = balanced(members, layout);
     withhold(members, &mut shares);
     shares
 }
@@ -84,16 +91,22 @@ impl Plan {
     }
 
     /// Gives what nobody has. Topics with few subscribers first: there is least choice.
-    fn fill(&mut self, counts: &PartitionCounts) {
+    fn fill(&mut self, members: &[Subscriber], layout: &Layout) {
         let taken: BTreeSet<PartitionKey> = self.shares.iter().flatten().cloned().collect();
         let mut topics: Vec<(Arc<str>, Vec<usize>)> =
             self.readers.iter().map(|(topic, readers)| (topic.clone(), readers.clone())).collect();
         topics.sort_by_key(|(_, readers)| readers.len());
         for (topic, readers) in topics {
-            let count = counts.get(&topic).copied().unwrap_or(0);
+            let count = layout.counts.get(&topic).copied().unwrap_or(0);
+            let mut racks = layout.racks_of(&topic).iter();
             for partition in 0..count {
                 let key = (topic.clone(), partition);
-                let least = readers.iter().copied().min_by_key(|at| self.load(*at));
+                let near = racks.next();
+                let is_far = |at: usize| {
+                    let rack = members.get(at).and_then(|member| member.rack.as_ref());
+                    rack.is_none_or(|rack| near.is_none_or(|near| !near.contains(rack)))
+                };
+                let least = readers.iter().copied().min_by_key(|at| (self.load(*at), is_far(*at)));
                 if let Some(reader) = least.filter(|_| !taken.contains(&key)) {
                     give(&mut self.shares, reader, key);
                 }

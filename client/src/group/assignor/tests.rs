@@ -57,8 +57,8 @@ fn eager_assignors_give_every_wanted_partition_to_one_that_wants_it() {
         let mut random = Random::seeded(seed);
         let counts = counts(&mut random);
         let members = group(&mut random, &counts);
-        for assignor in [Assignor::Range, Assignor::RoundRobin] {
-            let shares = assign(assignor, &members, &counts);
+        for assignor in [Assignor::Range, Assignor::RoundRobin, Assignor::Sticky] {
+            let shares = assign(assignor, &members, &counts.clone().into());
             assert_eq!(given(&members, &shares), wanted(&members, &counts), "seed {seed}");
         }
     }
@@ -71,7 +71,7 @@ fn range_gives_runs_and_the_first_members_more() {
     let mut members: Vec<Subscriber> = (0..3).map(|index| member(index, both.clone())).collect();
     // Static members come first, by instance.
     members[2].instance = Some(Arc::from("z"));
-    let shares = assign(Assignor::Range, &members, &counts);
+    let shares = assign(Assignor::Range, &members, &counts.into());
     let of = |at: usize| shares[at].iter().map(|key| (&*key.0, key.1)).collect::<Vec<_>>();
     assert_eq!(of(2), [("topic-0", 0), ("topic-0", 1), ("topic-1", 0)]);
     assert_eq!(of(0), [("topic-0", 2), ("topic-0", 3), ("topic-1", 1)]);
@@ -83,7 +83,7 @@ fn round_robin_goes_on_in_turn_from_topic_to_topic() {
     let counts = PartitionCounts::from([(topic(0), 3), (topic(1), 3)]);
     let both: BTreeSet<Arc<str>> = counts.keys().cloned().collect();
     let members: Vec<Subscriber> = (0..2).map(|index| member(index, both.clone())).collect();
-    let shares = assign(Assignor::RoundRobin, &members, &counts);
+    let shares = assign(Assignor::RoundRobin, &members, &counts.into());
     let of = |at: usize| shares[at].iter().map(|key| (&*key.0, key.1)).collect::<Vec<_>>();
     assert_eq!(of(0), [("topic-0", 0), ("topic-0", 2), ("topic-1", 1)]);
     assert_eq!(of(1), [("topic-0", 1), ("topic-1", 0), ("topic-1", 2)]);
@@ -104,7 +104,7 @@ fn assert_balanced(members: &[Subscriber], shares: &Shares, context: &str) {
 /// One rebalance: what each member owns from now on. Checks that nobody is given what another has
 /// not let go of.
 fn rebalance(members: &mut [Subscriber], counts: &PartitionCounts, generation: i32) -> usize {
-    let shares = assign(Assignor::CooperativeSticky, members, counts);
+    let shares = assign(Assignor::CooperativeSticky, members, &counts.clone().into());
     given(members, &shares);
     let mut revoked = 0;
     for (at, share) in shares.iter().enumerate() {
@@ -203,6 +203,81 @@ fn of_two_claims_the_later_generation_is_kept_and_of_equal_ones_neither() {
     assert_eq!(kept(&members), [BTreeSet::from([key(1)]), BTreeSet::from([key(0)])]);
     members[0].generation = 5;
     assert_eq!(kept(&members), [BTreeSet::from([key(1)]), BTreeSet::new()]);
-    let shares = assign(Assignor::CooperativeSticky, &members, &counts);
+    let shares = assign(Assignor::CooperativeSticky, &members, &counts.into());
     assert!(shares.iter().all(|share| !share.contains(&key(0))), "both let go of it first");
+}
+
+/// A group of `range_of_kafka.txt`, and what Apache Kafka's assignor gives in it.
+fn told(line: &str) -> (Layout, Vec<Subscriber>, Shares) {
+    let some = |text: &str| (!text.is_empty()).then(|| Arc::from(text));
+    let parts: Vec<&str> = line.split(" | ").collect();
+    let mut layout = Layout::default();
+    for one in parts[0].split(' ') {
+        let (topic, racks) = one.split_once('=').expect("racks of a topic");
+        let racks: Vec<BTreeSet<_>> =
+            racks.split(',').map(|racks| racks.split('+').filter_map(some).collect()).collect();
+        layout.counts.insert(Arc::from(topic), i32::try_from(racks.len()).expect("few"));
+        layout.racks.insert(Arc::from(topic), racks);
+    }
+    let member = |one: &str| {
+        let parts: Vec<&str> = one.split('/').collect();
+        let (instance, rack) = (some(parts[1]), some(parts[2]));
+        let topics = parts[3].split('+').map(Arc::from).collect();
+        let member = Arc::from(parts[0]);
+        Subscriber { member, instance, topics, rack, generation: -1, ..Subscriber::default() }
+    };
+    let members: Vec<Subscriber> = parts[1].split(' ').map(member).collect();
+    let mut shares = vec![BTreeSet::new(); members.len()];
+    for one in parts[2].split(' ') {
+        let (id, share) = one.split_once('=').expect("a share");
+        let at = members.iter().position(|member| *member.member == *id).expect("a member");
+        for key in share.split(',').filter(|key| !key.is_empty()) {
+            let (topic, index) = key.split_once('-').expect("a partition");
+            shares[at].insert((Arc::from(topic), index.parse().expect("an index")));
+        }
+    }
+    (layout, members, shares)
+}
+
+#[test]
+fn range_gives_what_apache_kafkas_does_in_groups_with_racks() {
+    let mut aware = 0;
+    for line in include_str!("range_of_kafka.txt").lines() {
+        let (layout, members, shares) = told(line);
+        assert_eq!(assign(Assignor::Range, &members, &layout), shares, "{line}");
+        let plain = Layout::from(layout.counts);
+        aware += usize::from(assign(Assignor::Range, &members, &plain) != shares);
+    }
+    assert!(aware > 10, "in {aware} groups racks make a difference");
+}
+
+#[test]
+fn sticky_gives_back_what_it_can_and_is_balanced_at_once() {
+    for seed in 0..150 {
+        let mut random = Random::seeded(seed);
+        let layout = Layout::from(counts(&mut random));
+        let mut members = group(&mut random, &layout.counts);
+        for change in 0..4 {
+            let shares = assign(Assignor::Sticky, &members, &layout);
+            let context = format!("seed {seed}, change {change}");
+            assert_eq!(given(&members, &shares), wanted(&members, &layout.counts), "{context}");
+            assert_balanced(&members, &shares, &context);
+            for (member, share) in members.iter_mut().zip(shares) {
+                (member.owned, member.generation) = (share, change);
+            }
+            let owned: Shares = members.iter().map(|one| one.owned.clone()).collect();
+            assert_eq!(assign(Assignor::Sticky, &members, &layout), owned, "nothing has changed");
+            if members.len() > 1 && random.below(2) == 0 {
+                let gone = below(&mut random, members.len());
+                members.remove(gone);
+                let kept = assign(Assignor::Sticky, &members, &layout);
+                let is_same = |(one, share): (&Subscriber, _)| one.owned.is_subset(share);
+                let alike = members.windows(2).all(|two| two[0].topics == two[1].topics);
+                assert!(!alike || members.iter().zip(&kept).all(is_same), "{context}: all is kept");
+            } else {
+                let all = layout.counts.keys().cloned().collect();
+                members.push(member(100 + members.len(), all));
+            }
+        }
+    }
 }

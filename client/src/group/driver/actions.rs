@@ -27,12 +27,11 @@ impl Driver {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Join { topics, owned, owned_generation, reason } => {
+            Action::Join { topics, claims, reason } => {
                 let member = self.desk.identity().member;
                 let line = self.line.clone();
                 self.ask(async move {
-                    let owned = (&owned, owned_generation);
-                    Reply::Joined(line.join(&member, &topics, owned, &reason).await)
+                    Reply::Joined(line.join(&member, &topics, &claims, &reason).await)
                 });
             }
             Action::Count { topics } => {

@@ -1,17 +1,23 @@
-//! Administration: topics, settings, records, disk usage; groups, replicas and the quorum in files of
-//! their own.
+//! Administration: topics and their records here; settings, disks, partitions, groups, replicas and the
+//! quorum in files of their own.
 
+mod configs;
+mod disks;
 mod group_info;
 mod group_offsets;
 mod group_timeline;
 mod groups;
+mod partitions;
 mod quorum;
 mod replicas;
 
+pub use configs::{ConfigChange, ConfigEntry, ConfigKind, ConfigResource, ConfigSynonym};
+pub use disks::{LogDir, PartitionCopy, PartitionSize};
 pub use group_info::{GroupInfo, GroupMember};
 pub use group_offsets::{CommittedOffset, OffsetOutcome};
 pub use group_timeline::{GroupEvent, GroupEventKind};
 pub use groups::{GroupFilter, ListedGroup, MemberToRemove};
+pub use partitions::{PartitionStatus, PartitionWriter};
 pub use quorum::{QuorumInfo, QuorumReplica};
 pub use replicas::{
     ClusterNode, ElectionType, NewReplicas, PartitionOutcome, Reassignment, TopicPartition,
@@ -29,18 +35,10 @@ use sawlog_protocol::messages::delete_records::{
     DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
 };
 use sawlog_protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest};
-use sawlog_protocol::messages::describe_configs::{
-    DescribeConfigsRequest, DescribeConfigsResource,
-};
-use sawlog_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
-use sawlog_protocol::messages::incremental_alter_configs::{
-    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
-};
-use sawlog_protocol::{ErrorCode, Request, decode_response};
+use sawlog_protocol::{ErrorCode, decode_response};
 
 use crate::backoff::Random;
-use crate::cluster::{Channel, Client};
-use crate::connection::Reply;
+use crate::cluster::Client;
 use crate::consumer::{EARLIEST, LATEST};
 use crate::error::{ClientError, check};
 
@@ -49,24 +47,6 @@ const TIMEOUT_MS: i32 = 30_000;
 
 /// Last DeleteTopics version that takes plain names.
 const DELETE_BY_NAME: i16 = 5;
-
-/// A resource with settings.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigResource<'a> {
-    /// A topic, by name.
-    Topic(&'a str),
-    /// A broker, by id.
-    Broker(i32),
-}
-
-impl ConfigResource<'_> {
-    fn wire(self) -> (i8, String) {
-        match self {
-            Self::Topic(name) => (2, name.to_owned()),
-            Self::Broker(id) => (4, id.to_string()),
-        }
-    }
-}
 
 /// A topic to create. -1 leaves partitions or replication to the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,59 +61,6 @@ pub struct NewTopic<'a> {
     pub configs: &'a [(String, String)],
     /// Only say whether it could be created.
     pub validate_only: bool,
-}
-
-/// A setting in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigEntry {
-    /// Its name.
-    pub name: String,
-    /// Its value; `None` where it is secret or unset.
-    pub value: Option<String>,
-    /// Kafka's code for where it comes from: 1 topic, 2 broker (dynamic), 3 all brokers (dynamic),
-    /// 4 start of the broker, 5 default.
-    pub source: i8,
-    /// Whether it can only be set at the start.
-    pub read_only: bool,
-    /// What it means, where told.
-    pub documentation: Option<String>,
-}
-
-impl ConfigEntry {
-    /// Where it comes from, in a word.
-    #[must_use]
-    pub fn source_name(&self) -> &'static str {
-        match self.source {
-            1 => "topic",
-            2 => "broker",
-            3 => "cluster",
-            4 => "static",
-            5 => "default",
-            _ => "unknown",
-        }
-    }
-}
-
-/// A change of one setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ConfigChange {
-    /// Set it.
-    Set(String, String),
-    /// Back to what it inherits.
-    Delete(String),
-}
-
-/// Bytes of a partition on one broker's disk.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartitionSize {
-    /// The broker.
-    pub broker: i32,
-    /// The topic.
-    pub topic: String,
-    /// The partition.
-    pub partition: i32,
-    /// Bytes on disk.
-    pub bytes: i64,
 }
 
 /// Longest wait for a new topic to be known.
@@ -230,90 +157,6 @@ impl Client {
         unknown_topic(topic, check(result.error_code, result.error_message))
     }
 
-    /// The settings in force for a topic or broker.
-    ///
-    /// # Errors
-    /// The broker refuses, and says why.
-    pub async fn configs(
-        &self,
-        resource: ConfigResource<'_>,
-    ) -> Result<Vec<ConfigEntry>, ClientError> {
-        let (resource_type, name) = resource.wire();
-        let request = DescribeConfigsRequest {
-            resources: vec![DescribeConfigsResource {
-                resource_type,
-                resource_name: &name,
-                configuration_keys: None,
-            }],
-            include_documentation: true,
-            ..Default::default()
-        };
-        let reply = self.ask_about(resource, &request).await?;
-        let (_, response) =
-            decode_response::<DescribeConfigsRequest<'_>>(&reply.frame, reply.version)?;
-        let result = response.results.first().ok_or(MISSING)?;
-        unknown_topic(&name, check(result.error_code, result.error_message))?;
-        Ok(result
-            .configs
-            .iter()
-            .map(|config| ConfigEntry {
-                name: config.name.to_owned(),
-                value: config.value.map(str::to_owned),
-                source: config.config_source,
-                read_only: config.read_only,
-                documentation: config.documentation.map(str::to_owned),
-            })
-            .collect())
-    }
-
-    /// Asks whoever knows: a broker about itself.
-    async fn ask_about<'a, R: Request<'a>>(
-        &self,
-        resource: ConfigResource<'_>,
-        request: &R,
-    ) -> Result<Reply, ClientError> {
-        match resource {
-            ConfigResource::Topic(_) => self.ask_controller(request).await,
-            ConfigResource::Broker(id) => {
-                self.describe(Some(&[])).await?;
-                self.broker(id, Channel::GENERAL).await?.call(request).await
-            }
-        }
-    }
-
-    /// Changes settings of a topic or broker, all or none of them.
-    ///
-    /// # Errors
-    /// The broker refuses, and says why.
-    pub async fn alter_configs(
-        &self,
-        resource: ConfigResource<'_>,
-        changes: &[ConfigChange],
-        validate_only: bool,
-    ) -> Result<(), ClientError> {
-        let (resource_type, name) = resource.wire();
-        let configs = changes
-            .iter()
-            .map(|change| match change {
-                ConfigChange::Set(name, value) => {
-                    AlterableConfig { name, config_operation: 0, value: Some(value) }
-                }
-                ConfigChange::Delete(name) => {
-                    AlterableConfig { name, config_operation: 1, value: None }
-                }
-            })
-            .collect();
-        let request = IncrementalAlterConfigsRequest {
-            resources: vec![AlterConfigsResource { resource_type, resource_name: &name, configs }],
-            validate_only,
-        };
-        let reply = self.ask_controller(&request).await?;
-        let (_, response) =
-            decode_response::<IncrementalAlterConfigsRequest<'_>>(&reply.frame, reply.version)?;
-        let result = response.responses.first().ok_or(MISSING)?;
-        unknown_topic(&name, check(result.error_code, result.error_message))
-    }
-
     /// Deletes the records of a partition below `offset`, -1 for all; returns the new first offset.
     ///
     /// # Errors
@@ -362,40 +205,6 @@ impl Client {
         timestamp: i64,
     ) -> Result<Option<i64>, ClientError> {
         self.offset_for(topic, partition, timestamp.max(0)).await
-    }
-
-    /// Bytes on disk, of every replica of every partition, on all brokers that run.
-    ///
-    /// # Errors
-    /// A broker does not answer, or refuses.
-    pub async fn partition_sizes(&self) -> Result<Vec<PartitionSize>, ClientError> {
-        let brokers = self.describe(Some(&[])).await?.brokers;
-        let mut sizes = Vec::new();
-        for broker in brokers {
-            sizes.extend(self.partition_sizes_of(broker.id).await?);
-        }
-        Ok(sizes)
-    }
-
-    async fn partition_sizes_of(&self, broker: i32) -> Result<Vec<PartitionSize>, ClientError> {
-        let request = DescribeLogDirsRequest { topics: None };
-        let reply = self.broker(broker, Channel::GENERAL).await?.call(&request).await?;
-        let (_, response) =
-            decode_response::<DescribeLogDirsRequest<'_>>(&reply.frame, reply.version)?;
-        check(response.error_code, None)?;
-        let mut sizes = Vec::new();
-        for directory in &response.results {
-            check(directory.error_code, None)?;
-            for topic in &directory.topics {
-                sizes.extend(topic.partitions.iter().map(|partition| PartitionSize {
-                    broker,
-                    topic: topic.name.to_owned(),
-                    partition: partition.partition_index,
-                    bytes: partition.partition_size,
-                }));
-            }
-        }
-        Ok(sizes)
     }
 }
 

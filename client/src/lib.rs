@@ -29,8 +29,8 @@
 //! - **[`GroupConsumer`]** ([`Consumer::subscribe`]) shares the partitions of topics with the other
 //!   members of its group, in the classic protocol or that of KIP-848, and commits how far it is. What
 //!   it commits was processed, and no commit of it moves an offset back.
-//! - Administration is on [`Client`]: topics, settings, offsets, sizes; groups, their members and how
-//!   far they have read.
+//! - Administration is on [`Client`]: topics, settings, offsets, disks, producers; groups, their members
+//!   and how far they have read; brokers, replicas and the quorum.
 //!
 //! Errors say whether the same thing may succeed later: [`ClientError::is_retriable`]. Everything that
 //! waits has a bound: [`ClientOptions::timeout`], [`ProducerOptions::delivery_timeout`].
@@ -53,10 +53,11 @@ mod producer;
 mod transport;
 
 pub use admin::{
-    ClusterNode, CommittedOffset, ConfigChange, ConfigEntry, ConfigResource, ElectionType,
-    GroupEvent, GroupEventKind, GroupFilter, GroupInfo, GroupMember, ListedGroup, MemberToRemove,
-    NewReplicas, NewTopic, OffsetOutcome, PartitionOutcome, PartitionSize, QuorumInfo,
-    QuorumReplica, Reassignment, TopicPartition,
+    ClusterNode, CommittedOffset, ConfigChange, ConfigEntry, ConfigKind, ConfigResource,
+    ConfigSynonym, ElectionType, GroupEvent, GroupEventKind, GroupFilter, GroupInfo, GroupMember,
+    ListedGroup, LogDir, MemberToRemove, NewReplicas, NewTopic, OffsetOutcome, PartitionCopy,
+    PartitionOutcome, PartitionSize, PartitionStatus, PartitionWriter, QuorumInfo, QuorumReplica,
+    Reassignment, TopicPartition,
 };
 pub use cluster::{Client, ClientOptions};
 pub use consumer::{

@@ -248,12 +248,7 @@ async fn query(asked: &str, global: &Global) -> Result<(), Failure> {
     let partition: i32 = parts.next().and_then(|index| index.parse().ok()).ok_or_else(wrong)?;
     let topic = parts.next().ok_or_else(wrong)?;
     let client = global.connect().await?;
-    let count = crate::topic::known(&client, topic).await?.partitions.len();
-    if usize::try_from(partition).map_or(true, |index| index >= count) {
-        return Err(Failure::not_found(format!(
-            "topic \"{topic}\" has no partition {partition}, it has {count}"
-        )));
-    }
+    crate::topic::has_partition(&crate::topic::known(&client, topic).await?, partition)?;
     let offset = match timestamp {
         -1 => client.offsets(topic, partition).await?.1,
         -2 => client.offsets(topic, partition).await?.0,

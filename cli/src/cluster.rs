@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use crate::Global;
-use crate::failure::{Failure, say};
+use crate::failure::Failure;
 use crate::output::{Output, Rows};
 
 /// Show the cluster.
@@ -39,13 +39,7 @@ impl Cluster {
                 }
                 output.print(&rows)
             }
-            Self::Config(config) => {
-                let Some(broker) = cluster.brokers.first() else {
-                    say("the cluster has no broker");
-                    return Ok(());
-                };
-                config.run(&client, broker.id).await
-            }
+            Self::Config(config) => config.run(&client, &cluster.brokers).await,
         }
     }
 }

@@ -169,14 +169,17 @@ async fn matching(client: &Client, wanted: &[String]) -> Result<Vec<TopicInfo>, 
 fn expressions(texts: &[String]) -> Result<RegexSet, Failure> {
     let mut builder = regex::RegexSetBuilder::new(texts);
     let built = builder.size_limit(REGEX_BYTES_MAX).build();
-    built.map_err(|error| Failure::usage(one_line(&error)))
+    built.map_err(|error| Failure::usage(one_line(texts, &error)))
 }
 
 /// The last line of a syntax error says what is wrong; those before it draw where.
-fn one_line(error: &regex::Error) -> String {
+fn one_line(texts: &[String], error: &regex::Error) -> String {
     let text = error.to_string();
-    let last = text.lines().last().unwrap_or_default();
-    format!("no regular expression: {}", last.trim_start_matches("error: "))
+    let last = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    // The error says nothing of which it is about.
+    let wrong = texts.iter().find(|text| regex::Regex::new(text).is_err());
+    let wrong = wrong.map_or_else(|| texts.join(" "), Clone::clone);
+    format!("\"{wrong}\" is no regular expression: {last}")
 }
 
 /// The partitions of the topics, or of them those that are wanted.
@@ -190,13 +193,7 @@ pub(crate) fn assign(
         let all = || topic.partitions.iter().map(|partition| partition.index).collect();
         let partitions: Vec<i32> = if wanted.is_empty() { all() } else { wanted.to_vec() };
         for partition in partitions {
-            if !topic.partitions.iter().any(|known| known.index == partition) {
-                return Err(Failure::not_found(format!(
-                    "topic \"{}\" has no partition {partition}, it has {}",
-                    topic.name,
-                    topic.partitions.len()
-                )));
-            }
+            crate::topic::has_partition(topic, partition)?;
             let topic = topic.name.clone();
             assignments.push(Assignment { topic, partition, from: span.from, until: span.until });
         }

@@ -78,6 +78,7 @@ impl Context {
                          HOST:PORT`"
                     ))
                 })?;
+                global.bootstrap()?;
                 all.add(name, brokers, replace, use_it)?;
             }
             Self::Use { name } => {

@@ -120,11 +120,7 @@ impl Connect {
                 all.split(',').next().unwrap_or_default().trim().to_owned()
             }
         };
-        if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
-            return Err(Failure::usage(format!(
-                "\"{address}\" is no address: expected host:port, such as 127.0.0.1:9092"
-            )));
-        }
+        crate::address(&address)?;
         let patience = global.timeout.min(STEP_MAX);
         let dialled = address.clone();
         // Probing blocks; nothing else runs meanwhile, but Ctrl-C shall end it.

@@ -121,7 +121,7 @@ fn verb(rest: &mut std::str::Chars<'_>) -> Result<Option<Piece>, String> {
 }
 
 /// What stands in braces behind a verb, if there are any.
-fn braces(rest: &mut std::str::Chars<'_>) -> Result<Option<String>, String> {
+pub(crate) fn braces(rest: &mut std::str::Chars<'_>) -> Result<Option<String>, String> {
     let Some(inner) = rest.as_str().strip_prefix('{') else { return Ok(None) };
     let (argument, after) = inner.split_once('}').ok_or("a { behind a verb needs its }")?;
     let argument = argument.to_owned();
@@ -149,7 +149,8 @@ fn parse_time_format(text: &str) -> Result<String, String> {
     }
 }
 
-fn escape(rest: &mut std::str::Chars<'_>) -> Result<Vec<u8>, String> {
+/// What a backslash and what follows it mean.
+pub(crate) fn escape(rest: &mut std::str::Chars<'_>) -> Result<Vec<u8>, String> {
     Ok(match rest.next() {
         Some('n') => vec![b'\n'],
         Some('t') => vec![b'\t'],

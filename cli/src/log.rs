@@ -89,7 +89,9 @@ fn dump_all(path: &Path, records: bool, output: &Output) -> Result<(), Failure> 
 
 fn segments(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let unreadable = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Failure::not_found(format!("no {}", path.display())),
+        std::io::ErrorKind::NotFound => {
+            Failure::not_found(format!("no file or directory {}", path.display()))
+        }
         _ => Failure::failed(format!("cannot read {}: {error}", path.display())),
     };
     if !std::fs::metadata(path).map_err(unreadable)?.is_dir() {

@@ -35,7 +35,7 @@ use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{Client, ClientOptions};
 
 use crate::context::Contexts;
-use crate::failure::Failure;
+use crate::failure::{Failure, say};
 use crate::output::Output;
 
 /// A log-based publish/subscribe broker that speaks the Apache Kafka protocol.
@@ -79,7 +79,7 @@ impl Global {
     }
 
     /// The brokers to ask: by flag, else by environment, else of the context in use.
-    pub(crate) fn bootstrap(&self) -> Result<String, Failure> {
+    fn given(&self) -> Result<String, Failure> {
         let environment = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         if let Some(brokers) = &self.brokers {
             return Ok(brokers.clone());
@@ -93,6 +93,23 @@ impl Global {
         }
         let brokers = Contexts::load()?.brokers(context.as_deref())?;
         Ok(brokers.unwrap_or_else(|| DEFAULT_BROKERS.to_owned()))
+    }
+
+    /// As [`Global::given`], and all of them addresses.
+    pub(crate) fn bootstrap(&self) -> Result<String, Failure> {
+        let brokers = self.given()?;
+        brokers.split(',').map(str::trim).filter(|one| !one.is_empty()).try_for_each(address)?;
+        Ok(brokers)
+    }
+}
+
+/// Says so where something is no address.
+pub(crate) fn address(text: &str) -> Result<(), Failure> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(Failure::usage(format!(
+            "\"{text}\" is no address: expected host:port, such as 127.0.0.1:9092"
+        ))),
     }
 }
 
@@ -135,11 +152,22 @@ enum Command {
 
 fn main() -> ExitCode {
     complete::answer_shell();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| usage(&error));
     match run(cli) {
         Ok(code) => code,
         Err(failure) => ExitCode::from(failure.report()),
     }
+}
+
+/// Says what is wrong with the command line, or what was asked for instead, and ends.
+fn usage(error: &clap::Error) -> ! {
+    const UNCLEAR: &str = "invalid digit found in string";
+    let text = error.render().to_string();
+    if text.contains(UNCLEAR) {
+        say(text.replace(UNCLEAR, "expected a whole number").trim_end());
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
 }
 
 fn run(cli: Cli) -> Result<ExitCode, Failure> {

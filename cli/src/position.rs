@@ -57,6 +57,21 @@ pub(crate) struct Span {
 
 /// Parses a [`Span`].
 pub(crate) fn parse_span(text: &str) -> Result<Span, String> {
+    let span = any_span(text)?;
+    match (span.from, span.until) {
+        (Position::Offset(from), Some(Position::Offset(until)))
+        | (Position::AfterStart(from), Some(Position::AfterStart(until)))
+        | (Position::BeforeEnd(until), Some(Position::BeforeEnd(from)))
+        | (Position::Time(from), Some(Position::Time(until)))
+            if from > until =>
+        {
+            Err(format!("\"{text}\" ends before it begins"))
+        }
+        _ => Ok(span),
+    }
+}
+
+fn any_span(text: &str) -> Result<Span, String> {
     let whole = text;
     if let Some(times) = text.strip_prefix('@') {
         // Times have colons of their own: the range is cut where both sides make sense.
@@ -86,9 +101,8 @@ pub(crate) fn parse_span(text: &str) -> Result<Span, String> {
 
 /// Parses one place.
 pub(crate) fn parse_position(text: &str) -> Result<Position, String> {
-    let wrong = || {
-        format!("\"{text}\" is no offset: expected start, end, N, -N, +N or @TIME, such as -o -10")
-    };
+    let wrong =
+        || format!("\"{text}\" is no offset: expected start, end, N, -N, +N or @TIME, such as -10");
     if let Some(time) = text.strip_prefix('@') {
         return Ok(Position::Time(parse_time(time)?));
     }

@@ -1,5 +1,7 @@
 //! `sawlog produce`: lines, JSON lines or whole files into a topic.
 
+mod pattern;
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read};
 use std::path::PathBuf;
@@ -9,6 +11,7 @@ use clap::{Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{Acks, ClientError, Compression, Delivery, Producer, ProducerOptions, Record};
 
+use self::pattern::Pattern;
 use crate::Global;
 use crate::failure::{Failure, Kind, say};
 use crate::format::{Delimiter, delimiter};
@@ -22,15 +25,26 @@ const UNCONFIRMED_MAX: usize = 100_000;
 const LINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 /// How input becomes records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// One record a line, without its line end
+    /// One record a line, without its line end.
     Lines,
-    /// One JSON object a line, as `consume -f json` prints them
-    #[value(alias = "jsonl")]
+    /// One JSON object a line, as `consume -f json` prints them.
     Json,
-    /// One record a file
+    /// One record a file.
     File,
+    /// One record a line, by verbs.
+    Pattern(Pattern),
+}
+
+fn input(text: &str) -> Result<Input, String> {
+    match text {
+        "lines" => Ok(Input::Lines),
+        "json" | "jsonl" => Ok(Input::Json),
+        "file" => Ok(Input::File),
+        verbs if verbs.contains('%') => Pattern::parse(verbs).map(Input::Pattern),
+        _ => Err("expected lines, json, file, or verbs such as '%k %v\\n'".to_owned()),
+    }
 }
 
 /// What is confirmed.
@@ -55,8 +69,10 @@ pub(crate) struct Produce {
     pub(crate) topic: String,
     /// Files to read; standard input if there is none
     pub(crate) files: Vec<PathBuf>,
-    /// How input becomes records
-    #[arg(short = 'f', long, value_enum, default_value = "lines")]
+    /// How input becomes records: lines, json (an object a line, as `consume -f json` prints them),
+    /// file (each is one record), or verbs of a line: %k key, %v value, %p partition, %T timestamp,
+    /// %h headers as name=value,..., %t and %o read and left alone, %k{hex} %v{base64}
+    #[arg(short = 'f', long, default_value = "lines", value_parser = input)]
     pub(crate) format: Input,
     /// What separates key and value in a line; without it a line is all value
     #[arg(short = 'k', long, value_name = "DELIMITER", visible_short_alias = 'K', value_parser = delimiter)]
@@ -137,7 +153,11 @@ impl Produce {
 
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
         let client = global.connect().await?;
-        crate::topic::known(&client, &self.topic).await?;
+        let topic = crate::topic::known(&client, &self.topic).await?;
+        // Said at once, whether or not anything is to be written.
+        if let Some(partition) = self.partition {
+            crate::topic::has_partition(&topic, partition)?;
+        }
         let options = ProducerOptions {
             acks: match self.acks {
                 AcksOption::All => Acks::All,
@@ -220,7 +240,18 @@ impl Produce {
             if line.last() == Some(&b'\n') {
                 line.pop();
             }
-            let record = match self.format {
+            let record = match &self.format {
+                Input::Pattern(pattern) => {
+                    let mut record = self.plain(Vec::new(), None);
+                    pattern
+                        .read(&line, &mut record)
+                        .map_err(|why| Failure::usage(format!("{name} line {number}: {why}")))?;
+                    record.partition = self.partition.or(record.partition);
+                    if self.null && record.value.as_ref().is_some_and(Vec::is_empty) {
+                        record.value = None;
+                    }
+                    record
+                }
                 Input::Json => {
                     let text = std::str::from_utf8(&line).map_err(|_| "not UTF-8".to_owned());
                     if text.as_ref().is_ok_and(|text| text.trim().is_empty()) {

@@ -121,6 +121,17 @@ pub(crate) async fn known(client: &Client, name: &str) -> Result<TopicInfo, Fail
     }
 }
 
+/// A partition that must be there.
+pub(crate) fn has_partition(topic: &TopicInfo, index: i32) -> Result<(), Failure> {
+    if topic.partition(index).is_some() {
+        return Ok(());
+    }
+    let (name, count) = (&topic.name, topic.partitions.len());
+    let what = format!("topic \"{name}\" has no partition {index}, it has {count}");
+    let from_0 = format!("{what}: 0 to {}", count.saturating_sub(1));
+    Err(Failure::not_found(if count > 1 { from_0 } else { what }))
+}
+
 async fn unknown(client: &Client, name: &str) -> Failure {
     let names = match client.describe(None).await {
         Ok(cluster) => cluster.topics.into_iter().map(|topic| topic.name).collect(),

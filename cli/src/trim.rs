@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::failure::{Failure, Kind, say};
 use crate::output::{Output, Rows};
 use crate::position::parse_position;
-use crate::topic::{confirm, known};
+use crate::topic::{confirm, has_partition, known};
 
 /// Delete the oldest records of a topic
 #[derive(Debug, Args)]
@@ -101,21 +101,14 @@ impl Trim {
     /// The partitions asked for, all of which must be there.
     async fn wanted(&self, client: &Client) -> Result<Vec<i32>, Failure> {
         let topic = known(client, &self.name).await?;
-        let there: Vec<i32> = topic.partitions.iter().map(|partition| partition.index).collect();
         if self.partitions.is_empty() {
-            return Ok(there);
+            return Ok(topic.partitions.iter().map(|partition| partition.index).collect());
         }
         let mut wanted = self.partitions.clone();
         wanted.sort_unstable();
         wanted.dedup();
-        match wanted.iter().find(|partition| !there.contains(partition)) {
-            None => Ok(wanted),
-            Some(missing) => Err(Failure::not_found(format!(
-                "topic \"{}\" has no partition {missing}: it has {}",
-                self.name,
-                there.len()
-            ))),
-        }
+        wanted.iter().try_for_each(|index| has_partition(&topic, *index))?;
+        Ok(wanted)
     }
 
     fn conclude(&self, mut failures: Vec<Failure>, count: usize) -> Result<(), Failure> {

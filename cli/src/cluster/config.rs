@@ -1,7 +1,7 @@
 //! `sawlog cluster config`: the settings of a broker.
 
 use clap::{Args, Subcommand};
-use sawlog_client::{Client, ConfigChange, ConfigEntry, ConfigResource};
+use sawlog_client::{BrokerInfo, Client, ConfigChange, ConfigEntry, ConfigResource};
 use serde_json::json;
 
 use crate::failure::{Failure, say};
@@ -54,8 +54,8 @@ enum Action {
 }
 
 impl Config {
-    pub(super) async fn run(self, client: &Client, first: i32) -> Result<(), Failure> {
-        let broker = ConfigResource::Broker(self.broker.unwrap_or(first));
+    pub(super) async fn run(self, client: &Client, brokers: &[BrokerInfo]) -> Result<(), Failure> {
+        let broker = ConfigResource::Broker(self.which(brokers)?);
         match self.action {
             None => table(&client.configs(broker).await?, &self.output),
             Some(Action::Diff { output }) => {
@@ -84,6 +84,20 @@ impl Config {
                 Ok(())
             }
         }
+    }
+}
+
+impl Config {
+    /// The broker asked for, which must be there; else the first.
+    fn which(&self, brokers: &[BrokerInfo]) -> Result<i32, Failure> {
+        let ids: Vec<i32> = brokers.iter().map(|broker| broker.id).collect();
+        let wanted = self.broker.or(ids.first().copied());
+        wanted.filter(|id| ids.contains(id)).ok_or_else(|| {
+            let all: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            let wanted = wanted.map(|id| format!(" {id}")).unwrap_or_default();
+            let there = if all.is_empty() { "none".to_owned() } else { all.join(", ") };
+            Failure::not_found(format!("the cluster has no broker{wanted}; its brokers: {there}"))
+        })
     }
 }
 

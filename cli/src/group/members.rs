@@ -85,7 +85,8 @@ impl Members {
             return Ok(());
         }
         if !self.yes {
-            let what = format!("remove {} members of group \"{}\"", gone.len(), self.group);
+            let members = if gone.len() == 1 { "member" } else { "members" };
+            let what = format!("remove {} {members} of group \"{}\"", gone.len(), self.group);
             confirm_to(&self.group, &what)?;
         }
         let members: Vec<MemberToRemove> = gone

@@ -131,7 +131,9 @@ impl Target {
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new());
         let list = |at: &Path| {
             disk.list(at).map_err(|error| match error.kind() {
-                ErrorKind::NotFound => Failure::not_found(format!("no {}", at.display())),
+                ErrorKind::NotFound => {
+                    Failure::not_found(format!("no file or directory {}", at.display()))
+                }
                 _ => Failure::failed(format!("cannot read {}: {error}", at.display())),
             })
         };

@@ -137,6 +137,20 @@ fn mistakes_are_named_with_their_exit_code() {
     broker.fails(&["topic", "alter", "orders", "-p", "1"], 2, "INVALID_PARTITIONS");
     broker.fails(&["consume", "orders", "-p", "7", "-e"], 3, "no partition 7");
     broker.fails(&["produce", "orders", "/no/such/file"], 3, "/no/such/file");
+    broker.fails(&["produce", "orders", "-p", "99"], 3, "no partition 99");
+    broker.fails(&["cat", "-P", "-t", "orders", "-p", "99"], 3, "no partition 99");
+    broker.fails(&["cluster", "config", "--broker", "9"], 3, "no broker 9");
+    broker.fails(&["-b", "localhost", "topic", "list"], 2, "\"localhost\" is no address");
+    for (wrong, says) in [
+        (["consume", "orders", "-o", "5:3"], "ends before it begins"),
+        (["topic", "create", "x", "-pthree"], "expected a whole number"),
+        (["bench", "produce", "--rate", "fast"], "expected a whole number"),
+        (["produce", "orders", "-f", "xml"], "expected lines, json, file, or verbs"),
+    ] {
+        let output = broker.run(&wrong, b"");
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(says), "{wrong:?}: {}", stderr(&output));
+    }
     let nobody = sawlog().args(["-b", &free_address(), "topic", "list"]).output().unwrap();
     assert_fails(&nobody, 5, "sawlog serve");
 }

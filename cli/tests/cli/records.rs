@@ -19,7 +19,7 @@ fn several_topics_and_expressions_are_read_to_their_end() {
     assert_eq!(sorted(&["consume", "-r", "^log-", "-e"]), "log-a 1;log-a 2;log-b 1;log-b 2");
     assert_eq!(sorted(&["consume", "-r", "a$", "oth", "-e", "-n", "4"]).matches(';').count(), 3);
     broker.fails(&["consume", "-r", "^nothing", "-e"], 3, "no topic matches ^nothing");
-    broker.fails(&["consume", "-r", "(", "-e"], 2, "no regular expression");
+    broker.fails(&["consume", "-r", "(", "-e"], 2, "\"(\" is no regular expression");
 }
 
 #[test]
@@ -103,4 +103,25 @@ fn records_are_repeated_and_paced() {
         let arguments = [&["produce", "t"][..], &wrong].concat();
         assert_eq!(broker.run(&arguments, b"").status.code(), Some(2), "{wrong:?}");
     }
+}
+
+#[test]
+fn lines_become_records_by_verbs_and_come_back_as_they_were() {
+    let broker = Broker::start();
+    broker.ok(&["topic", "create", "t", "copy", "-p", "2"], b"");
+    broker.ok(&["produce", "t", "-f", "%p %k=%v\\n"], b"0 a=1=one\n1 b=2\n");
+    let verbs = "%t %p %T %h|%k{hex}|%v\\n";
+    let printed = |topic| {
+        let text = broker.ok(&["consume", topic, "-e", "-f", verbs], b"");
+        let mut lines: Vec<String> = text.lines().map(|line| line.replace("copy", "t")).collect();
+        lines.sort();
+        lines
+    };
+    let first = printed("t");
+    assert!(first[0].starts_with("t 0 ") && first[0].ends_with(" |61|1=one"), "{first:?}");
+    let input = first.iter().map(|line| format!("{line}\n")).collect::<String>();
+    broker.ok(&["produce", "copy", "-f", verbs], input.as_bytes());
+    assert_eq!(printed("copy"), first, "what is printed can be read");
+    let wrong = broker.run(&["produce", "t", "-f", "%k:%v"], b"a:1\nb\n");
+    crate::support::assert_fails(&wrong, 2, "standard input line 2: no \":\" behind %k");
 }

@@ -1,6 +1,7 @@
 //! LeaveGroup: members that say goodbye, or are shown the door by an operator.
 
 use super::group::ClassicGroup;
+use super::members_in_words;
 use crate::coordinator::timeline::EventKind;
 use crate::coordinator::turn::Turn;
 use crate::coordinator::types::{GroupError, GroupState, LeavingMember, LeftMember, MemberId};
@@ -25,7 +26,7 @@ impl ClassicGroup {
         let count = left.iter().filter(|member| member.result.is_ok()).count();
         match self.state {
             GroupState::Stable | GroupState::CompletingRebalance if count > 0 => {
-                self.prepare(turn, &format!("{count} members left"));
+                self.prepare(turn, &format!("{} left", members_in_words(count)));
             }
             GroupState::PreparingRebalance if count > 0 => self.complete_if_all_joined(turn),
             GroupState::Stable

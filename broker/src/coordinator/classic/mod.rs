@@ -23,3 +23,8 @@ mod sync;
 
 pub(super) use convert::Convert;
 pub(super) use group::ClassicGroup;
+
+/// How many members, in words.
+fn members_in_words(count: usize) -> String {
+    if count == 1 { "1 member".to_owned() } else { format!("{count} members") }
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::group::{ClassicGroup, JoinWait};
+use super::members_in_words;
 use crate::coordinator::core::Reply;
 use crate::coordinator::timeline::{EventKind, Timeout};
 use crate::coordinator::timers::TimerKey;
@@ -203,7 +204,7 @@ impl ClassicGroup {
         for member in late {
             self.remove_late(turn, member, Timeout::Sync, limit);
         }
-        self.prepare(turn, &format!("{count} members did not fetch their assignment"));
+        self.prepare(turn, &format!("{} did not fetch their assignment", members_in_words(count)));
     }
 
     /// The group has been read from the log. Returns how many members it has.

@@ -152,6 +152,12 @@ impl GroupConsumer {
     /// Commits everything that was handed out: when all of it is processed. Awaited, it is known what
     /// came of it; dropped, it goes on by itself.
     ///
+    /// What is no longer the member's is left out, because others go on with it: after partitions were
+    /// lost this may be all of it, and the commit is `Ok` with nothing to commit. Who has to know that
+    /// records were committed by this member commits them by name
+    /// ([`GroupConsumer::commit_record`], [`GroupConsumer::commit_offsets`]), which is refused then, or
+    /// listens to what is lost ([`RebalanceListener::lost`]).
+    ///
     /// ```no_run
     /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
     /// let records = consumer.next().await?;

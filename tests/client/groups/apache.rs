@@ -32,13 +32,8 @@ async fn live(test: &str, lives: &[(GroupOptions, bool)]) {
     for (options, are_epochs) in lives {
         let log = Log { are_epochs: *are_epochs, ..Log::default() };
         let restart = || {
-            // Left out for the consumer protocol: after a kill and restart of this broker, partitions
-            // were seen given to one member while another still had them. Whose fault that is has not
-            // been found; on our own broker the same life holds.
-            if !*are_epochs {
-                kafka.kill();
-                kafka.start_again();
-            }
+            kafka.kill();
+            kafka.start_again();
         };
         let log = whole(&client, options.clone(), log, restart).await;
         assert!(log.lost() > 0, "who stayed away heard of it");

@@ -13,6 +13,10 @@ pub(crate) struct Seen {
     owned: BTreeMap<usize, BTreeSet<Key>>,
     /// Members that are out and cannot know it yet.
     ghosts: BTreeSet<usize>,
+    /// Given to another while a member had them: right only if the member turns out to have been
+    /// thrown out, which it learns after the others. It then loses them; one that is still in would
+    /// let go of them.
+    contested: BTreeMap<(usize, Key), String>,
     /// By generation and partition: who had it. Generations are of groups in the classic protocol.
     owners: BTreeMap<(i32, Key), usize>,
     /// How often each number was handed out, by partition and offset.
@@ -64,6 +68,7 @@ impl Log {
         let mut seen = self.seen();
         seen.owned.remove(&member);
         seen.ghosts.insert(member);
+        seen.contested.retain(|(holder, _), _| *holder != member);
     }
 
     pub(crate) fn distinct(&self) -> usize {
@@ -95,6 +100,7 @@ impl Log {
     pub(crate) fn check(&self) {
         let seen = self.seen();
         assert_eq!(seen.wrong, [] as [String; 0]);
+        assert!(seen.contested.is_empty(), "never lost: {:?}", seen.contested.values());
     }
 }
 
@@ -115,7 +121,8 @@ impl RebalanceListener for Witness {
             let holder = others.into_iter().find(|(_, owned)| owned.contains(key));
             if let Some((holder, _)) = holder {
                 let (holder, member) = (*holder, self.member);
-                seen.wrong.push(format!("{key:?} given to {member} while {holder} has it"));
+                let what = format!("{key:?} given to {member} while {holder} has it");
+                seen.contested.insert((holder, key.clone()), what);
             }
         }
         for key in rebalance.owned.iter().filter(|_| !self.log.are_epochs) {
@@ -134,6 +141,8 @@ impl RebalanceListener for Witness {
     fn revoked<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
         let mut seen = self.log.seen();
         seen.revoked += rebalance.partitions.len();
+        let wrong = self.settle(&mut seen, rebalance);
+        seen.wrong.extend(wrong);
         self.take(&mut seen, rebalance, "revoked");
         Box::pin(std::future::ready(()))
     }
@@ -141,12 +150,20 @@ impl RebalanceListener for Witness {
     fn lost<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
         let mut seen = self.log.seen();
         seen.lost += rebalance.partitions.len();
+        // Its session was over, or the coordinator had stood still for as long.
+        let _right = self.settle(&mut seen, rebalance);
         self.take(&mut seen, rebalance, "lost");
         Box::pin(std::future::ready(()))
     }
 }
 
 impl Witness {
+    /// What the member no longer has is not contested any more. Returns what was.
+    fn settle(&self, seen: &mut Seen, rebalance: &Rebalance) -> Vec<String> {
+        let keys = rebalance.partitions.iter().map(|key| (self.member, key.clone()));
+        keys.filter_map(|key| seen.contested.remove(&key)).collect()
+    }
+
     fn take(&self, seen: &mut Seen, rebalance: &Rebalance, what: &str) {
         let owned = seen.owned.entry(self.member).or_default();
         owned.retain(|key| !rebalance.partitions.contains(key));

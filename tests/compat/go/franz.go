@@ -156,6 +156,51 @@ func codecIs(topic string, r *kgo.Record) error {
 	return equal(uint8(r.Partition), r.Attrs.CompressionType())
 }
 
+func (f *franz) commit(group, topic string, partition int32, offset int64, note string) error {
+	offsets := kadm.Offsets{}
+	offsets.Add(kadm.Offset{Topic: topic, Partition: partition, At: offset, LeaderEpoch: -1, Metadata: note})
+	responses, err := f.admin.CommitOffsets(within30s(), group, offsets)
+	return errors.Join(err, responses.Error())
+}
+
+func (f *franz) committed(group, topic string, partition int32) (int64, string, error) {
+	responses, err := f.admin.FetchOffsets(within30s(), group)
+	found, _ := responses.Lookup(topic, partition)
+	return found.At, found.Metadata, errors.Join(err, found.Err)
+}
+
+type franzPoller struct{ client *kgo.Client }
+
+func (f *franz) member(group, topic string, start, at int64) (member, error) {
+	from := kgo.NewOffset().AtStart()
+	switch {
+	case at > 0:
+		from = kgo.NewOffset().AfterMilli(at)
+	case start == latest:
+		from = kgo.NewOffset().AtEnd()
+	}
+	// What the group has committed is looked at first, and there is nothing.
+	client, err := kgo.NewClient(kgo.SeedBrokers(f.bootstrap), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic),
+		kgo.DisableAutoCommit(), kgo.ConsumeResetOffset(from))
+	return franzPoller{client}, err
+}
+
+func (p franzPoller) poll() ([]record, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	defer cancel()
+	fetches := p.client.PollFetches(ctx)
+	var records []record
+	for _, r := range fetches.Records() {
+		records = append(records, franzRecord(r))
+	}
+	if err := fetches.Err(); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return nil, err
+	}
+	return records, nil
+}
+
+func (p franzPoller) close() { p.client.Close() }
+
 func (f *franz) offset(topic string, partition int32, when int64) (int64, error) {
 	var listed kadm.ListedOffsets
 	var err error

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -168,6 +169,115 @@ func saramaRecord(m *sarama.ConsumerMessage) record {
 		seen.headers = append(seen.headers, header{string(h.Key), h.Value})
 	}
 	return seen
+}
+
+func (s *saramaClient) commit(group, topic string, partition int32, offset int64, note string) error {
+	manager, err := sarama.NewOffsetManagerFromClient(group, s.client)
+	if err != nil {
+		return err
+	}
+	of, err := manager.ManagePartition(topic, partition)
+	if err != nil {
+		return err
+	}
+	of.MarkOffset(offset, note)
+	manager.Commit()
+	return errors.Join(of.Close(), manager.Close())
+}
+
+func (s *saramaClient) committed(group, topic string, partition int32) (int64, string, error) {
+	listed, err := s.admin.ListConsumerGroupOffsets(group, map[string][]int32{topic: {partition}})
+	if err != nil {
+		return 0, "", err
+	}
+	block := listed.GetBlock(topic, partition)
+	if block == nil {
+		return 0, "", errors.New("nothing committed")
+	}
+	return block.Offset, block.Metadata, nil
+}
+
+// saramaPoller collects what the claims of a group bring.
+type saramaPoller struct {
+	client   *saramaClient
+	group    sarama.ConsumerGroup
+	received chan record
+	failed   chan error
+	at       int64
+	stop     context.CancelFunc
+}
+
+func (s *saramaClient) member(group, topic string, start, at int64) (member, error) {
+	config := saramaConfig()
+	config.Consumer.Offsets.Initial = start // sarama's own numbers
+	config.Consumer.Offsets.AutoCommit.Enable = false
+	joined, err := sarama.NewConsumerGroup(s.bootstrap, group, config)
+	if err != nil {
+		return nil, err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	m := &saramaPoller{s, joined, make(chan record, 1000), make(chan error, 1), at, stop}
+	go func() {
+		for ctx.Err() == nil {
+			if err := joined.Consume(ctx, []string{topic}, m); err != nil && ctx.Err() == nil {
+				m.failed <- err
+				return
+			}
+		}
+	}()
+	return m, nil
+}
+
+// Setup moves the claims before they are read.
+func (m *saramaPoller) Setup(session sarama.ConsumerGroupSession) error {
+	if m.at == 0 {
+		return nil
+	}
+	for topic, partitions := range session.Claims() {
+		for _, partition := range partitions {
+			offset, err := m.client.offset(topic, partition, m.at)
+			if err != nil {
+				return err
+			}
+			session.MarkOffset(topic, partition, offset, "")
+		}
+	}
+	return nil
+}
+
+func (m *saramaPoller) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+
+func (m *saramaPoller) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	for {
+		select {
+		case message, open := <-claim.Messages():
+			if !open {
+				return nil
+			}
+			m.received <- saramaRecord(message)
+		case <-session.Context().Done():
+			return nil
+		}
+	}
+}
+
+func (m *saramaPoller) poll() ([]record, error) {
+	var records []record
+	for deadline := time.After(500 * time.Millisecond); ; {
+		select {
+		case one := <-m.received:
+			records = append(records, one)
+		case err := <-m.failed:
+			return nil, err
+		case <-deadline:
+			return records, nil
+		}
+	}
+}
+
+func (m *saramaPoller) close() {
+	m.stop()
+	m.group.Close()
 }
 
 func (s *saramaClient) offset(topic string, partition int32, when int64) (int64, error) {

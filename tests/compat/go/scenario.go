@@ -22,11 +22,21 @@ type client interface {
 	read(topic string, start map[int32]int64, count int, then func() error) ([]record, error)
 	// The offset for earliest, latest, or a time in ms; -1 where there is none.
 	offset(topic string, partition int32, when int64) (int64, error)
+	commit(group, topic string, partition int32, offset int64, note string) error
+	committed(group, topic string, partition int32) (offset int64, note string, err error)
+	// A member of a group without commits, which begins at earliest or latest; at the offsets of a time in
+	// ms, where there is one. What is polled comes within a second.
+	member(group, topic string, start, at int64) (member, error)
 	deleteBefore(topic string, partition int32, offset int64) (lowWatermark int64, err error)
 	config(topic, key string) (value string, isDefault bool, err error)
 	setConfig(topic, key string, value *string) error
 	// Kafka's error code.
 	code(err error) int16
+}
+
+type member interface {
+	poll() ([]record, error)
+	close()
 }
 
 type partition struct {
@@ -97,6 +107,11 @@ func runScenario(c client, topic string) int {
 	s.fact("offset-for-timestamp", func() error {
 		return errors.Join(s.offsetIs(s.name, base+30_000, 30), s.offsetIs(s.name, base+3_000_000, -1))
 	})
+	s.fact("committed-with-metadata", s.committedWithMetadata)
+	s.fact("reset-earliest", func() error { return s.firstOfEach(0, "-earliest", earliest, 0) })
+	s.fact("reset-latest", s.resetLatest)
+	fmt.Println("n/a reset-none: where nothing is committed, a group begins at one end or the other")
+	s.fact("group-seeks-to-time", func() error { return s.firstOfEach(30, "-seeks", latest, base+29_500) })
 	s.fact("large-record", s.largeRecord)
 	s.fact("too-large-refused", s.tooLargeRefused)
 	s.fact("headers", s.headers)
@@ -211,6 +226,65 @@ func (s *scenario) fromTimestamp() error {
 		return err
 	}
 	return errors.Join(equal(int64(30), seen[0].offset), equal(base+30_000, seen[0].timestamp))
+}
+
+func (s *scenario) committedWithMetadata() error {
+	if err := s.commit(s.name+"-notes", s.name, 1, 7, "a note, ümlaut"); err != nil {
+		return err
+	}
+	offset, note, err := s.committed(s.name+"-notes", s.name, 1)
+	return errors.Join(err, equal(int64(7), offset), equal("a note, ümlaut", note))
+}
+
+// A new group, in which each partition begins at the offset.
+func (s *scenario) firstOfEach(offset int64, group string, start, at int64) error {
+	m, err := s.member(s.name+group, s.name, start, at)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	first, expected := map[int32]int64{}, map[int32]int64{}
+	for p := range int32(6) {
+		expected[p] = offset
+	}
+	for deadline := time.Now().Add(30 * time.Second); len(first) < 6 && time.Now().Before(deadline); {
+		seen, err := m.poll()
+		if err != nil {
+			return err
+		}
+		for _, r := range seen {
+			if _, known := first[r.partition]; !known {
+				first[r.partition] = r.offset
+			}
+		}
+	}
+	return equal(expected, first)
+}
+
+func (s *scenario) resetLatest() error {
+	end, err := s.offset(s.name, 5, latest)
+	if err != nil {
+		return err
+	}
+	m, err := s.member(s.name+"-latest", s.name, latest, 0)
+	if err != nil {
+		return err
+	}
+	defer m.close()
+	var seen []record
+	for deadline := time.Now().Add(30 * time.Second); len(seen) == 0 && time.Now().Before(deadline); {
+		if err := s.produce(s.name, []record{text(5, 0, "late", "late")}, plain); err != nil {
+			return err
+		}
+		if seen, err = m.poll(); err != nil {
+			return err
+		}
+	}
+	err = equal(true, len(seen) > 0)
+	for _, r := range seen {
+		err = errors.Join(err, equal(int32(5), r.partition), equal(true, r.offset >= end))
+	}
+	return err
 }
 
 func (s *scenario) largeRecord() error {

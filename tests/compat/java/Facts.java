@@ -3,6 +3,7 @@ import java.time.Duration;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -60,6 +61,11 @@ public class Facts {
             equal(-1L, listed(0, OffsetSpec.forTimestamp(BASE + 3_000_000)).offset());
             equal(59L, listed(0, OffsetSpec.maxTimestamp()).offset());
         });
+        fact("committed-with-metadata", Facts::committedWithMetadata);
+        fact("reset-earliest", () -> firstOfEach(0, "earliest", null));
+        fact("reset-latest", Facts::resetLatest);
+        fact("reset-none", Facts::resetNone);
+        fact("group-seeks-to-time", () -> firstOfEach(30, "latest", BASE + 29_500));
         fact("large-record", Facts::largeRecord);
         fact("too-large-refused", Facts::tooLargeRefused);
         fact("headers", Facts::headers);
@@ -163,6 +169,67 @@ public class Facts {
             ConsumerRecord<byte[], byte[]> first = poll(consumer, 30).get(0);
             equal(30L, first.offset());
             equal(BASE + 30_000, first.timestamp());
+        }
+    }
+
+    static void committedWithMetadata() {
+        TopicPartition one = new TopicPartition(topic, 1);
+        OffsetAndMetadata sent = new OffsetAndMetadata(7, "a note, ümlaut");
+        try (Consumer<byte[], byte[]> consumer = member("notes", "none")) {
+            consumer.assign(List.of(one));
+            consumer.commitSync(Map.of(one, sent));
+        }
+        try (Consumer<byte[], byte[]> consumer = member("notes", "none")) {
+            equal(sent, consumer.committed(Set.of(one)).get(one));
+        }
+    }
+
+    /** A new group with this policy; at a time, where there is one. Each partition begins at the offset. */
+    static void firstOfEach(long offset, String reset, Long at) {
+        try (Consumer<byte[], byte[]> consumer = member(reset + at, reset)) {
+            consumer.subscribe(List.of(topic), new ConsumerRebalanceListener() {
+                @Override public void onPartitionsRevoked(Collection<TopicPartition> partitions) {}
+
+                @Override public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+                    if (at == null) return;
+                    Map<TopicPartition, Long> wanted = new HashMap<>();
+                    partitions.forEach(tp -> wanted.put(tp, at));
+                    consumer.offsetsForTimes(wanted).forEach((tp, found) -> consumer.seek(tp, found.offset()));
+                }
+            });
+            Map<Integer, Long> first = new HashMap<>();
+            long deadline = System.currentTimeMillis() + 30_000;
+            while (first.size() < 6 && System.currentTimeMillis() < deadline)
+                consumer.poll(Duration.ofMillis(500)).forEach(r -> first.putIfAbsent(r.partition(), r.offset()));
+            Map<Integer, Long> expected = new HashMap<>();
+            for (int p = 0; p < 6; p++) expected.put(p, offset);
+            equal(expected, first);
+        }
+    }
+
+    static void resetLatest() throws Exception {
+        long end = listed(5, OffsetSpec.latest()).offset();
+        try (Consumer<byte[], byte[]> consumer = member("latest", "latest")) {
+            consumer.subscribe(List.of(topic));
+            List<ConsumerRecord<byte[], byte[]>> seen = new ArrayList<>();
+            long deadline = System.currentTimeMillis() + 30_000;
+            while (seen.isEmpty() && System.currentTimeMillis() < deadline) {
+                produce(List.of(record(5, 0, "late", "late")));
+                consumer.poll(Duration.ofMillis(500)).forEach(seen::add);
+            }
+            equal(false, seen.isEmpty());
+            for (ConsumerRecord<byte[], byte[]> r : seen) equal(true, r.partition() == 5 && r.offset() >= end);
+        }
+    }
+
+    static void resetNone() {
+        try (Consumer<byte[], byte[]> consumer = member("none", "none")) {
+            consumer.subscribe(List.of(topic));
+            long deadline = System.currentTimeMillis() + 30_000;
+            while (System.currentTimeMillis() < deadline) consumer.poll(Duration.ofMillis(500));
+            throw new AssertionError("expected NoOffsetForPartitionException");
+        } catch (NoOffsetForPartitionException expected) {
+            equal(6, expected.partitions().size());
         }
     }
 
@@ -306,6 +373,13 @@ public class Facts {
     static Consumer<byte[], byte[]> consumer() {
         return new KafkaConsumer<>(
             Map.of("bootstrap.servers", (Object) bootstrap, "auto.offset.reset", "earliest", "enable.auto.commit", "false"),
+            new ByteArrayDeserializer(), new ByteArrayDeserializer());
+    }
+
+    static Consumer<byte[], byte[]> member(String group, String reset) {
+        return new KafkaConsumer<>(
+            Map.of("bootstrap.servers", (Object) bootstrap, "group.id", topic + "-" + group, "auto.offset.reset", reset,
+                "enable.auto.commit", "false"),
             new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 

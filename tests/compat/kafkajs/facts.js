@@ -60,6 +60,11 @@ async function main() {
     assert.equal(await offset(topic, 0, base + 30_000), 30)
     assert.equal(await offset(topic, 0, base + 3_000_000), -1)
   })
+  await fact('committed-with-metadata', committedWithMetadata)
+  await fact('reset-earliest', () => firstOfEach('0', { fromBeginning: true }))
+  await fact('reset-latest', resetLatest)
+  console.log('n/a reset-none: where nothing is committed, a group begins at one end or the other')
+  await fact('group-seeks-to-time', () => firstOfEach('30', { fromBeginning: false, at: base + 29_500 }))
   await fact('large-record', async () => {
     const sent = [message(0, base, null, crypto.randomBytes(900_000))]
     await produce(edge, sent)
@@ -166,6 +171,63 @@ async function fromEnd() {
   const reading = read(topic, 5, end, 1) // the fetch waits at the end while the record is produced
   await produce(topic, sent)
   same(await reading, 100, sent)
+}
+
+async function committedWithMetadata() {
+  const groupId = `${topic}-notes`
+  const consumer = await member(groupId, { fromBeginning: true }, async () => {})
+  try {
+    await consumer.commitOffsets([{ topic, partition: 1, offset: '7', metadata: 'a note, ümlaut' }])
+  } finally {
+    await consumer.disconnect()
+  }
+  const [{ partitions }] = await admin.fetchOffsets({ groupId, topics: [topic] })
+  const { offset, metadata } = partitions.find((p) => p.partition === 1)
+  assert.deepEqual([offset, metadata], ['7', 'a note, ümlaut'])
+}
+
+// A new group, in which each partition begins at the offset.
+async function firstOfEach(offset, how) {
+  const first = {}
+  const consumer = await member(`${topic}-${offset}`, how, async ({ batch }) => {
+    first[batch.partition] ??= batch.messages[0].offset
+  })
+  try {
+    await eventually(async () => assert.deepEqual(first, Object.fromEntries([...Array(6).keys()].map((p) => [p, offset]))))
+  } finally {
+    await consumer.disconnect()
+  }
+}
+
+async function resetLatest() {
+  const end = await offset(topic, 5, LATEST)
+  const seen = []
+  const consumer = await member(`${topic}-latest`, { fromBeginning: false }, async ({ batch }) => { seen.push(batch) })
+  try {
+    await eventually(async () => {
+      await produce(topic, [message(5, base, Buffer.from('late'), Buffer.from('late'))])
+      assert.notEqual(seen.length, 0)
+    })
+  } finally {
+    await consumer.disconnect()
+  }
+  for (const batch of seen) assert.equal(batch.partition === 5 && Number(batch.messages[0].offset) >= end, true)
+}
+
+// A member that has begun to read; at a time, it has moved there before that.
+async function member(groupId, { fromBeginning, at }, eachBatch) {
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 200 })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning })
+  const offsets = at && await admin.fetchTopicOffsetsByTimestamp(topic, at)
+  consumer.on(consumer.events.GROUP_JOIN, () => {
+    for (const { partition, offset } of offsets ?? []) consumer.seek({ topic, partition, offset })
+  })
+  // Before that, commits are not sent, and nobody is told.
+  const reads = new Promise((resolve) => consumer.on(consumer.events.FETCH_START, resolve))
+  await consumer.run({ autoCommit: false, eachBatch })
+  await reads
+  return consumer
 }
 
 async function headers() {

@@ -38,11 +38,13 @@ async function main() {
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
   await consumer.run({
     autoCommit: false,
-    eachBatch: async ({ batch }) => {
+    eachBatch: async ({ batch, commitOffsetsIfNecessary }) => {
       const offsets = batch.messages.map((message) => Number(message.offset))
       tell('records', { partition: batch.partition, offsets })
       const next = offsets.at(-1) + 1
-      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: String(next) }])
+      // Not consumer.commitOffsets: that wraps a refusal, the runner does not see that the member is
+      // unknown, and ends instead of joining again.
+      await commitOffsetsIfNecessary({ topics: [{ topic, partitions: [{ partition: batch.partition, offset: String(next) }] }] })
       tell('committed', { offsets: { [batch.partition]: next } })
     },
   })

@@ -110,6 +110,39 @@ offset_for_timestamp() {
   offset_is "$topic" "$t" "$(first_from "$t")" && offset_is "$topic" $((t + 3000000)) -1
 }
 
+group() { # NAME POLICY [ARGUMENT...]: a member of a group
+  timeout 40 kcat -b "$bootstrap" -G "$topic-$1" -X auto.offset.reset="$2" -X enable.auto.commit=false \
+    -u -f '%p %o\n' "${@:3}" "$topic"
+}
+
+reset_earliest() {
+  local p
+  group earliest earliest -c 401 > seen 2> progress || { cat progress; return 1; }
+  for p in 0 1 2 3 4 5; do
+    [ "$(awk -v p=$p '$1 == p { print $2; exit }' seen)" = 0 ] || { cat seen; return 1; }
+  done
+}
+
+reset_latest() {
+  local i end
+  end=$(kcat -b "$bootstrap" -Q -t "$topic:5:-1" | awk '{ print $NF }')
+  : > seen
+  group latest latest -c 1 >> seen 2> progress &
+  local reader=$!
+  for ((i = 0; i < 60; i++)); do
+    [ -s seen ] && break
+    echo late:late | produce -t "$topic" -p 5 -K: || return 1
+    sleep 0.5
+  done
+  wait $reader
+  awk -v end="$end" 'NR == 1 { good = $1 == 5 && $2 >= end } END { exit !good }' seen || { cat seen progress; return 1; }
+}
+
+reset_none() {
+  group none error -c 1 > seen 2> progress && return 1
+  grep -q 'no previously committed offset available' progress || { cat progress; return 1; }
+}
+
 large_record() {
   head -c 900000 /dev/urandom > large
   produce -t "$edge" -p 0 large || return 1 # a file is one record
@@ -148,6 +181,11 @@ fact from-end from_end
 fact from-timestamp from_timestamp
 fact earliest-and-latest earliest_and_latest
 fact offset-for-timestamp offset_for_timestamp
+echo "n/a committed-with-metadata: kcat commits by itself, and has no notes"
+fact reset-earliest reset_earliest
+fact reset-latest reset_latest
+fact reset-none reset_none
+echo "n/a group-seeks-to-time: kcat cannot move a group"
 fact large-record large_record
 fact too-large-refused too_large
 fact headers headers

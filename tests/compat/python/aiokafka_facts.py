@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
+from contextlib import contextmanager
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import for_code
+from aiokafka.errors import NoOffsetForPartitionError, for_code
 
 from scenario import Record, Scenario
 
@@ -79,8 +80,7 @@ class AioKafka:
                 return [await consumer.getone() for _ in range(count)]
             finally:
                 await consumer.stop()
-        messages = self.run(asyncio.wait_for(receive(), 30))
-        return [Record(m.partition, m.offset, m.timestamp, m.key, m.value, list(m.headers)) for m in messages]
+        return [seen(m) for m in self.run(asyncio.wait_for(receive(), 30))]
 
     def read(self, topic, partition, offset, count):
         consumer = self.consumer(topic, [partition])
@@ -98,6 +98,49 @@ class AioKafka:
         self.run(consumer.position(TopicPartition(topic, partition)))  # looked up now, before anything is produced
         then()
         return self.gather(consumer, 1)
+
+    def commit(self, group, topic, partition, offset, note):
+        tp = TopicPartition(topic, partition)
+
+        async def commit():
+            consumer = await self.started(AIOKafkaConsumer, group_id=group, enable_auto_commit=False)
+            try:
+                consumer.assign([tp])
+                await consumer.commit({tp: (offset, note)})
+            finally:
+                await consumer.stop()
+        self.run(commit())
+
+    def committed(self, group, topic, partition):
+        # The consumer keeps the metadata to itself.
+        listed = self.run(self.admin.list_consumer_group_offsets(group))
+        seen = listed[TopicPartition(topic, partition)]
+        return seen.offset, seen.metadata
+
+    @contextmanager
+    def member(self, group, topic, reset, at=None):
+        async def started():
+            consumer = AIOKafkaConsumer(
+                topic, **self.settings, group_id=group, enable_auto_commit=False, auto_offset_reset=reset)
+            await consumer.start()
+            if at is not None:
+                while not consumer.assignment():
+                    await consumer.getmany(timeout_ms=200)
+                for tp, found in (await consumer.offsets_for_times({tp: at for tp in consumer.assignment()})).items():
+                    consumer.seek(tp, found.offset)
+            return consumer
+        consumer = self.run(asyncio.wait_for(started(), 30))
+
+        def poll():
+            batches = self.run(consumer.getmany(timeout_ms=500))
+            return [seen(m) for messages in batches.values() for m in messages]
+        try:
+            yield poll
+        finally:
+            self.run(consumer.stop())
+
+    def is_no_offset(self, error):
+        return isinstance(error, NoOffsetForPartitionError)
 
     def offset(self, topic, partition, spec):
         async def look():
@@ -137,6 +180,10 @@ class AioKafka:
 
     def code(self, error):
         return error.errno
+
+
+def seen(m):
+    return Record(m.partition, m.offset, m.timestamp, m.key, m.value, list(m.headers))
 
 
 def checked(code, what):

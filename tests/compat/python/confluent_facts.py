@@ -1,6 +1,7 @@
 """confluent-kafka (librdkafka). Usage: confluent_facts.py BOOTSTRAP TOPIC"""
 
 import sys
+from contextlib import contextmanager
 
 from confluent_kafka import (
     OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Producer, TopicCollection, TopicPartition,
@@ -81,6 +82,40 @@ class Confluent:
             raise AssertionError(f"expected the end, seen {message}")
         then()
         return self.gather(consumer, 1)
+
+    def group(self, group, reset="error"):
+        return Consumer(self.settings | {
+            "group.id": group, "enable.auto.commit": False, "auto.offset.reset": "error" if reset == "none" else reset})
+
+    def commit(self, group, topic, partition, offset, note):
+        consumer = self.group(group)
+        [done] = consumer.commit(offsets=[TopicPartition(topic, partition, offset, note)], asynchronous=False)
+        consumer.close()
+        if done.error:
+            raise KafkaException(done.error)
+
+    def committed(self, group, topic, partition):
+        consumer = self.group(group)
+        [seen] = consumer.committed([TopicPartition(topic, partition)], 30)
+        consumer.close()
+        return seen.offset, seen.metadata
+
+    @contextmanager
+    def member(self, group, topic, reset, at=None):
+        consumer = self.group(group, reset)
+
+        def assigned(consumer, partitions):
+            if at is not None:
+                partitions = consumer.offsets_for_times([TopicPartition(topic, p.partition, at) for p in partitions], 30)
+            consumer.assign(partitions)
+        consumer.subscribe([topic], on_assign=assigned)
+        try:
+            yield lambda: [seen(m) for m in consumer.consume(1000, 1)]
+        finally:
+            consumer.close()
+
+    def is_no_offset(self, error):
+        return error.args[0].code() == KafkaError._AUTO_OFFSET_RESET
 
     def offset(self, topic, partition, spec):
         spec = SPECS.get(spec) or OffsetSpec.for_timestamp(spec)

@@ -2,10 +2,12 @@
 
 import re
 import sys
+from contextlib import contextmanager
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource
-from kafka.errors import for_code
+from kafka.errors import NoOffsetForPartitionError, for_code
+from kafka.structs import OffsetAndMetadata
 
 from scenario import Record, Scenario, gather
 
@@ -57,11 +59,8 @@ class KafkaPython:
         return consumer
 
     def gather(self, consumer, count):
-        def poll():
-            return [Record(r.partition, r.offset, r.timestamp, r.key, r.value, list(r.headers))
-                    for records in consumer.poll(500).values() for r in records]
         try:
-            return gather(poll, count)
+            return gather(lambda: polled(consumer), count)
         finally:
             consumer.close()
 
@@ -81,6 +80,36 @@ class KafkaPython:
         consumer.position(TopicPartition(topic, partition))  # looks it up now, before anything is produced
         then()
         return self.gather(consumer, 1)
+
+    def commit(self, group, topic, partition, offset, note):
+        tp = TopicPartition(topic, partition)
+        consumer = KafkaConsumer(**self.settings, group_id=group, enable_auto_commit=False)
+        consumer.assign([tp])
+        consumer.commit({tp: OffsetAndMetadata(offset, note, -1)})
+        consumer.close()
+
+    def committed(self, group, topic, partition):
+        consumer = KafkaConsumer(**self.settings, group_id=group, enable_auto_commit=False)
+        seen = consumer.committed(TopicPartition(topic, partition), metadata=True)
+        consumer.close()
+        return seen.offset, seen.metadata
+
+    @contextmanager
+    def member(self, group, topic, reset, at=None):
+        consumer = KafkaConsumer(
+            topic, **self.settings, group_id=group, enable_auto_commit=False, auto_offset_reset=reset)
+        try:
+            if at is not None:
+                while not consumer.assignment():
+                    consumer.poll(200)
+                for tp, found in consumer.offsets_for_times({tp: at for tp in consumer.assignment()}).items():
+                    consumer.seek(tp, found.offset)
+            yield lambda: polled(consumer)
+        finally:
+            consumer.close()
+
+    def is_no_offset(self, error):
+        return isinstance(error, NoOffsetForPartitionError)
 
     def offset(self, topic, partition, spec):
         tp = TopicPartition(topic, partition)
@@ -109,6 +138,11 @@ class KafkaPython:
 
     def code(self, error):
         return error.errno
+
+
+def polled(consumer):
+    return [Record(r.partition, r.offset, r.timestamp, r.key, r.value, list(r.headers))
+            for records in consumer.poll(500).values() for r in records]
 
 
 if __name__ == "__main__":

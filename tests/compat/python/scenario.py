@@ -11,6 +11,7 @@ from typing import NamedTuple
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
 BASE = int(time.time()) * 1000 - 3_600_000
 DAY_7 = "604800000"
+NOTE = "a note, ümlaut"
 
 UNKNOWN_TOPIC_OR_PARTITION, MESSAGE_TOO_LARGE = 3, 10
 TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS, INVALID_CONFIG = 36, 37, 40
@@ -51,6 +52,11 @@ class Scenario:
         self.fact("earliest-and-latest", lambda: equal((0, 60), (c.offset(t, 0, "earliest"), c.offset(t, 0, "latest"))))
         self.fact("offset-for-timestamp", lambda: equal(
             (30, None), (c.offset(t, 0, BASE + 30_000), c.offset(t, 0, BASE + 3_000_000))))
+        self.fact("committed-with-metadata", self.committed_with_metadata)
+        self.fact("reset-earliest", self.reset_earliest)
+        self.fact("reset-latest", self.reset_latest)
+        self.fact("reset-none", self.reset_none)
+        self.fact("group-seeks-to-time", self.group_seeks_to_time)
         self.fact("large-record", self.large_record)
         self.fact("too-large-refused", self.too_large_refused)
         self.fact("headers", self.headers)
@@ -109,6 +115,37 @@ class Scenario:
         offset = self.client.offset(self.topic, 0, BASE + 29_500)
         seen = self.client.read(self.topic, 0, offset, 30)
         equal((30, BASE + 30_000), (seen[0].offset, seen[0].timestamp))
+
+    def committed_with_metadata(self):
+        group = self.topic + "-notes"
+        self.client.commit(group, self.topic, 1, 7, NOTE)
+        equal((7, NOTE), self.client.committed(group, self.topic, 1))
+
+    def reset_earliest(self):
+        with self.client.member(self.topic + "-earliest", self.topic, "earliest") as poll:
+            equal([0] * 6, first_of_each(poll))
+
+    def reset_latest(self):
+        end = self.client.offset(self.topic, 5, "latest")
+        with self.client.member(self.topic + "-latest", self.topic, "latest") as poll:
+            def produce_and_poll():
+                self.client.produce(self.topic, [record(5, 0, "late", "late")])
+                return poll()
+            seen = at_least(produce_and_poll, lambda seen: len(seen) > 0)
+        equal([], [r for r in seen if r.partition != 5 or r.offset < end])
+
+    def reset_none(self):
+        with self.client.member(self.topic + "-none", self.topic, "none") as poll:
+            try:
+                seen = at_least(poll, lambda seen: len(seen) > 0)
+            except Exception as error:
+                equal(True, self.client.is_no_offset(error))
+            else:
+                raise AssertionError(f"expected no offset, seen {str(seen):.300}")
+
+    def group_seeks_to_time(self):
+        with self.client.member(self.topic + "-seeks", self.topic, "latest", BASE + 29_500) as poll:
+            equal([30] * 6, first_of_each(poll))
 
     def large_record(self):
         sent = Record(0, 0, BASE, None, random.Random(7).randbytes(900_000))
@@ -200,6 +237,24 @@ def eventually(check):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+def at_least(poll, is_enough):
+    """What `poll()` returns, until it is enough; 30 s at most."""
+    records, deadline = [], time.monotonic() + 30
+    while not is_enough(records):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not enough in 30 s: {str(records):.300}")
+        records += poll()
+    return records
+
+
+def first_of_each(poll):
+    """The first offset seen of each of the six partitions."""
+    first = {}
+    for r in at_least(poll, lambda seen: len({r.partition for r in seen}) == 6):
+        first.setdefault(r.partition, r.offset)
+    return [first[p] for p in range(6)]
 
 
 def gather(poll, count):

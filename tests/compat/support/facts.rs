@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::program::Ended;
 
 /// Every fact of `README.md`, in its order.
-pub(crate) const FACTS: [&str; 26] = [
+pub(crate) const FACTS: [&str; 31] = [
     "cluster-described",
     "topic-created",
     "topic-exists-refused",
@@ -22,6 +22,11 @@ pub(crate) const FACTS: [&str; 26] = [
     "from-timestamp",
     "earliest-and-latest",
     "offset-for-timestamp",
+    "committed-with-metadata",
+    "reset-earliest",
+    "reset-latest",
+    "reset-none",
+    "group-seeks-to-time",
     "large-record",
     "too-large-refused",
     "headers",
@@ -84,7 +89,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "topic-deleted: expected ok, seen None")]
     fn program_that_stops_early_fails() {
-        check(&ended(ok_lines(&FACTS[..25])), &[]);
+        check(&ended(ok_lines(&FACTS[..30])), &[]);
     }
 
     #[test]

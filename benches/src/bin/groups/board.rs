@@ -1,5 +1,6 @@
 //! What the members of all groups report, and the program waits for.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -35,62 +36,69 @@ impl Board {
 #[derive(Debug)]
 pub(crate) struct Group {
     pub(crate) name: String,
-    generation: Mutex<GenerationSeen>,
+    /// What its members read, where the broker assigns: the topic, and how many partitions it has.
+    pub(crate) topic: Option<(&'static str, usize)>,
+    /// By member, what it said last.
+    seen: Mutex<BTreeMap<usize, Seen>>,
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
-struct GenerationSeen {
-    number: i32,
-    members: usize,
-    /// When the last of its members asked to join, and when the last had its assignment.
-    asked: Option<Instant>,
-    synced: Option<Instant>,
+/// What a member says when it has an assignment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    /// The generation, or the epoch of the member.
+    pub(crate) generation: i32,
+    /// How many partitions it has; not counted where members assign to each other.
+    pub(crate) share: usize,
+    /// When it asked to join.
+    pub(crate) asked: Instant,
+    pub(crate) at: Instant,
 }
 
 /// A generation all members are in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Whole {
     pub(crate) generation: i32,
-    /// When the last member had sent its JoinGroup.
+    /// When the last member had asked to join.
     pub(crate) asked: Instant,
     /// When the last member had its assignment.
-    pub(crate) synced: Instant,
+    pub(crate) at: Instant,
 }
 
 impl Group {
-    pub(crate) fn new(name: String) -> Self {
-        Self { name, generation: Mutex::default(), changed: Notify::new() }
+    pub(crate) fn new(name: String, topic: Option<(&'static str, usize)>) -> Self {
+        Self { name, topic, seen: Mutex::default(), changed: Notify::new() }
     }
 
-    /// A member that sent its JoinGroup at `asked` has its assignment of `generation` now.
-    pub(crate) fn synced(&self, generation: i32, asked: Instant) {
-        let mut seen = locked(&self.generation);
-        if generation > seen.number {
-            *seen = GenerationSeen { number: generation, ..Default::default() };
-        }
-        if generation == seen.number {
-            seen.members += 1;
-            seen.asked = seen.asked.max(Some(asked));
-            seen.synced = Some(Instant::now());
-        }
-        drop(seen);
+    pub(crate) fn report(&self, member: usize, seen: Seen) {
+        locked(&self.seen).insert(member, seen);
         self.changed.notify_one();
     }
 
-    /// Waits until `members` are in one generation after `after`.
+    /// Waits until `members` are in one generation after `after`, and have all there is to read, none more
+    /// than one partition more than another.
     pub(crate) async fn whole(&self, members: usize, after: i32) -> Whole {
         loop {
-            {
-                let seen = locked(&self.generation);
-                if let (true, Some(asked), Some(synced)) =
-                    (seen.number > after && seen.members == members, seen.asked, seen.synced)
-                {
-                    return Whole { generation: seen.number, asked, synced };
-                }
+            if let Some(whole) = self.is_whole(members, after) {
+                return whole;
             }
             self.changed.notified().await;
         }
+    }
+
+    fn is_whole(&self, members: usize, after: i32) -> Option<Whole> {
+        let seen = locked(&self.seen);
+        let generation = seen.values().map(|seen| seen.generation).max()?;
+        let all: Vec<&Seen> = seen.values().filter(|seen| seen.generation == generation).collect();
+        let shares = || all.iter().map(|seen| seen.share);
+        let is_even = shares().max()? - shares().min()? <= 1;
+        let is_all = self.topic.is_none_or(|(_, partitions)| shares().sum::<usize>() == partitions);
+        if generation <= after || all.len() != members || !is_even || !is_all {
+            return None;
+        }
+        let asked = all.iter().map(|seen| seen.asked).max()?;
+        let at = all.iter().map(|seen| seen.at).max()?;
+        Some(Whole { generation, asked, at })
     }
 }
 

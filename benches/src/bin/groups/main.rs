@@ -3,11 +3,14 @@
 //! `cargo run --release -p sawlog-benches --bin sawlog-groups -- --sawlog PATH` starts a broker of its
 //! own, has 10,000 members with a connection each join 1,000 groups, and lets them send heartbeats.
 //! Then, beside them, 500 members make one group; one more joins, and leaves. The members are tasks
-//! of this program, which runs on the same machine as the broker.
+//! of this program, which runs on the same machine as the broker. `--protocol consumer` has them speak the
+//! consumer protocol (KIP-848) instead of the classic one; each has one partition of ten, those of the
+//! large group two.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod board;
+mod consumer;
 mod member;
 #[path = "../compare/process.rs"]
 #[allow(dead_code, reason = "shared with the comparison, which uses all of it")]
@@ -41,7 +44,14 @@ struct Options {
     large: usize,
     interval: Duration,
     idle: Duration,
+    protocol: Protocol,
     settings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Classic,
+    Consumer,
 }
 
 fn main() -> Result<(), Failure> {
@@ -50,7 +60,14 @@ fn main() -> Result<(), Failure> {
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let data = tempfile::tempdir()?;
     println!("{}", process::machine_name());
-    let broker = Sawlog::start(&options.sawlog, data.path(), &options.settings)?;
+    let mut settings = options.settings.clone();
+    if options.protocol == Protocol::Consumer {
+        // In the consumer protocol the broker says how often.
+        for name in ["group.consumer.min.heartbeat", "group.consumer.heartbeat"] {
+            settings.push(format!("{name}.interval.ms={}", options.interval.as_millis()));
+        }
+    }
+    let broker = Sawlog::start(&options.sawlog, data.path(), &settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(measure(&options, &broker))?;
     runtime.shutdown_background();
@@ -63,6 +80,7 @@ async fn measure(options: &Options, broker: &Sawlog) -> Result<(), Failure> {
         board: Arc::default(),
         process: Process(broker.id()),
         interval: options.interval,
+        protocol: options.protocol,
     };
     member::find_coordinator(&run.address).await?;
     let empty = run.process.memory()?.anonymous;
@@ -83,23 +101,30 @@ struct Run {
     board: Arc<Board>,
     process: Process,
     interval: Duration,
+    protocol: Protocol,
 }
 
 impl Run {
-    /// A member of `group`, told to leave by what is returned. `place` is from 0 to 1: where its
-    /// heartbeats lie within the interval.
-    fn enter(&self, group: &Arc<Group>, place: f64) -> watch::Sender<bool> {
+    /// The member `number` of `group`, told to leave by what is returned. `place` is from 0 to 1: where
+    /// its heartbeats lie within the interval.
+    fn enter(&self, group: &Arc<Group>, number: usize, place: f64) -> watch::Sender<bool> {
         let (sender, leave) = watch::channel(false);
         let orders = Orders {
             address: self.address.clone(),
             board: self.board.clone(),
             group: group.clone(),
+            number,
             interval: self.interval,
             first: self.interval.mul_f64(place),
             leave,
         };
+        let protocol = self.protocol;
         tokio::spawn(async move {
-            if let Err(error) = member::live(orders).await {
+            let lived = match protocol {
+                Protocol::Classic => member::live(orders).await,
+                Protocol::Consumer => consumer::live(orders).await,
+            };
+            if let Err(error) = lived {
                 println!("a member failed: {error}");
             }
         });
@@ -108,14 +133,16 @@ impl Run {
 
     async fn idle_groups(&self, options: &Options) -> Result<(), Failure> {
         let size = options.members / options.groups;
+        let topic = self.topic("idle", size).await?;
         let (begun, cpu) = (Instant::now(), self.process.cpu_seconds()?);
-        let groups: Vec<Arc<Group>> =
-            (0..options.groups).map(|at| Arc::new(Group::new(format!("idle-{at}")))).collect();
+        let groups: Vec<Arc<Group>> = (0..options.groups)
+            .map(|at| Arc::new(Group::new(format!("idle-{at}"), topic)))
+            .collect();
         let mut members = Vec::new();
         for round in 0..size {
             for (at, group) in (0u32..).zip(&groups) {
                 let place = f64::from(at) / f64::from(u32::try_from(groups.len())?);
-                members.push(self.enter(group, place));
+                members.push(self.enter(group, round, place));
                 if at % 100 == 99 {
                     // The backlog of a listener is finite.
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -129,8 +156,14 @@ impl Run {
             group.whole(size, 0).await;
         }
         println!(
-            "all in their groups after {:.1} s (of which the initial delay, {INITIAL_DELAY:?}, once or twice), {:.1} s of processor time",
+            "all in their groups after {:.1} s{}, {:.1} s of processor time",
             begun.elapsed().as_secs_f64(),
+            match self.protocol {
+                Protocol::Classic => {
+                    format!(" (of which the initial delay, {INITIAL_DELAY:?}, once or twice)")
+                }
+                Protocol::Consumer => String::new(),
+            },
             self.process.cpu_seconds()? - cpu
         );
         // One interval, so that all have begun.
@@ -166,15 +199,17 @@ impl Run {
     }
 
     async fn one_large_group(&self, size: usize) -> Result<(), Failure> {
-        let group = Arc::new(Group::new("large".to_owned()));
+        let topic = self.topic("large", 2 * size).await?;
+        let group = Arc::new(Group::new("large".to_owned(), topic));
         let (begun, cpu) = (Instant::now(), self.process.cpu_seconds()?);
         let places = (0..u32::try_from(size)?).map(|at| f64::from(at) / size as f64);
-        let members: Vec<_> = places.map(|place| self.enter(&group, place)).collect();
+        let members: Vec<_> =
+            places.enumerate().map(|(number, place)| self.enter(&group, number, place)).collect();
         let first = group.whole(size, 0).await;
         self.tell(&format!("{size} members join an empty group"), begun, &first, cpu)?;
 
         let (begun, cpu) = (Instant::now(), self.process.cpu_seconds()?);
-        let one = self.enter(&group, 0.5);
+        let one = self.enter(&group, size, 0.5);
         let second = group.whole(size + 1, first.generation).await;
         self.tell("one more joins", begun, &second, cpu)?;
 
@@ -186,11 +221,24 @@ impl Run {
         Ok(())
     }
 
+    /// A topic for the members of groups to read, where the broker has to know of one.
+    async fn topic(
+        &self,
+        name: &'static str,
+        partitions: usize,
+    ) -> Result<Option<(&'static str, usize)>, Failure> {
+        if self.protocol == Protocol::Classic {
+            return Ok(None);
+        }
+        consumer::create_topic(&self.address, (name, partitions)).await?;
+        Ok(Some((name, partitions)))
+    }
+
     fn tell(&self, what: &str, begun: Instant, whole: &Whole, cpu: f64) -> Result<(), Failure> {
         println!(
             "{what}: all have their assignment after {:.2} s, {:.3} s after the last asked to join; {:.2} s of processor time, generation {}",
-            (whole.synced - begun).as_secs_f64(),
-            (whole.synced - whole.asked).as_secs_f64(),
+            (whole.at - begun).as_secs_f64(),
+            (whole.at - whole.asked).as_secs_f64(),
             self.process.cpu_seconds()? - cpu,
             whole.generation
         );
@@ -206,6 +254,7 @@ fn options() -> Result<Options, Failure> {
         large: 500,
         interval: Duration::from_secs(3),
         idle: Duration::from_secs(30),
+        protocol: Protocol::Classic,
         settings: Vec::new(),
     };
     let mut arguments = std::env::args().skip(1);
@@ -218,8 +267,15 @@ fn options() -> Result<Options, Failure> {
             "--large" => options.large = value()?.parse()?,
             "--interval" => options.interval = Duration::from_millis(value()?.parse()?),
             "--idle" => options.idle = Duration::from_secs(value()?.parse()?),
+            "--protocol" => {
+                options.protocol = match value()?.as_str() {
+                    "classic" => Protocol::Classic,
+                    "consumer" => Protocol::Consumer,
+                    other => return Err(format!("no protocol is called {other}").into()),
+                }
+            }
             "-X" => options.settings.push(value()?),
-            _ => return Err("usage: sawlog-groups [--sawlog PATH] [--members N] [--groups N] [--large N] [--interval MS] [--idle SECONDS] [-X KEY=VALUE]".into()),
+            _ => return Err("usage: sawlog-groups [--protocol classic|consumer] [--sawlog PATH] [--members N] [--groups N] [--large N] [--interval MS] [--idle SECONDS] [-X KEY=VALUE]".into()),
         }
     }
     if options.groups == 0 || options.members < options.groups || options.large == 0 {

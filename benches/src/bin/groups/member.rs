@@ -15,7 +15,7 @@ use sawlog_protocol::{ErrorCode, decode_response};
 use tokio::sync::watch;
 
 use crate::Failure;
-use crate::board::{Board, Group};
+use crate::board::{Board, Group, Seen};
 use crate::wire::Wire;
 
 const FIND_COORDINATOR: i16 = 4;
@@ -28,10 +28,10 @@ const LEAVE: i16 = 5;
 const METADATA: [u8; 100] = [0; 100];
 
 /// How long a coordinator that is not ready is left alone.
-const RETRY: Duration = Duration::from_millis(50);
+pub(crate) const RETRY: Duration = Duration::from_millis(50);
 
 const SESSION_TIMEOUT_MS: i32 = 45_000;
-const REBALANCE_TIMEOUT_MS: i32 = 300_000;
+pub(crate) const REBALANCE_TIMEOUT_MS: i32 = 300_000;
 
 /// Makes sure that there is a coordinator.
 pub(crate) async fn find_coordinator(address: &str) -> Result<(), Failure> {
@@ -52,6 +52,8 @@ pub(crate) struct Orders {
     pub(crate) address: Arc<str>,
     pub(crate) board: Arc<Board>,
     pub(crate) group: Arc<Group>,
+    /// Tells the members of the group apart.
+    pub(crate) number: usize,
     /// Time between heartbeats, and from the assignment to the first of them.
     pub(crate) interval: Duration,
     pub(crate) first: Duration,
@@ -80,7 +82,8 @@ pub(crate) async fn live(mut orders: Orders) -> Result<(), Failure> {
         if !sync(&mut wire, &orders.group.name, (&id, generation), others).await? {
             continue;
         }
-        orders.group.synced(generation, asked);
+        let seen = Seen { generation, share: 0, asked, at: Instant::now() };
+        orders.group.report(orders.number, seen);
         match beat(&mut wire, &mut orders, (&id, generation)).await? {
             Ended::Left => return Ok(()),
             Ended::Forgotten => id.clear(),

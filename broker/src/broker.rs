@@ -6,6 +6,7 @@
 
 mod data;
 mod http;
+mod member;
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
+use self::member::Member;
 use crate::admin::{Parts, Status};
 use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
@@ -25,8 +27,8 @@ use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
 use crate::base::memory::MemoryBudget;
 use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
 use crate::config::{BrokerConfig, Endpoint};
-use crate::controller::Registration;
 use crate::controller::replicas::BrokerStart;
+use crate::controller::{Controller, Registration};
 use crate::coordinator::assignor::Assignor;
 use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
@@ -113,6 +115,7 @@ pub struct Broker {
     http_address: Option<SocketAddr>,
     summary: Summary,
     node: Arc<Node>,
+    member: Arc<Member>,
     /// Where the metadata is: without it the broker cannot go on.
     metadata: Arc<DataDirectory>,
     stop: watch::Sender<bool>,
@@ -163,25 +166,27 @@ impl Broker {
         let identity = *identities.first().ok_or_else(|| {
             StartError::new(StartErrorKind::Config, "log.dirs names no directory")
         })?;
-        let start = BrokerStart {
-            registration: registration(&config, &identities, &addresses),
-            was_clean: false,
-            damaged: Vec::new(),
-            gives_up_missing: config.log_dirs_allow_missing,
-            has_session: false,
-        };
-        runtime
-            .block_on(controller.register_broker(start))
-            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+        let controller = Arc::new(controller);
         let partitions = Partitions::start(identity.node_id, &directories, clock.clone());
         let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
-        let recovered = partitions.recover(&controller.images().load(), |so_far| {
+        let image = controller.images().load();
+        let recovered = partitions.recover(&image, |so_far| {
             let RecoveryProgress { done, partitions, bytes_read } = so_far;
             info!(done, partitions, bytes_read, "opening partitions");
             status.recovering(so_far);
             progress(so_far);
         });
-        controller.subscribe(partitions.clone());
+        let start = BrokerStart {
+            registration: registration(&config, &identities, &addresses),
+            was_clean: recovered.scanned == 0 && recovered.offline == 0,
+            damaged: Vec::new(),
+            gives_up_missing: config.log_dirs_allow_missing,
+            has_session: false,
+        };
+        let member = runtime
+            .block_on(Member::register(controller.clone(), start))
+            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+        let image = controller.subscribe(partitions.clone(), &image);
         let groups = Arc::new(Coordinator::new(
             partitions.clone(),
             controller.images(),
@@ -189,13 +194,16 @@ impl Broker {
             runtime.handle().clone(),
             group_settings(&config),
         ));
-        controller.subscribe(groups.clone());
+        controller.subscribe(groups.clone(), &image);
+        runtime.spawn(member.clone().beat(stopped.clone()));
+        runtime.spawn(ask_after_suspects(controller.clone()));
+        runtime.block_on(member.welcome());
 
         let node = Arc::new(Node {
             config: config.clone(),
             clock: clock.clone(),
             images: controller.images(),
-            controller: Arc::new(controller),
+            controller,
             partitions: partitions.clone(),
             groups,
             fetch_sessions: FetchSessions::new(
@@ -242,6 +250,7 @@ impl Broker {
             http_address,
             summary,
             node,
+            member,
             metadata,
             stop,
             runtime: Some(runtime),
@@ -276,10 +285,14 @@ impl Broker {
         &self.summary
     }
 
-    /// Waits until the broker cannot go on: the data directory with the cluster's metadata failed.
-    /// Returns one line: what, where, and what to do. Stop it then.
+    /// Waits until the broker cannot go on: the data directory with the cluster's metadata failed,
+    /// or another process has its place in the cluster. Returns one line: what, where, and what to
+    /// do. Stop it then.
     pub async fn failed(&self) -> String {
-        let reason = self.metadata.failed().await;
+        let reason = tokio::select! {
+            reason = self.metadata.failed() => reason,
+            why = self.member.over() => return why,
+        };
         format!(
             "data directory {} has failed, and with it the cluster's metadata: {reason}; check the \
              disk and its file system, then start the broker again",
@@ -293,18 +306,27 @@ impl Broker {
         self.cleaner.stats()
     }
 
-    /// Stops cleanly: connections end, everything appended is synced, logs are marked clean.
+    /// Stops cleanly: others take over what they can, connections end, everything appended is
+    /// synced, logs are marked clean.
     pub fn stop(mut self) {
+        if let Some(runtime) = &self.runtime {
+            runtime.block_on(self.member.leave());
+        }
         self.stop.send_replace(true);
         self.housekeeper.stop();
         self.cleaner.stop();
         self.scrubber.stop();
         if let Some(runtime) = self.runtime.take() {
+            runtime.block_on(self.member.last_word());
             runtime.shutdown_timeout(STOP_DEADLINE);
         }
         self.node.partitions.close();
         info!("broker stopped");
     }
+}
+
+async fn ask_after_suspects(controller: Arc<Controller>) {
+    controller.ask_after_suspects().await;
 }
 
 /// What can be asked about over HTTP.

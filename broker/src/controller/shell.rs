@@ -160,12 +160,17 @@ impl Controller {
         self.role.clone()
     }
 
-    /// Has `subscriber` told of every image after the one returned.
-    pub fn subscribe(&self, subscriber: Arc<dyn ImageSubscriber>) -> Arc<Image> {
+    /// Has `subscriber`, which knows the image `seen`, told of what came after it, and of every image
+    /// from now on. Returns the image it has been told of last.
+    pub fn subscribe(&self, subscriber: Arc<dyn ImageSubscriber>, seen: &Arc<Image>) -> Arc<Image> {
+        // Images change under this lock only: none is missed, none is told twice, or too late.
         let mut subscribers = self.subscribers.lock();
+        let image = self.images.load();
+        if image.offset() != seen.offset() {
+            subscriber.image_changed(seen, &image);
+        }
         subscribers.push(subscriber);
-        // Images change under this lock only: none is missed, none is told twice.
-        self.images.load()
+        image
     }
 
     /// Creates topics, each on its own. Answers are in the order of `topics`.

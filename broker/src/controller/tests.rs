@@ -627,7 +627,8 @@ fn subscribers_know_before_the_request_is_answered() {
         let controller = start(Box::new(MemoryLog::default()), Recovered::default());
         controller.register_broker(registration(1)).await.unwrap();
         let counter = Arc::new(Counter::default());
-        let subscribed = controller.subscribe(counter.clone());
+        let seen = controller.images().load();
+        let subscribed = controller.subscribe(counter.clone(), &seen);
         let mut watch = controller.watch();
         watch.mark_unchanged();
         for (at, name) in ["a", "b", "c"].into_iter().enumerate() {

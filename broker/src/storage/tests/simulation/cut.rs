@@ -124,8 +124,8 @@ impl Life {
             model.sequences[who] = info.last_sequence + 1;
         }
         for (who, next) in (10..).zip(&model.sequences) {
-            let written = model.batches.iter().map(|b| BatchHeader::parse(&b.bytes).unwrap());
-            let last = written.filter(|header| header.producer_id == who).last();
+            let mut written = model.batches.iter().map(|b| BatchHeader::parse(&b.bytes).unwrap());
+            let last = written.rfind(|header| header.producer_id == who);
             let expected = last.map_or(0, |header| header.last_sequence() + 1);
             let told = self.weather.lazy || model.forgetful || expected == *next;
             assert!(told, "seed {}: producer {who} is at {next}, not {expected}", self.seed);

@@ -80,16 +80,16 @@ apis! {
     42 DeleteGroups delete_groups 0..=2 flexible 2:
         DeleteGroupsRequest<'a> => DeleteGroupsResponse<'r>;
     /// Other leaders.
-    43 ElectLeaders elect_leaders 0..=2 flexible 2 [unserved]:
+    43 ElectLeaders elect_leaders 0..=2 flexible 2:
         ElectLeadersRequest<'a> => ElectLeadersResponse<'r>;
     /// Changes single settings of a resource.
     44 IncrementalAlterConfigs incremental_alter_configs 0..=1 flexible 1:
         IncrementalAlterConfigsRequest<'a> => IncrementalAlterConfigsResponse<'r>;
     /// Replicas that are to move.
-    45 AlterPartitionReassignments alter_partition_reassignments 0..=1 flexible 0 [unserved]:
+    45 AlterPartitionReassignments alter_partition_reassignments 0..=1 flexible 0:
         AlterPartitionReassignmentsRequest<'a> => AlterPartitionReassignmentsResponse<'r>;
     /// Replicas that are moving.
-    46 ListPartitionReassignments list_partition_reassignments 0..=0 flexible 0 [unserved]:
+    46 ListPartitionReassignments list_partition_reassignments 0..=0 flexible 0:
         ListPartitionReassignmentsRequest<'a> => ListPartitionReassignmentsResponse<'r>;
     /// Offsets a group is to forget.
     47 OffsetDelete offset_delete 0..=0:
@@ -98,7 +98,7 @@ apis! {
     55 DescribeQuorum describe_quorum 0..=2 flexible 0 [unserved]:
         DescribeQuorumRequest<'a> => DescribeQuorumResponse<'r>;
     /// Levels of what the cluster as a whole can do.
-    57 UpdateFeatures update_features 0..=2 flexible 0 [unserved]:
+    57 UpdateFeatures update_features 0..=2 flexible 0:
         UpdateFeaturesRequest<'a> => UpdateFeaturesResponse<'r>;
     /// The brokers of the cluster.
     60 DescribeCluster describe_cluster 0..=2 flexible 0:
@@ -107,7 +107,7 @@ apis! {
     61 DescribeProducers describe_producers 0..=0 flexible 0:
         DescribeProducersRequest<'a> => DescribeProducersResponse<'r>;
     /// A broker that will not come back.
-    64 UnregisterBroker unregister_broker 0..=0 flexible 0 [unserved]:
+    64 UnregisterBroker unregister_broker 0..=0 flexible 0:
         UnregisterBrokerRequest => UnregisterBrokerResponse<'r>;
     /// A member of a group of the consumer protocol lives, joins, leaves and learns what is its.
     68 ConsumerGroupHeartbeat consumer_group_heartbeat 0..=1 flexible 0:

@@ -252,15 +252,19 @@ impl Request {
     fn is_repeatable(&self) -> bool {
         match self {
             // The second time the topic is there already, or is not there any more.
-            Self::CreateTopics { .. } | Self::DeleteTopics(_) | Self::CreatePartitions { .. } => {
-                false
-            }
+            Self::CreateTopics { .. }
+            | Self::DeleteTopics(_)
+            | Self::CreatePartitions { .. }
+            | Self::UnregisterBroker(_) => false,
             Self::AlterConfigs { .. }
             | Self::AllocateProducerIds { .. }
             | Self::RegisterBroker(_)
             | Self::Heartbeat(_)
             | Self::AlterPartitions(_)
-            | Self::BrokerGone { .. } => true,
+            | Self::BrokerGone { .. }
+            | Self::ElectLeaders { .. }
+            | Self::AlterReassignments { .. }
+            | Self::UpdateFeatures { .. } => true,
         }
     }
 
@@ -271,7 +275,11 @@ impl Request {
             | Self::DeleteTopics(_)
             | Self::CreatePartitions { .. }
             | Self::AlterConfigs { .. }
-            | Self::RegisterBroker(_) => true,
+            | Self::RegisterBroker(_)
+            | Self::ElectLeaders { .. }
+            | Self::AlterReassignments { .. }
+            | Self::UnregisterBroker(_)
+            | Self::UpdateFeatures { .. } => true,
             // Beats must not stop where metadata is late; the others are told all they need.
             Self::Heartbeat(_)
             | Self::AlterPartitions(_)

@@ -5,6 +5,7 @@
 //! guessed at. Answers are in `answers`.
 
 mod answers;
+mod cluster;
 mod partitions;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,10 @@ const REGISTER_BROKER: u8 = 6;
 const HEARTBEAT: u8 = 7;
 const ALTER_PARTITIONS: u8 = 8;
 const BROKER_GONE: u8 = 9;
+const ELECT_LEADERS: u8 = 16;
+const ALTER_REASSIGNMENTS: u8 = 17;
+const UNREGISTER_BROKER: u8 = 18;
+const UPDATE_FEATURES: u8 = 19;
 
 /// A request as bytes.
 pub(super) fn encode_request(request: &Request) -> Vec<u8> {
@@ -96,6 +101,25 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
             out.i64(*epoch);
             out.bool(*by_itself);
         }
+        Request::ElectLeaders { election, partitions } => {
+            out.u8(ELECT_LEADERS);
+            cluster::election(&mut out, *election);
+            out.optional(partitions.as_deref(), |out, all| out.list(all, cluster::partition));
+        }
+        Request::AlterReassignments { partitions, may_change_factor } => {
+            out.u8(ALTER_REASSIGNMENTS);
+            out.list(partitions, cluster::reassignment);
+            out.bool(*may_change_factor);
+        }
+        Request::UnregisterBroker(broker) => {
+            out.u8(UNREGISTER_BROKER);
+            out.i32(broker.0);
+        }
+        Request::UpdateFeatures { updates, validate_only } => {
+            out.u8(UPDATE_FEATURES);
+            out.list(updates, cluster::feature_update);
+            out.bool(*validate_only);
+        }
     }
     out.into_bytes()
 }
@@ -144,6 +168,19 @@ pub(super) fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
             broker: BrokerId(input.i32()?),
             epoch: input.i64()?,
             by_itself: input.bool()?,
+        },
+        ELECT_LEADERS => Request::ElectLeaders {
+            election: cluster::read_election(&mut input)?,
+            partitions: input.optional(|input| input.list(cluster::read_partition))?,
+        },
+        ALTER_REASSIGNMENTS => Request::AlterReassignments {
+            partitions: input.list(cluster::read_reassignment)?,
+            may_change_factor: input.bool()?,
+        },
+        UNREGISTER_BROKER => Request::UnregisterBroker(BrokerId(input.i32()?)),
+        UPDATE_FEATURES => Request::UpdateFeatures {
+            updates: input.list(cluster::read_feature_update)?,
+            validate_only: input.bool()?,
         },
         other => return Err(DecodeError::UnknownKind(other)),
     };

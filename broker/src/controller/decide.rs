@@ -13,7 +13,7 @@ use super::replicas;
 use super::replicas::BrokerStart;
 use super::request::{Heartbeat, Request, Response, Standing};
 use super::sessions::Sessions;
-use super::{configs, topics};
+use super::{cluster, configs, topics};
 
 /// Producer ids set aside at a time.
 pub(super) const PRODUCER_ID_BLOCK: i64 = 1000;
@@ -70,6 +70,20 @@ fn decide_one(scratch: &mut Scratch<'_>, members: &mut Members<'_>, request: &Re
         Request::BrokerGone { broker, epoch, by_itself } => {
             let epoch = (*epoch, *by_itself);
             Response::BrokerGone(members.gone(scratch, *broker, epoch))
+        }
+        Request::ElectLeaders { election, partitions } => {
+            let named = partitions.as_deref();
+            Response::ElectLeaders(cluster::elect_leaders(scratch, *election, named))
+        }
+        Request::AlterReassignments { partitions, may_change_factor } => {
+            let all = cluster::alter_reassignments(scratch, partitions, *may_change_factor);
+            Response::AlterReassignments(all)
+        }
+        Request::UnregisterBroker(broker) => {
+            Response::UnregisterBroker(cluster::unregister_broker(scratch, *broker))
+        }
+        Request::UpdateFeatures { updates, validate_only } => {
+            Response::UpdateFeatures(cluster::update_features(scratch, updates, *validate_only))
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::base::limits::{
 use crate::base::{BrokerId, TopicId};
 use crate::config::ConfigError;
 
-use super::replicas::DuplicateBroker;
+use super::replicas::{DuplicateBroker, RemovalError};
 
 /// Why an administrative request is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -98,6 +98,42 @@ pub enum AdminError {
         "broker {0} is running already, with other data directories: give this one an id of its own"
     )]
     DuplicateBroker(BrokerId),
+    /// The topic has no such partition.
+    #[error("topic \"{topic}\" has no partition {index}: it has {has}")]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// As asked for.
+        index: i32,
+        /// Partitions it has.
+        has: usize,
+    },
+    /// The right replica leads.
+    #[error("{0}")]
+    ElectionNotNeeded(String),
+    /// The preferred replica cannot lead.
+    #[error("{0}")]
+    PreferredNotAvailable(String),
+    /// No replica can lead.
+    #[error("{0}")]
+    NobodyEligible(String),
+    /// There is nothing to take back.
+    #[error("{0}")]
+    NoReassignment(String),
+    /// The number of replicas is to stay.
+    #[error("the partition has {has} replicas and would have {asked}: that was not allowed")]
+    FactorMayNotChange {
+        /// Replicas it has.
+        has: usize,
+        /// As asked for.
+        asked: usize,
+    },
+    /// No broker is registered under that id.
+    #[error("broker {0} is not registered")]
+    NotRegistered(BrokerId),
+    /// A feature cannot get that level.
+    #[error("{0}")]
+    FeatureUpdate(String),
     /// The process was registered anew since, or is not registered any more.
     #[error("the registration of broker {0} is over")]
     StaleRegistration(BrokerId),
@@ -138,10 +174,16 @@ pub enum AdminErrorKind {
     StaleRegistration,
     Storage,
     Unavailable,
+    ElectionNotNeeded,
+    PreferredNotAvailable,
+    NobodyEligible,
+    NoReassignment,
+    NotRegistered,
+    FeatureUpdate,
 }
 
 impl AdminErrorKind {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 21] = [
         Self::InvalidTopicName,
         Self::TopicExists,
         Self::UnknownTopic,
@@ -157,6 +199,12 @@ impl AdminErrorKind {
         Self::StaleRegistration,
         Self::Storage,
         Self::Unavailable,
+        Self::ElectionNotNeeded,
+        Self::PreferredNotAvailable,
+        Self::NobodyEligible,
+        Self::NoReassignment,
+        Self::NotRegistered,
+        Self::FeatureUpdate,
     ];
 
     /// Its number between brokers.
@@ -181,14 +229,16 @@ impl AdminError {
                 AdminErrorKind::InvalidTopicName
             }
             Self::TopicExists(_) => AdminErrorKind::TopicExists,
-            Self::UnknownTopic(_) => AdminErrorKind::UnknownTopic,
+            Self::UnknownTopic(_) | Self::UnknownPartition { .. } => AdminErrorKind::UnknownTopic,
             Self::UnknownTopicId(_) => AdminErrorKind::UnknownTopicId,
             Self::DeletionDisabled => AdminErrorKind::DeletionDisabled,
             Self::InvalidPartitions { .. } | Self::PartitionsNotGrowing { .. } => {
                 AdminErrorKind::InvalidPartitions
             }
             Self::TooManyPartitions => AdminErrorKind::TooManyPartitions,
-            Self::InvalidReplicationFactor { .. } => AdminErrorKind::InvalidReplicationFactor,
+            Self::InvalidReplicationFactor { .. } | Self::FactorMayNotChange { .. } => {
+                AdminErrorKind::InvalidReplicationFactor
+            }
             Self::InvalidReplicaAssignment(_) => AdminErrorKind::InvalidReplicaAssignment,
             Self::InvalidConfig(ConfigError::ReadOnly { .. }) => AdminErrorKind::InvalidRequest,
             Self::InvalidConfig(_) | Self::InvalidConfigChange(_) => AdminErrorKind::InvalidConfig,
@@ -199,6 +249,12 @@ impl AdminError {
             Self::StaleRegistration(_) => AdminErrorKind::StaleRegistration,
             Self::Storage(_) => AdminErrorKind::Storage,
             Self::Unavailable(_) => AdminErrorKind::Unavailable,
+            Self::ElectionNotNeeded(_) => AdminErrorKind::ElectionNotNeeded,
+            Self::PreferredNotAvailable(_) => AdminErrorKind::PreferredNotAvailable,
+            Self::NobodyEligible(_) => AdminErrorKind::NobodyEligible,
+            Self::NoReassignment(_) => AdminErrorKind::NoReassignment,
+            Self::NotRegistered(_) => AdminErrorKind::NotRegistered,
+            Self::FeatureUpdate(_) => AdminErrorKind::FeatureUpdate,
             Self::Told { kind, .. } => *kind,
         }
     }
@@ -213,6 +269,15 @@ impl AdminError {
 impl From<DuplicateBroker> for AdminError {
     fn from(error: DuplicateBroker) -> Self {
         Self::DuplicateBroker(error.0)
+    }
+}
+
+impl From<RemovalError> for AdminError {
+    fn from(error: RemovalError) -> Self {
+        match error {
+            RemovalError::Unknown(broker) => Self::NotRegistered(broker),
+            RemovalError::Running(_) => Self::InvalidRequest(error.to_string()),
+        }
     }
 }
 

@@ -6,10 +6,12 @@
 //! there is no speculative state and nothing to roll back.
 
 mod ask;
+mod cluster;
 mod codec;
 mod configs;
 mod decide;
 mod error;
+pub mod features;
 mod inbox;
 mod link;
 mod placement;
@@ -30,8 +32,8 @@ pub use error::{AdminError, AdminErrorKind};
 pub use link::{ControllerLink, LinkAnswer, LinkError, NoLink};
 pub use request::{
     AlterConfigs, AlterRequest, Alteration, ConfigChange, ConfigOperation, ConfigTarget,
-    CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, Heartbeat, Registration, Request,
-    Response, Standing,
+    CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, ElectedLeader, FeatureUpdate,
+    Heartbeat, Reassignment, Registration, Request, Response, Standing, UpgradeType,
 };
 pub use service::ControllerService;
 pub use sessions::{HEARTBEAT_INTERVAL, SESSION_TIMEOUT, Sessions};

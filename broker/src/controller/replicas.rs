@@ -20,6 +20,6 @@ mod tests;
 pub use alter::{alter_partition, alter_partitions};
 pub use election::{Elected, Election, ElectionError, elect, prefer_first};
 pub use fencing::{elect_missing, fence, is_awaited, is_released, shut_down, unfence};
-pub use reassignment::{ReassignmentError, cancel_reassignment, reassign};
+pub use reassignment::{ReassignmentError, Wanted, cancel_reassignment, reassign, reassign_all};
 pub use registration::{BrokerStart, DuplicateBroker, register, register_controller};
 pub use removal::{RemovalError, unregister};

@@ -7,7 +7,7 @@ use crate::config::Endpoint;
 use crate::metadata::{AlterAnswer, AlterPartition, MetadataOffset};
 
 use super::AdminError;
-use super::replicas::BrokerStart;
+use super::replicas::{BrokerStart, Elected, Election};
 
 /// A request to change the metadata. Parts of one request succeed and fail on their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +55,29 @@ pub enum Request {
         /// It says so itself.
         by_itself: bool,
     },
+    /// Elect leaders.
+    ElectLeaders {
+        /// Which replicas are to lead.
+        election: Election,
+        /// Each on its own, by topic and index; all if `None`.
+        partitions: Option<Vec<(String, i32)>>,
+    },
+    /// Move replicas, or take that back.
+    AlterReassignments {
+        /// Each on its own.
+        partitions: Vec<Reassignment>,
+        /// Whether a partition may have more or fewer replicas afterwards.
+        may_change_factor: bool,
+    },
+    /// Forget a broker that will not come back.
+    UnregisterBroker(BrokerId),
+    /// Change what the cluster as a whole does, all of it or nothing.
+    UpdateFeatures {
+        /// Each feature once.
+        updates: Vec<FeatureUpdate>,
+        /// Only say what would happen.
+        validate_only: bool,
+    },
 }
 
 /// The answers, in the order of the request's parts.
@@ -78,6 +101,14 @@ pub enum Response {
     AlterPartitions(Vec<AlterAnswer>),
     /// Whether it was fenced.
     BrokerGone(bool),
+    /// Per partition; of all of them, those where something was to be done.
+    ElectLeaders(Vec<ElectedLeader>),
+    /// Per partition.
+    AlterReassignments(Vec<Result<(), AdminError>>),
+    /// Whether it is forgotten.
+    UnregisterBroker(Result<(), AdminError>),
+    /// Per feature; if one is refused none has changed.
+    UpdateFeatures(Vec<Result<(), AdminError>>),
 }
 
 /// A broker is there, and this is how far it is.
@@ -237,4 +268,48 @@ pub struct Registration {
     pub peer: Option<Endpoint>,
     /// Where it stands.
     pub rack: Option<String>,
+}
+
+/// What became of an election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElectedLeader {
+    /// The topic.
+    pub topic: String,
+    /// The partition's index.
+    pub index: i32,
+    /// Who leads now.
+    pub result: Result<Elected, AdminError>,
+}
+
+/// Where the replicas of a partition are to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reassignment {
+    /// The topic.
+    pub topic: String,
+    /// The partition's index.
+    pub index: i32,
+    /// The brokers, the preferred leader first; `None` takes back what is under way.
+    pub replicas: Option<Vec<BrokerId>>,
+}
+
+/// A feature that is to have another level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeatureUpdate {
+    /// The feature.
+    pub name: String,
+    /// The level.
+    pub level: i16,
+    /// In which direction.
+    pub upgrade: UpgradeType,
+}
+
+/// How a level may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpgradeType {
+    /// Up.
+    Upgrade,
+    /// Down, where nothing is lost by it.
+    SafeDowngrade,
+    /// Down, whatever is lost by it.
+    UnsafeDowngrade,
 }

@@ -19,8 +19,10 @@ use crate::metadata::{ApplyError, Image, ImageCell, Random};
 use crate::quorum::{LogError, LogRole, MetadataLog, Recovered};
 
 use super::inbox::Inbox;
+use super::replicas::Election;
 use super::request::{
-    AlterConfigs, CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, Request, Response,
+    AlterConfigs, CreatePartitions, CreateTopic, CreatedTopic, DeleteTopic, ElectedLeader,
+    FeatureUpdate, Reassignment, Request, Response,
 };
 use super::sessions::Sessions;
 use super::worker::{Waiting, Worker, replay};
@@ -224,6 +226,58 @@ impl Controller {
         }
     }
 
+    /// Elects leaders, of `partitions` or where it is needed.
+    ///
+    /// # Errors
+    /// Nothing is known to have changed.
+    pub async fn elect_leaders(
+        &self,
+        election: Election,
+        partitions: Option<Vec<(String, i32)>>,
+    ) -> Result<Vec<ElectedLeader>, AdminError> {
+        match self.ask(Request::ElectLeaders { election, partitions }).await {
+            Ok(Response::ElectLeaders(results)) => Ok(results),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Moves replicas, each partition on its own. Answers are in the order of `partitions`.
+    pub async fn alter_reassignments(
+        &self,
+        partitions: Vec<Reassignment>,
+        may_change_factor: bool,
+    ) -> Vec<Result<(), AdminError>> {
+        let count = partitions.len();
+        match self.ask(Request::AlterReassignments { partitions, may_change_factor }).await {
+            Ok(Response::AlterReassignments(results)) => results,
+            other => refuse_all(count, other),
+        }
+    }
+
+    /// Forgets a broker that will not come back.
+    ///
+    /// # Errors
+    /// It is not forgotten.
+    pub async fn unregister_broker(&self, broker: BrokerId) -> Result<(), AdminError> {
+        match self.ask(Request::UnregisterBroker(broker)).await {
+            Ok(Response::UnregisterBroker(result)) => result,
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Changes levels of features, all or none. Answers are in the order of `updates`.
+    pub async fn update_features(
+        &self,
+        updates: Vec<FeatureUpdate>,
+        validate_only: bool,
+    ) -> Vec<Result<(), AdminError>> {
+        let count = updates.len();
+        match self.ask(Request::UpdateFeatures { updates, validate_only }).await {
+            Ok(Response::UpdateFeatures(results)) => results,
+            other => refuse_all(count, other),
+        }
+    }
+
     /// Sets producer ids aside that nobody else gets.
     ///
     /// # Errors
@@ -271,12 +325,16 @@ fn refuse_all<T: Clone>(
     count: usize,
     outcome: Result<Response, ControllerError>,
 ) -> Vec<Result<T, AdminError>> {
-    let error = match outcome {
+    vec![Err(refusal(outcome)); count]
+}
+
+/// Why a request failed as a whole.
+fn refusal(outcome: Result<Response, ControllerError>) -> AdminError {
+    match outcome {
         Err(error @ (ControllerError::Unavailable(_) | ControllerError::Uncertain)) => {
             AdminError::Unavailable(error.to_string())
         }
         Err(error) => AdminError::Storage(error.to_string()),
         Ok(_) => AdminError::Storage(ControllerError::Stopped.to_string()),
-    };
-    vec![Err(error); count]
+    }
 }

@@ -45,6 +45,12 @@ pub(super) fn code(error: &AdminError) -> ErrorCode {
         AdminErrorKind::StaleRegistration => ErrorCode::STALE_BROKER_EPOCH,
         AdminErrorKind::Storage => ErrorCode::KAFKA_STORAGE_ERROR,
         AdminErrorKind::Unavailable => ErrorCode::REQUEST_TIMED_OUT,
+        AdminErrorKind::ElectionNotNeeded => ErrorCode::ELECTION_NOT_NEEDED,
+        AdminErrorKind::PreferredNotAvailable => ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE,
+        AdminErrorKind::NobodyEligible => ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE,
+        AdminErrorKind::NoReassignment => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
+        AdminErrorKind::NotRegistered => ErrorCode::BROKER_ID_NOT_REGISTERED,
+        AdminErrorKind::FeatureUpdate => ErrorCode::INVALID_UPDATE_VERSION,
     }
 }
 
@@ -92,9 +98,18 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// This broker, which is also the one that takes administrative requests.
+    /// This broker.
     pub(super) fn own_id(&self) -> i32 {
         self.image.config().node_id
+    }
+
+    /// Whoever takes administrative requests: all do, and pass them on to the controller. Clients
+    /// look for it among the running brokers, so one that does not run yet names another.
+    pub(super) fn controller_id(&self) -> i32 {
+        let own = self.own_id();
+        let runs = |id: i32| self.image.broker(BrokerId(id)).is_some_and(|broker| !broker.fenced);
+        let another = || self.image.live_brokers().next().map(|broker| broker.id.0);
+        if runs(own) { own } else { another().unwrap_or(own) }
     }
 
     /// Where this client reaches `broker`: this one where it already does, others where they say.

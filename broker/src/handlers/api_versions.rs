@@ -10,17 +10,14 @@ use sawlog_protocol::messages::api_versions::{
 use sawlog_protocol::{ApiKey, ErrorCode, OWN_CLIENT, Rope, encode_response};
 
 use super::RequestContext;
+use crate::controller::features::{self, FEATURES, Feature};
+use crate::metadata::Image;
 
 /// First version that carries the client's software name (KIP-511).
 const SOFTWARE_VERSION_MIN: i16 = 3;
 
 /// First version whose clients understand features that begin at level 0.
 const FEATURES_FROM_ZERO: i16 = 4;
-
-/// Groups of the consumer protocol (KIP-848), which this broker always has.
-const GROUP_VERSION: &str = "group.version";
-const FINALIZED: FinalizedFeatureKey<'static> =
-    FinalizedFeatureKey { name: GROUP_VERSION, max_version_level: 1, min_version_level: 1 };
 
 /// Answers with the table of served APIs and features.
 pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) -> Rope {
@@ -37,11 +34,12 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) 
     let is_ours = named && request.client_software_name == OWN_CLIENT;
     let is_told = |key: &ApiKey| key.is_served() && (is_ours || !key.is_own());
     let api_keys = ApiKey::ALL.iter().copied().filter(is_told).map(range).collect();
+    let image = ctx.node.images.peek();
     ctx.reply(&ApiVersionsResponse {
         api_keys,
-        supported_features: vec![supported(ctx.version)],
-        finalized_features_epoch: 0,
-        finalized_features: vec![FINALIZED],
+        supported_features: FEATURES.iter().map(|it| supported(it, ctx.version)).collect(),
+        finalized_features_epoch: image.offset().0,
+        finalized_features: FEATURES.iter().filter_map(|it| finalized(it, &image)).collect(),
         ..Default::default()
     })
 }
@@ -56,9 +54,28 @@ pub(crate) fn unsupported(correlation_id: i32) -> Rope {
     encode_response(&response, ApiKey::ApiVersions, 0, correlation_id)
 }
 
-fn supported(version: i16) -> SupportedFeatureKey<'static> {
-    let min_version = i16::from(version < FEATURES_FROM_ZERO);
-    SupportedFeatureKey { name: GROUP_VERSION, min_version, max_version: 1 }
+fn supported(feature: &Feature, version: i16) -> SupportedFeatureKey<'static> {
+    let least = i16::from(version < FEATURES_FROM_ZERO);
+    SupportedFeatureKey {
+        name: feature.name,
+        min_version: wire(feature.min).max(least),
+        max_version: wire(feature.max),
+    }
+}
+
+/// Level 0 is as good as none, and is not told.
+fn finalized(feature: &Feature, image: &Image) -> Option<FinalizedFeatureKey<'static>> {
+    let level = wire(features::level(image, feature));
+    let (max_version_level, min_version_level) = (level, level);
+    (level > 0).then_some(FinalizedFeatureKey {
+        name: feature.name,
+        max_version_level,
+        min_version_level,
+    })
+}
+
+fn wire(level: u16) -> i16 {
+    i16::try_from(level).unwrap_or(i16::MAX)
 }
 
 fn range(key: ApiKey) -> ApiVersion {

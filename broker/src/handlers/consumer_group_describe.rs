@@ -8,6 +8,7 @@ use sawlog_protocol::messages::consumer_group_describe::{
 use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
+use super::consumer_group_heartbeat::is_turned_off;
 use super::groups::{OPERATIONS, code};
 use crate::coordinator::{
     DescribeConsumerGroup, DescribedConsumer, DescribedConsumerGroup, GroupError, GroupId,
@@ -20,6 +21,15 @@ pub(crate) async fn handle(
     ctx: &RequestContext<'_>,
     request: ConsumerGroupDescribeRequest<'_>,
 ) -> Rope {
+    if is_turned_off(ctx) {
+        let refused = request.group_ids.iter().map(|group_id| DescribedGroup {
+            error_code: ErrorCode::UNSUPPORTED_VERSION,
+            group_id,
+            ..Default::default()
+        });
+        let groups = refused.collect();
+        return ctx.reply(&ConsumerGroupDescribeResponse { groups, ..Default::default() });
+    }
     let image = ctx.node.images.load();
     let mut described = Vec::with_capacity(request.group_ids.len());
     for name in &request.group_ids {

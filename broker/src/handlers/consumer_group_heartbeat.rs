@@ -11,6 +11,7 @@ use sawlog_protocol::{ErrorCode, Rope};
 
 use super::RequestContext;
 use super::groups::{client, code, member, milliseconds};
+use crate::controller::features::{self, GROUP_VERSION};
 use crate::coordinator::{
     Beat, ConsumerHeartbeat, GroupError, GroupId, MemberId, TopicPartitions, TopicPattern,
 };
@@ -28,6 +29,10 @@ pub(crate) async fn handle(
     ctx: &RequestContext<'_>,
     request: ConsumerGroupHeartbeatRequest<'_>,
 ) -> Rope {
+    if is_turned_off(ctx) {
+        let error_code = ErrorCode::UNSUPPORTED_VERSION;
+        return ctx.reply(&ConsumerGroupHeartbeatResponse { error_code, ..Default::default() });
+    }
     let group = GroupId::from(request.group_id);
     let has_no_id = ctx.version >= OWN_ID && request.member_id.is_empty();
     let answer = if has_no_id || group.as_str().is_empty() {
@@ -49,6 +54,11 @@ pub(crate) async fn handle(
             })
         }
     }
+}
+
+/// Whether the cluster has no groups of this protocol.
+pub(super) fn is_turned_off(ctx: &RequestContext<'_>) -> bool {
+    features::level(&ctx.node.images.peek(), &GROUP_VERSION) == 0
 }
 
 /// What the frame says; what is kept of it is charged.

@@ -48,7 +48,7 @@ fn respond<'a>(view: &View<'a>, request: &DescribeClusterRequest) -> DescribeClu
         .collect();
     DescribeClusterResponse {
         cluster_id: view.image.cluster_id_text(),
-        controller_id: view.own_id(),
+        controller_id: view.controller_id(),
         brokers,
         cluster_authorized_operations: cluster_operations(
             request.include_cluster_authorized_operations,
@@ -60,6 +60,8 @@ fn respond<'a>(view: &View<'a>, request: &DescribeClusterRequest) -> DescribeClu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::BrokerId;
+    use crate::controller::replicas::fence;
     use crate::controller::tests::sample;
 
     #[test]
@@ -83,5 +85,24 @@ mod tests {
         };
         assert_eq!(of(2), ErrorCode::MISMATCHED_ENDPOINT_TYPE);
         assert_eq!(of(3), ErrorCode::UNSUPPORTED_ENDPOINT_TYPE);
+    }
+
+    #[test]
+    fn brokers_that_are_gone_are_described_to_those_who_ask_for_them() {
+        let image = sample(3, &[], &[]);
+        let records = fence(&image, BrokerId(2));
+        let image = image.applied(image.offset().next(), &records).unwrap();
+        let view = View { image: &image, host: "h", port: 1 };
+        let of = |include_fenced_brokers| {
+            let request = DescribeClusterRequest {
+                include_fenced_brokers,
+                endpoint_type: BROKERS,
+                ..Default::default()
+            };
+            let brokers = respond(&view, &request).brokers;
+            brokers.iter().map(|broker| (broker.broker_id, broker.is_fenced)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(false), [(1, false), (3, false)]);
+        assert_eq!(of(true), [(1, false), (2, true), (3, false)]);
     }
 }

@@ -97,7 +97,7 @@ fn respond<'a>(
     MetadataResponse {
         brokers: brokers(view),
         cluster_id: Some(view.image.cluster_id_text()),
-        controller_id: view.own_id(),
+        controller_id: view.controller_id(),
         topics,
         cluster_authorized_operations: cluster_operations(asks_for_cluster),
         ..Default::default()
@@ -177,6 +177,8 @@ fn describe<'a>(view: &View<'a>, topic: &'a Topic, operations: i32) -> MetadataR
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::BrokerId;
+    use crate::controller::replicas::fence;
     use crate::controller::tests::sample;
 
     fn named(name: &str) -> MetadataRequestTopic<'_> {
@@ -268,5 +270,29 @@ mod tests {
         let refused = Refused::from([("t".to_owned(), ErrorCode::INVALID_REPLICATION_FACTOR)]);
         let response = respond(&view, &asking(Some(vec![named("t")])), 9, &refused);
         assert_eq!(response.topics[0].error_code, ErrorCode::INVALID_REPLICATION_FACTOR);
+    }
+
+    #[test]
+    fn brokers_that_are_gone_are_not_told_of_and_their_replicas_are_offline() {
+        let single = ("default.replication.factor", "1");
+        let image = sample(3, &[("num.partitions", "3"), single], &["a"]);
+        let fenced = |image: &Image, id| {
+            let records = fence(image, BrokerId(id));
+            image.applied(image.offset().next(), &records).unwrap()
+        };
+        let image = fenced(&image, 2);
+        let view = View { image: &image, host: "h", port: 1 };
+        let response = respond(&view, &asking(None), 13, &Refused::new());
+        let ids: Vec<_> = response.brokers.iter().map(|broker| broker.node_id).collect();
+        assert_eq!((ids, response.controller_id), (vec![1, 3], 1));
+        let partitions = &response.topics[0].partitions;
+        let gone = partitions.iter().find(|it| it.replica_nodes == [2]).unwrap();
+        assert_eq!((gone.error_code, gone.leader_id), (ErrorCode::LEADER_NOT_AVAILABLE, -1));
+        assert_eq!((&gone.isr_nodes, &gone.offline_replicas), (&vec![], &vec![2]));
+        assert_eq!(gone.leader_epoch, 1);
+        let image = fenced(&image, 1);
+        let view = View { image: &image, host: "h", port: 1 };
+        let response = respond(&view, &asking(None), 13, &Refused::new());
+        assert_eq!(response.controller_id, 3, "one that clients are told of");
     }
 }

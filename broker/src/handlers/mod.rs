@@ -29,6 +29,7 @@ use crate::replication::{EpochMismatch, LocalTopic, Partitions};
 
 mod admin;
 mod alter_configs;
+mod alter_partition_reassignments;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
@@ -43,6 +44,7 @@ mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
@@ -56,6 +58,7 @@ mod leave_group;
 mod list_config_resources;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_commit;
 mod offset_delete;
@@ -63,6 +66,8 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod sync_group;
+mod unregister_broker;
+mod update_features;
 
 pub(crate) use fetch_sessions::FetchSessions;
 pub(crate) use init_producer_id::ProducerIds;
@@ -380,15 +385,15 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::DescribeCluster => answer_later!(call, describe_cluster),
         ApiKey::DescribeTopicPartitions => answer_later!(call, describe_topic_partitions),
         ApiKey::DescribeLogDirs => answer_later!(call, describe_log_dirs),
+        ApiKey::ElectLeaders => answer_later!(call, elect_leaders),
+        ApiKey::AlterPartitionReassignments => answer_later!(call, alter_partition_reassignments),
+        ApiKey::ListPartitionReassignments => answer_later!(call, list_partition_reassignments),
+        ApiKey::UnregisterBroker => answer_later!(call, unregister_broker),
+        ApiKey::UpdateFeatures => answer_later!(call, update_features),
         // Known to the table, not served: refused above.
         ApiKey::GetTelemetrySubscriptions
         | ApiKey::PushTelemetry
-        | ApiKey::ElectLeaders
-        | ApiKey::AlterPartitionReassignments
-        | ApiKey::ListPartitionReassignments
         | ApiKey::DescribeQuorum
-        | ApiKey::UpdateFeatures
-        | ApiKey::UnregisterBroker
         | ApiKey::AddRaftVoter
         | ApiKey::RemoveRaftVoter => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
     }

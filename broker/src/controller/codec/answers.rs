@@ -10,8 +10,9 @@ use crate::metadata::{DecodeError, Decoder, Encoder, MetadataOffset};
 use super::super::error::{AdminError, AdminErrorKind};
 use super::super::request::{CreatedTopic, Response, Standing};
 use super::{
-    ALLOCATE_PRODUCER_IDS, ALTER_CONFIGS, ALTER_PARTITIONS, BROKER_GONE, CREATE_PARTITIONS,
-    CREATE_TOPICS, DELETE_TOPICS, HEARTBEAT, REGISTER_BROKER, VERSION, kind_of, partitions,
+    ALLOCATE_PRODUCER_IDS, ALTER_CONFIGS, ALTER_PARTITIONS, ALTER_REASSIGNMENTS, BROKER_GONE,
+    CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, ELECT_LEADERS, HEARTBEAT, REGISTER_BROKER,
+    UNREGISTER_BROKER, UPDATE_FEATURES, VERSION, cluster, kind_of, partitions,
 };
 
 const ANSWERED: u8 = 0;
@@ -129,6 +130,22 @@ fn encode_response(out: &mut Encoder, response: &Response) {
             out.u8(BROKER_GONE);
             out.bool(*fenced);
         }
+        Response::ElectLeaders(all) => {
+            out.u8(ELECT_LEADERS);
+            out.list(all, cluster::elected);
+        }
+        Response::AlterReassignments(all) => {
+            out.u8(ALTER_REASSIGNMENTS);
+            out.list(all, |out, one| result(out, one, |_, ()| ()));
+        }
+        Response::UnregisterBroker(one) => {
+            out.u8(UNREGISTER_BROKER);
+            result(out, one, |_, ()| ());
+        }
+        Response::UpdateFeatures(all) => {
+            out.u8(UPDATE_FEATURES);
+            out.list(all, |out, one| result(out, one, |_, ()| ()));
+        }
     }
 }
 
@@ -155,11 +172,19 @@ fn decode_response(input: &mut Decoder<'_>) -> Result<Response, DecodeError> {
         })?),
         ALTER_PARTITIONS => Response::AlterPartitions(input.list(partitions::decode_answer)?),
         BROKER_GONE => Response::BrokerGone(input.bool()?),
+        ELECT_LEADERS => Response::ElectLeaders(input.list(cluster::read_elected)?),
+        ALTER_REASSIGNMENTS => {
+            Response::AlterReassignments(input.list(|input| read_result(input, |_| Ok(())))?)
+        }
+        UNREGISTER_BROKER => Response::UnregisterBroker(read_result(input, |_| Ok(()))?),
+        UPDATE_FEATURES => {
+            Response::UpdateFeatures(input.list(|input| read_result(input, |_| Ok(())))?)
+        }
         other => return Err(DecodeError::UnknownKind(other)),
     })
 }
 
-fn result<T>(
+pub(super) fn result<T>(
     out: &mut Encoder,
     result: &Result<T, AdminError>,
     write: impl FnOnce(&mut Encoder, &T),
@@ -176,7 +201,7 @@ fn result<T>(
     }
 }
 
-fn read_result<T>(
+pub(super) fn read_result<T>(
     input: &mut Decoder<'_>,
     read: impl FnOnce(&mut Decoder<'_>) -> Result<T, DecodeError>,
 ) -> Result<Result<T, AdminError>, DecodeError> {

@@ -4,7 +4,11 @@ use proptest::prelude::*;
 use sawlog_protocol::Uuid;
 
 use super::super::error::{AdminError, AdminErrorKind};
-use super::super::request::{AlterRequest, CreatedTopic, Response, Standing};
+use super::super::replicas::{Elected, Election};
+use super::super::request::{
+    AlterRequest, CreatedTopic, ElectedLeader, FeatureUpdate, Reassignment, Response, Standing,
+    UpgradeType,
+};
 use super::*;
 use crate::base::{BrokerEpoch, LeaderEpoch};
 use crate::config::{Endpoint, Overrides};
@@ -64,6 +68,8 @@ fn requests() -> Vec<Request> {
         partition_epoch: 9,
         in_sync: vec![InSyncReplica { broker: BrokerId(1), epoch: BrokerEpoch(-1) }],
     };
+    let levels = [UpgradeType::Upgrade, UpgradeType::SafeDowngrade, UpgradeType::UnsafeDowngrade]
+        .map(|upgrade| FeatureUpdate { name: "f".to_owned(), level: -3, upgrade });
     vec![
         Request::CreateTopics { topics: vec![topic, CreateTopic::default()], validate_only: true },
         Request::DeleteTopics(vec![
@@ -95,6 +101,20 @@ fn requests() -> Vec<Request> {
         }),
         Request::AlterPartitions(vec![AlterRequest { topic: Uuid([6; 16]), index: 2, question }]),
         Request::BrokerGone { broker: BrokerId(2), epoch: 3, by_itself: true },
+        Request::ElectLeaders { election: Election::Preferred, partitions: None },
+        Request::ElectLeaders {
+            election: Election::Unclean,
+            partitions: Some(vec![("t".to_owned(), 7)]),
+        },
+        Request::AlterReassignments {
+            partitions: vec![
+                Reassignment { topic: "t".to_owned(), index: 7, replicas: None },
+                Reassignment { topic: "u".to_owned(), index: 0, replicas: Some(vec![BrokerId(4)]) },
+            ],
+            may_change_factor: true,
+        },
+        Request::UnregisterBroker(BrokerId(9)),
+        Request::UpdateFeatures { updates: levels.to_vec(), validate_only: true },
     ]
 }
 
@@ -136,6 +156,24 @@ fn replies() -> Vec<Reply> {
         Response::Heartbeat(Ok(standing)),
         Response::AlterPartitions([vec![altered], refused.to_vec()].concat()),
         Response::BrokerGone(true),
+        Response::ElectLeaders(vec![
+            ElectedLeader {
+                topic: "t".to_owned(),
+                index: 7,
+                result: Ok(Elected { leader: BrokerId(3), is_unclean: true }),
+            },
+            ElectedLeader {
+                topic: "t".to_owned(),
+                index: 8,
+                result: Err(told(AdminErrorKind::ElectionNotNeeded, "it leads")),
+            },
+        ]),
+        Response::AlterReassignments(vec![
+            Ok(()),
+            Err(told(AdminErrorKind::NoReassignment, "there is none")),
+        ]),
+        Response::UnregisterBroker(Err(told(AdminErrorKind::NotRegistered, "who"))),
+        Response::UpdateFeatures(vec![Err(told(AdminErrorKind::FeatureUpdate, "no"))]),
     ];
     let answered = responses.map(|response| Reply::Answered(MetadataOffset(5), response));
     let others = [
@@ -196,7 +234,7 @@ fn a_message_of_another_version_is_refused_and_not_guessed_at() {
 
 proptest! {
     #[test]
-    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..12) {
+    fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0_u8..24) {
         let _ = decode_request(&bytes);
         let _ = decode_reply(&bytes);
         let framed = [&[VERSION, kind], &bytes[..]].concat();

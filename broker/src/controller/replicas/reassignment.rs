@@ -27,6 +27,17 @@ pub enum ReassignmentError {
     NoneInProgress,
 }
 
+/// What is to become of a partition's replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// The topic.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub index: i32,
+    /// The brokers, the preferred leader first; `None` takes back what is under way.
+    pub target: Option<&'a [BrokerId]>,
+}
+
 /// Begins to move a partition to the brokers of `target`, the preferred leader first. One under way
 /// is replaced.
 ///
@@ -39,22 +50,7 @@ pub fn reassign(
     target: &[BrokerId],
 ) -> Result<Vec<Record>, ReassignmentError> {
     let mut draft = Draft::new(image);
-    let (state, _) = draft.partition(topic, index).ok_or(ReassignmentError::UnknownPartition)?;
-    let valid =
-        |(at, id): (usize, &BrokerId)| image.broker(*id).is_some() && !target[..at].contains(id);
-    if target.is_empty() || !target.iter().enumerate().all(valid) {
-        return Err(ReassignmentError::InvalidReplicas);
-    }
-    let stable = others(&state.replicas, &state.adding);
-    let removing = others(&state.replicas, target);
-    let replicas = [target, &removing[..]].concat();
-    draft.push(Record::PartitionChange(PartitionChange {
-        adding: Some(others(&replicas, &stable)),
-        removing: Some(removing),
-        replicas: Some(replicas),
-        ..PartitionChange::new(topic, index)
-    }));
-    complete(&mut draft, topic, index);
+    begin(&mut draft, topic, index, target)?;
     Ok(draft.records)
 }
 
@@ -68,6 +64,56 @@ pub fn cancel_reassignment(
     index: i32,
 ) -> Result<Vec<Record>, ReassignmentError> {
     let mut draft = Draft::new(image);
+    cancel(&mut draft, topic, index)?;
+    Ok(draft.records)
+}
+
+/// As [`reassign`] and [`cancel_reassignment`], for many at once: the records of one entry, and what
+/// became of each.
+#[must_use]
+pub fn reassign_all(
+    image: &Image,
+    wanted: &[Wanted<'_>],
+) -> (Vec<Record>, Vec<Result<(), ReassignmentError>>) {
+    let mut draft = Draft::new(image);
+    let one = |wanted: &Wanted<'_>| match wanted.target {
+        Some(target) => begin(&mut draft, wanted.topic, wanted.index, target),
+        None => cancel(&mut draft, wanted.topic, wanted.index),
+    };
+    let results = wanted.iter().map(one).collect();
+    (draft.records, results)
+}
+
+fn begin(
+    draft: &mut Draft,
+    topic: TopicId,
+    index: i32,
+    target: &[BrokerId],
+) -> Result<(), ReassignmentError> {
+    let (state, _) = draft.partition(topic, index).ok_or(ReassignmentError::UnknownPartition)?;
+    let known = |id: &BrokerId| draft.image.broker(*id).is_some();
+    let valid = |(at, id): (usize, &BrokerId)| known(id) && !target[..at].contains(id);
+    if target.is_empty() || !target.iter().enumerate().all(valid) {
+        return Err(ReassignmentError::InvalidReplicas);
+    }
+    let is_moving = !state.adding.is_empty() || !state.removing.is_empty();
+    if state.replicas == target && !is_moving {
+        return Ok(());
+    }
+    let stable = others(&state.replicas, &state.adding);
+    let removing = others(&state.replicas, target);
+    let replicas = [target, &removing[..]].concat();
+    draft.push(Record::PartitionChange(PartitionChange {
+        adding: Some(others(&replicas, &stable)),
+        removing: Some(removing),
+        replicas: Some(replicas),
+        ..PartitionChange::new(topic, index)
+    }));
+    complete(draft, topic, index);
+    Ok(())
+}
+
+fn cancel(draft: &mut Draft, topic: TopicId, index: i32) -> Result<(), ReassignmentError> {
     let (state, _) = draft.partition(topic, index).ok_or(ReassignmentError::UnknownPartition)?;
     if state.adding.is_empty() && state.removing.is_empty() {
         return Err(ReassignmentError::NoneInProgress);
@@ -78,8 +124,8 @@ pub fn cancel_reassignment(
         replicas: Some([stable, state.adding].concat()),
         ..PartitionChange::new(topic, index)
     }));
-    complete(&mut draft, topic, index);
-    Ok(draft.records)
+    complete(draft, topic, index);
+    Ok(())
 }
 
 /// Ends a reassignment if it can be.

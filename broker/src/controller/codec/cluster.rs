@@ -1,0 +1,91 @@
+//! Requests about leaders, replicas and features, as bytes.
+
+use crate::base::BrokerId;
+use crate::metadata::{DecodeError, Decoder, Encoder};
+
+use super::super::replicas::{Elected, Election};
+use super::super::request::{ElectedLeader, FeatureUpdate, Reassignment, UpgradeType};
+use super::answers::{read_result, result};
+use super::{brokers, read_brokers};
+
+pub(super) fn election(out: &mut Encoder, election: Election) {
+    out.u8(match election {
+        Election::Preferred => 0,
+        Election::Unclean => 1,
+    });
+}
+
+pub(super) fn read_election(input: &mut Decoder<'_>) -> Result<Election, DecodeError> {
+    match input.u8()? {
+        0 => Ok(Election::Preferred),
+        1 => Ok(Election::Unclean),
+        other => Err(DecodeError::UnknownKind(other)),
+    }
+}
+
+pub(super) fn partition(out: &mut Encoder, (topic, index): &(String, i32)) {
+    out.text(topic);
+    out.i32(*index);
+}
+
+pub(super) fn read_partition(input: &mut Decoder<'_>) -> Result<(String, i32), DecodeError> {
+    Ok((input.text()?, input.i32()?))
+}
+
+pub(super) fn reassignment(out: &mut Encoder, one: &Reassignment) {
+    out.text(&one.topic);
+    out.i32(one.index);
+    out.optional(one.replicas.as_deref(), brokers);
+}
+
+pub(super) fn read_reassignment(input: &mut Decoder<'_>) -> Result<Reassignment, DecodeError> {
+    Ok(Reassignment {
+        topic: input.text()?,
+        index: input.i32()?,
+        replicas: input.optional(read_brokers)?,
+    })
+}
+
+pub(super) fn feature_update(out: &mut Encoder, update: &FeatureUpdate) {
+    out.text(&update.name);
+    out.i32(i32::from(update.level));
+    out.u8(match update.upgrade {
+        UpgradeType::Upgrade => 1,
+        UpgradeType::SafeDowngrade => 2,
+        UpgradeType::UnsafeDowngrade => 3,
+    });
+}
+
+pub(super) fn read_feature_update(input: &mut Decoder<'_>) -> Result<FeatureUpdate, DecodeError> {
+    Ok(FeatureUpdate {
+        name: input.text()?,
+        // One that does not fit is refused by whoever decides, as any other that is out of range.
+        level: i16::try_from(input.i32()?).unwrap_or(i16::MAX),
+        upgrade: match input.u8()? {
+            1 => UpgradeType::Upgrade,
+            2 => UpgradeType::SafeDowngrade,
+            3 => UpgradeType::UnsafeDowngrade,
+            other => return Err(DecodeError::UnknownKind(other)),
+        },
+    })
+}
+
+pub(super) fn elected(out: &mut Encoder, one: &ElectedLeader) {
+    out.text(&one.topic);
+    out.i32(one.index);
+    result(out, &one.result, |out, elected| {
+        out.i32(elected.leader.0);
+        out.bool(elected.is_unclean);
+    });
+}
+
+pub(super) fn read_elected(input: &mut Decoder<'_>) -> Result<ElectedLeader, DecodeError> {
+    let leader = |input: &mut Decoder<'_>| {
+        Ok(Elected { leader: BrokerId(input.i32()?), is_unclean: input.bool()? })
+    };
+    Ok(ElectedLeader {
+        topic: input.text()?,
+        index: input.i32()?,
+        result: read_result(input, leader)?,
+    })
+}

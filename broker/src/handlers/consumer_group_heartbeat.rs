@@ -74,7 +74,11 @@ fn wanted(
         },
         group: request.group_id.into(),
         member: member(request.member_id),
-        fresh_member: MemberId::from(&*SystemRandom.next_uuid().to_string()),
+        fresh_member: if request.member_id.is_empty() {
+            MemberId::from(&*SystemRandom.next_uuid().to_string())
+        } else {
+            MemberId::from("")
+        },
         epoch: request.member_epoch,
         instance: request.instance_id.map(Into::into),
         client: client(ctx),

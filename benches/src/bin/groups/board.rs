@@ -60,9 +60,16 @@ pub(crate) struct Seen {
 pub(crate) struct Whole {
     pub(crate) generation: i32,
     /// When the last member had asked to join.
-    pub(crate) asked: Instant,
+    asked: Instant,
     /// When the last member had its assignment.
     pub(crate) at: Instant,
+}
+
+impl Whole {
+    /// From the last member's asking to the last assignment.
+    pub(crate) fn waited(&self) -> Duration {
+        self.at - self.asked
+    }
 }
 
 impl Group {

@@ -236,9 +236,15 @@ impl Run {
 
     fn tell(&self, what: &str, begun: Instant, whole: &Whole, cpu: f64) -> Result<(), Failure> {
         println!(
-            "{what}: all have their assignment after {:.2} s, {:.3} s after the last asked to join; {:.2} s of processor time, generation {}",
+            "{what}: all have their assignment after {:.2} s{}; {:.2} s of processor time, generation {}",
             (whole.at - begun).as_secs_f64(),
-            (whole.at - whole.asked).as_secs_f64(),
+            match self.protocol {
+                Protocol::Classic => {
+                    format!(", {:.3} s after the last asked to join", whole.waited().as_secs_f64())
+                }
+                // They ask once, when they come.
+                Protocol::Consumer => String::new(),
+            },
             self.process.cpu_seconds()? - cpu,
             whole.generation
         );

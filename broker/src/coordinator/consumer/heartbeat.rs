@@ -1,5 +1,7 @@
 //! A member joins, lives, says what it wants and what it uses, and learns what is its.
 
+use std::time::Duration;
+
 use super::group::ConsumerGroup;
 use super::member::{AWAY, Awaited, JOIN, Member};
 use super::reconcile::{self, Goal, is_within};
@@ -50,6 +52,9 @@ impl ConsumerGroup {
         request: &ConsumerHeartbeat,
     ) -> Result<Beat, GroupError> {
         self.admit(turn, request)?;
+        if let Some(beat) = self.beat_at_rest(turn, request) {
+            return Ok(beat);
+        }
         let id = caller(request).clone();
         let sender = self.sender(request, &id)?;
         if let Sender::Returns(old) = &sender {
@@ -68,13 +73,35 @@ impl ConsumerGroup {
         self.refresh(turn, &id);
         let has = self.members.get(&id).map(|member| member.has.clone()).unwrap_or_default();
         let is_told = is_full(request) || has.assigned != before.assigned;
-        let interval = turn.topics.settings(self.id.as_str()).consumer_heartbeat_interval_ms;
         Ok(Beat {
             member: id,
             epoch: has.epoch,
-            heartbeat_interval: std::time::Duration::from_millis(interval),
+            heartbeat_interval: self.heartbeat_interval(turn),
             assignment: (is_told || request.epoch != has.epoch).then_some(has.assigned),
         })
+    }
+
+    fn heartbeat_interval(&self, turn: &Turn<'_>) -> Duration {
+        let settings = turn.topics.settings(self.id.as_str());
+        Duration::from_millis(settings.consumer_heartbeat_interval_ms)
+    }
+
+    /// The answer to most heartbeats there are: of a member that says nothing new and has what it shall
+    /// have. Nothing but its session moves, and nothing is copied. What topics and targets become shows
+    /// in the epochs.
+    fn beat_at_rest(&mut self, turn: &mut Turn<'_>, request: &ConsumerHeartbeat) -> Option<Beat> {
+        let member = self.members.get(caller(request))?;
+        let epoch = member.has.epoch;
+        let is_there = member.has.step == Step::Stable
+            && [request.epoch, self.epoch, self.assignment_epoch] == [epoch; 3]
+            && !self.is_outdated(turn);
+        if !is_there || !says_nothing(&member.said, request) {
+            return None;
+        }
+        let id = member.id.clone();
+        self.refresh(turn, &id);
+        let heartbeat_interval = self.heartbeat_interval(turn);
+        Some(Beat { member: id, epoch, heartbeat_interval, assignment: None })
     }
 
     fn sender(&self, request: &ConsumerHeartbeat, id: &MemberId) -> Result<Sender, GroupError> {
@@ -283,6 +310,20 @@ fn is_full(request: &ConsumerHeartbeat) -> bool {
         || (request.rebalance_timeout.is_some()
             && (request.topics.is_some() || request.pattern.is_some())
             && request.owned.is_some())
+}
+
+/// Whether `request` leaves everything as the member has said it before.
+fn says_nothing(said: &MemberRecord, request: &ConsumerHeartbeat) -> bool {
+    let ConsumerHeartbeat { instance, client, rack, assignor, topics, pattern, owned, .. } =
+        request;
+    let is_silent = topics.is_none() && pattern.is_none() && owned.is_none() && rack.is_none();
+    is_silent
+        && request.rebalance_timeout.is_none()
+        && request.charge.is_none()
+        && assignor.is_none()
+        && *client == said.client
+        && said.classic.is_none()
+        && (instance.is_none() || *instance == said.instance)
 }
 
 /// What the member says of itself with `request`, on top of what it has said before.

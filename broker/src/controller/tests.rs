@@ -20,6 +20,7 @@ use crate::quorum::{
     Snapshot, Wake,
 };
 
+mod asking;
 mod members;
 
 /// A cluster without a log: decides and applies.

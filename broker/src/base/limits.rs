@@ -68,6 +68,31 @@ pub const TOPIC_PATTERN_COMPILED_BYTES_MAX: usize = 1 << 20;
 /// Groups and classes in one another in such an expression: compiling recurses.
 pub const TOPIC_PATTERN_NESTING_MAX: u32 = 100;
 
+/// A regular expression that tells clients; real ones are a word or two.
+pub const CLIENT_PATTERN_BYTES_MAX: usize = 1024;
+
+/// Memory one such expression may take when compiled, and again when it matches.
+pub const CLIENT_PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
+
+/// Subscriptions to metrics of clients: each is compared with every new client.
+pub const CLIENT_SUBSCRIPTIONS_MAX: usize = 256;
+
+/// Clients whose metrics are known at once (Kafka's number); those that have been silent for longest
+/// make room.
+pub const CLIENT_INSTANCES_MAX: usize = 16_384;
+
+/// Bytes of metrics of all clients together, and so about the size of their page.
+pub const CLIENT_METRICS_BYTES_MAX: usize = 32 << 20;
+
+/// Values kept of one client: far above what its producer and consumer measure.
+pub const CLIENT_SERIES_MAX: usize = 2_000;
+
+/// Labels kept of one value.
+pub const CLIENT_LABELS_MAX: usize = 24;
+
+/// What one push may inflate to.
+pub const CLIENT_PUSH_INFLATED_BYTES_MAX: usize = 8 << 20;
+
 /// Connections to the HTTP listener at once: probes, a scraper or two, a person. Their descriptors come
 /// out of what segments and clients leave.
 pub const HTTP_CONNECTIONS_MAX: usize = 16;

@@ -184,6 +184,9 @@ properties! {
     "socket.write.timeout.ms" => socket_write_timeout_ms: u64, Long Milliseconds, default "60000",
         Valid::Range(1, i64::MAX), Static, broker [],
         "A client that takes nothing of a reply for this long is disconnected. An extension of Sawlog.";
+    "telemetry.max.bytes" => telemetry_max_bytes: usize, Int Bytes, default "1048576",
+        Valid::Range(1, 8_388_608), Static, broker [],
+        "Largest push of metrics by a client (KIP-714), as it is sent.";
 }
 
 /// `http.listener`: wherever there is room on loopback.

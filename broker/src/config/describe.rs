@@ -3,6 +3,7 @@
 
 use super::Overrides;
 use super::broker::{BrokerConfig, broker_properties, scaled_up};
+use super::client_metrics::client_metrics_properties;
 use super::group::group_properties;
 use super::property::{Kind, Mode, Property};
 use super::topic::{TopicConfig, topic_properties};
@@ -20,6 +21,8 @@ pub enum ConfigSource {
     StaticBroker,
     /// Nobody.
     Default,
+    /// The subscription to metrics of clients.
+    ClientMetrics,
     /// The group itself.
     Group,
 }
@@ -34,6 +37,7 @@ impl ConfigSource {
             Self::DynamicDefaultBroker => 3,
             Self::StaticBroker => 4,
             Self::Default => 5,
+            Self::ClientMetrics => 7,
             Self::Group => 8,
         }
     }
@@ -93,6 +97,24 @@ pub fn describe_topic(
 #[must_use]
 pub fn describe_group(overrides: &Overrides, broker: &BrokerConfig) -> Vec<Described> {
     describe_inheriting(group_properties(), ConfigSource::Group, overrides, broker)
+}
+
+/// Every property of a subscription to metrics of clients with these settings.
+#[must_use]
+pub fn describe_client_metrics(overrides: &Overrides) -> Vec<Described> {
+    let rows = client_metrics_properties().iter();
+    rows.map(|row| {
+        let own = overrides.get(row.name).map(|value| Synonym {
+            name: row.name,
+            value: Some(value.clone()),
+            source: ConfigSource::ClientMetrics,
+        });
+        let mut described = described(row, false, own.into_iter().collect());
+        // Nobody else can set it.
+        described.value = described.value.or_else(|| row.default.as_deref().map(str::to_owned));
+        described
+    })
+    .collect()
 }
 
 fn describe_inheriting(
@@ -294,6 +316,16 @@ mod tests {
         assert!(!find(&all, "log.retention.ms").read_only);
         assert_eq!(find(&all, "log.retention.ms").value, None, "unset, and hours hold the default");
         assert!(all.iter().all(|d| !d.documentation.is_empty()));
+    }
+
+    #[test]
+    fn a_subscription_to_metrics_shows_what_is_set_and_the_defaults() {
+        let own = Overrides::from([("interval.ms".to_owned(), "1000".to_owned())]);
+        let all = describe_client_metrics(&own);
+        let told = |d: &Described| (d.name, d.value.clone().unwrap(), d.source.code());
+        let all: Vec<_> = all.iter().map(told).collect();
+        let expected = [("interval.ms", "1000", 7), ("match", "", 5), ("metrics", "", 5)];
+        assert_eq!(all, expected.map(|(name, value, source)| (name, value.to_owned(), source)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::broker::{broker_properties, broker_settings_not_yet};
+use super::client_metrics::client_metrics_properties;
 use super::group::{group_properties, group_settings_not_yet};
 use super::property::{Mode, Property, Unit};
 use super::topic::{topic_properties, topic_settings_not_yet};
@@ -50,6 +51,13 @@ pub fn configuration_page() -> String {
     page.push_str("| setting | type | default | valid | inherits from | meaning |\n|---|---|---|---|---|---|\n");
     for row in group_properties() {
         push_row(&mut page, row, &format!("`{}`", row.broker.join("`, `")));
+    }
+    page.push_str("\n## Client metrics settings\n\nSet on a subscription, a name of your choice, by IncrementalAlterConfigs (`kafka-client-metrics`, or\n`kafka-configs --entity-type client-metrics`). It is there as long as something is set on it. Clients that\nfit are asked to push metrics (KIP-714), which [monitoring](monitoring.md) tells where to find.\n\n");
+    page.push_str(
+        "| setting | type | default | valid | change | meaning |\n|---|---|---|---|---|---|\n",
+    );
+    for row in client_metrics_properties() {
+        push_row(&mut page, row, "dynamic");
     }
     page.push_str("\n## Broker settings\n\n");
     page.push_str(

@@ -40,7 +40,7 @@ pub enum ConfigError {
     /// No property has this name.
     #[error("{}unknown {resource} setting \"{key}\"{}", at(.origin), did_you_mean(.suggestion.as_deref()))]
     UnknownKey {
-        /// "topic", "group" or "broker".
+        /// "topic", "group", "client metrics" or "broker".
         resource: &'static str,
         /// The name as written.
         key: String,

@@ -253,6 +253,10 @@ fn alter_configs(out: &mut Encoder, resource: &AlterConfigs) {
             out.u8(3);
             out.text(name);
         }
+        ConfigTarget::ClientMetrics(name) => {
+            out.u8(4);
+            out.text(name);
+        }
     }
     match &resource.change {
         Alteration::Replace(settings) => {
@@ -281,6 +285,7 @@ fn read_alter_configs(input: &mut Decoder<'_>) -> Result<AlterConfigs, DecodeErr
         1 => ConfigTarget::Broker(BrokerId(input.i32()?)),
         2 => ConfigTarget::Cluster,
         3 => ConfigTarget::Group(input.text()?),
+        4 => ConfigTarget::ClientMetrics(input.text()?),
         other => return Err(DecodeError::UnknownKind(other)),
     };
     let change = match input.u8()? {

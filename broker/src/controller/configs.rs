@@ -2,9 +2,10 @@
 
 use sawlog_protocol::group_records::KEY_STRING_BYTES_MAX;
 
+use crate::base::limits::{CLIENT_SUBSCRIPTIONS_MAX, TOPIC_NAME_BYTES_MAX};
 use crate::config::{
     BrokerConfig, ConfigError, GroupConfig, Kind, Mode, Origin, Overrides, Property, TopicConfig,
-    broker_property, group_property, topic_property,
+    broker_property, client_metrics_property, group_property, topic_property,
 };
 use crate::metadata::{ConfigResource, Record};
 
@@ -56,17 +57,29 @@ fn plan(scratch: &Scratch<'_>, request: &AlterConfigs) -> Result<Vec<Record>, Ad
             let current = image.group_overrides(group).unwrap_or(&empty);
             (ConfigResource::Group(group.as_str().into()), current)
         }
+        ConfigTarget::ClientMetrics(name) => {
+            check_subscription_name(name)?;
+            let all = image.client_metrics();
+            if !all.contains_key(name.as_str()) && all.len() >= CLIENT_SUBSCRIPTIONS_MAX {
+                return Err(AdminError::InvalidRequest(format!(
+                    "there are {CLIENT_SUBSCRIPTIONS_MAX} subscriptions to metrics already"
+                )));
+            }
+            let current = all.get(name.as_str()).unwrap_or(&empty);
+            (ConfigResource::ClientMetrics(name.as_str().into()), current)
+        }
     };
     let wanted = match &request.change {
         Alteration::Replace(pairs) => replace(&resource, pairs)?,
         Alteration::Incremental(changes) => {
-            incremental(&resource, current, image.config(), changes)?
+            incremental(&resource, current, image.config(), changes)
+                .map_err(|error| as_kafka_has_it(&resource, error))?
         }
     };
     match &resource {
         ConfigResource::Topic(_) => TopicConfig::check_together(&wanted, image.config())?,
         ConfigResource::Group(_) => GroupConfig::check_together(&wanted, image.config())?,
-        ConfigResource::Broker(_) | ConfigResource::Cluster => {}
+        ConfigResource::Broker(_) | ConfigResource::Cluster | ConfigResource::ClientMetrics(_) => {}
     }
     Ok(difference(&resource, current, &wanted))
 }
@@ -77,6 +90,31 @@ pub(crate) fn check_group_name(group: &str) -> Result<(), AdminError> {
         return Err(AdminError::InvalidRequest(format!(
             "the name of a group has 1 to {KEY_STRING_BYTES_MAX} bytes, not {}",
             group.len()
+        )));
+    }
+    Ok(())
+}
+
+/// An interval of client metrics that is a number, but none that is allowed, is in Kafka no wrong
+/// setting but a wrong request.
+fn as_kafka_has_it(resource: &ConfigResource, error: AdminError) -> AdminError {
+    match (resource, &error) {
+        (
+            ConfigResource::ClientMetrics(_),
+            AdminError::InvalidConfig(ConfigError::InvalidValue { key, value, .. }),
+        ) if key == "interval.ms" && value.trim().parse::<i32>().is_ok() => {
+            AdminError::InvalidRequest(error.to_string())
+        }
+        _ => error,
+    }
+}
+
+/// A subscription to metrics is found by its name.
+pub(crate) fn check_subscription_name(name: &str) -> Result<(), AdminError> {
+    if name.is_empty() || name.len() > TOPIC_NAME_BYTES_MAX {
+        return Err(AdminError::InvalidRequest(format!(
+            "the name of a subscription to metrics has 1 to {TOPIC_NAME_BYTES_MAX} bytes, not {}",
+            name.len()
         )));
     }
     Ok(())
@@ -173,6 +211,9 @@ fn property(resource: &ConfigResource, name: &str) -> Result<&'static Property, 
     let property = match resource {
         ConfigResource::Topic(_) => topic_property(name)?,
         ConfigResource::Group(_) => group_property(name)?,
+        // As in Kafka, this is no wrong setting but a wrong request.
+        ConfigResource::ClientMetrics(_) => client_metrics_property(name)
+            .map_err(|error| AdminError::InvalidRequest(error.to_string()))?,
         ConfigResource::Broker(_) | ConfigResource::Cluster => {
             broker_property(name, Origin::Request)?
         }

@@ -26,7 +26,7 @@ pub(crate) mod tests;
 mod topics;
 mod worker;
 
-pub(crate) use configs::check_group_name;
+pub(crate) use configs::{check_group_name, check_subscription_name};
 pub use decide::{Decision, decide, fence_all};
 pub use error::{AdminError, AdminErrorKind};
 pub use link::{ControllerLink, LinkAnswer, LinkError, NoLink};

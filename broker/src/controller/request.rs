@@ -209,6 +209,8 @@ pub enum ConfigTarget {
     Cluster,
     /// A group's; it need not exist.
     Group(String),
+    /// A subscription's to metrics of clients; it need not exist.
+    ClientMetrics(String),
 }
 
 /// Settings of one resource to change.

@@ -72,8 +72,10 @@ pub(super) fn target(resource_type: i8, name: &str) -> Result<ConfigTarget, Admi
             Err(_) => Err(AdminError::InvalidRequest(format!("\"{name}\" is not a broker id"))),
         },
         GROUP => Ok(ConfigTarget::Group(name.to_owned())),
+        CLIENT_METRICS => Ok(ConfigTarget::ClientMetrics(name.to_owned())),
         other => Err(AdminError::InvalidRequest(format!(
-            "resource type {other} has no settings here: 2 is a topic, 4 a broker, 32 a group"
+            "resource type {other} has no settings here: 2 is a topic, 4 a broker, 16 a subscription to \
+             client metrics, 32 a group"
         ))),
     }
 }
@@ -165,7 +167,8 @@ mod tests {
         assert_eq!(target(4, "3"), Ok(ConfigTarget::Broker(BrokerId(3))));
         assert_eq!(target(4, ""), Ok(ConfigTarget::Cluster));
         assert_eq!(target(32, "g"), Ok(ConfigTarget::Group("g".to_owned())));
-        for (kind, name) in [(4, "x"), (8, "1"), (0, ""), (16, "c"), (-1, "")] {
+        assert_eq!(target(16, "s"), Ok(ConfigTarget::ClientMetrics("s".to_owned())));
+        for (kind, name) in [(4, "x"), (8, "1"), (0, ""), (-1, "")] {
             assert_eq!(target(kind, name).map_err(|e| code(&e)), Err(ErrorCode::INVALID_REQUEST));
         }
     }

@@ -1,4 +1,4 @@
-//! DescribeConfigs: settings of topics, of groups and of this broker, with where they come from.
+//! DescribeConfigs: settings of topics, of groups, of client metrics and of this broker, with where they come from.
 
 use sawlog_protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult,
@@ -9,10 +9,12 @@ use sawlog_protocol::{ErrorCode, Rope};
 use super::RequestContext;
 use super::admin::{code, target};
 use crate::config::{
-    Described, Overrides, describe_broker, describe_cluster_defaults, describe_group,
-    describe_topic,
+    Described, Overrides, describe_broker, describe_client_metrics, describe_cluster_defaults,
+    describe_group, describe_topic,
 };
-use crate::controller::{AdminError, ConfigTarget, check_group_name, check_name};
+use crate::controller::{
+    AdminError, ConfigTarget, check_group_name, check_name, check_subscription_name,
+};
 use crate::metadata::Image;
 
 /// Describes settings.
@@ -43,6 +45,11 @@ fn find(
             check_group_name(&group)?;
             let none = Overrides::new();
             describe_group(image.group_overrides(&group).unwrap_or(&none), image.config())
+        }
+        ConfigTarget::ClientMetrics(name) => {
+            check_subscription_name(&name)?;
+            let none = Overrides::new();
+            describe_client_metrics(image.client_metrics().get(name.as_str()).unwrap_or(&none))
         }
         ConfigTarget::Broker(id) if id.0 == image.config().node_id => {
             describe_broker(image.config())

@@ -1,7 +1,7 @@
 //! ListConfigResources: what has settings, so that tools can describe all of it.
 //!
-//! Topics, brokers, and groups with settings of their own. There are no settings of client metrics
-//! (KIP-714), which version 0 lists alone, nor of broker loggers.
+//! Topics, brokers, groups with settings of their own, and subscriptions to metrics of clients
+//! (KIP-714), which version 0 lists alone. There are no settings of broker loggers.
 
 use sawlog_protocol::messages::list_config_resources::{
     ConfigResource, ListConfigResourcesRequest, ListConfigResourcesResponse,
@@ -47,6 +47,9 @@ fn list<'a>(
     };
     if wants(GROUP) {
         image.configured_groups().for_each(|group| add(GROUP, group));
+    }
+    if wants(CLIENT_METRICS) {
+        image.client_metrics().keys().for_each(|name| add(CLIENT_METRICS, name));
     }
     if wants(BROKER) {
         broker_ids.iter().for_each(|id| add(BROKER, id));

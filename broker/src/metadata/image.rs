@@ -177,6 +177,9 @@ pub struct Image {
     broker_overrides: Arc<BTreeMap<BrokerId, Overrides>>,
     /// Groups with settings of their own; by themselves they are the coordinator's.
     groups: Arc<BTreeMap<Arc<str>, GroupSettings>>,
+    /// Subscriptions to metrics of clients. Shared by images as long as it does not change: who works it
+    /// out again can tell.
+    client_metrics: Arc<BTreeMap<Arc<str>, Overrides>>,
     producer_id_next: i64,
     /// What the cluster as a whole does in another version than at its beginning.
     features: Arc<BTreeMap<Arc<str>, u16>>,
@@ -211,6 +214,7 @@ impl Image {
             cluster_overrides: Arc::default(),
             broker_overrides: Arc::default(),
             groups: Arc::default(),
+            client_metrics: Arc::default(),
             producer_id_next: 0,
             features: Arc::default(),
             topic_defaults: Arc::new(base.topic_defaults()),
@@ -318,6 +322,12 @@ impl Image {
         self.groups.keys()
     }
 
+    /// The subscriptions to metrics of clients, by name.
+    #[must_use]
+    pub fn client_metrics(&self) -> &Arc<BTreeMap<Arc<str>, Overrides>> {
+        &self.client_metrics
+    }
+
     /// The first producer id not given away.
     #[must_use]
     pub fn producer_id_next(&self) -> i64 {
@@ -381,6 +391,10 @@ impl Image {
         for (group, settings) in self.groups.iter() {
             let resource = ConfigResource::Group(Arc::clone(group));
             push_configs(&mut records, &resource, &settings.configs);
+        }
+        for (name, overrides) in self.client_metrics.iter() {
+            let resource = ConfigResource::ClientMetrics(Arc::clone(name));
+            push_configs(&mut records, &resource, overrides);
         }
         for topic in self.topics.values() {
             records.push(Record::Topic { name: topic.name.to_string(), id: topic.id });
@@ -567,6 +581,14 @@ impl Image {
                 self.resolve_all();
             }
             ConfigResource::Group(group) => self.set_group_config(group, key, value),
+            ConfigResource::ClientMetrics(name) => {
+                let all = Arc::make_mut(&mut self.client_metrics);
+                let overrides = all.entry(Arc::clone(name)).or_default();
+                set(overrides, key, value);
+                if overrides.is_empty() {
+                    all.remove(name);
+                }
+            }
         }
         Ok(())
     }

@@ -192,6 +192,8 @@ pub enum ConfigResource {
     Cluster,
     /// One group, which need not exist.
     Group(Arc<str>),
+    /// A subscription to metrics of clients.
+    ClientMetrics(Arc<str>),
 }
 
 const REGISTER_BROKER: u8 = 1;
@@ -482,6 +484,10 @@ fn encode_resource(resource: &ConfigResource, out: &mut Encoder) {
             out.u8(3);
             out.text(group);
         }
+        ConfigResource::ClientMetrics(name) => {
+            out.u8(4);
+            out.text(name);
+        }
     }
 }
 
@@ -491,6 +497,7 @@ fn decode_resource(body: &mut Decoder<'_>) -> Result<ConfigResource, DecodeError
         1 => Ok(ConfigResource::Broker(decode_broker(body)?)),
         2 => Ok(ConfigResource::Cluster),
         3 => Ok(ConfigResource::Group(body.text()?.into())),
+        4 => Ok(ConfigResource::ClientMetrics(body.text()?.into())),
         other => Err(DecodeError::UnknownResource(other)),
     }
 }

@@ -66,6 +66,7 @@ fn record() -> impl Strategy<Value = Record> {
         any::<i32>().prop_map(|id| ConfigResource::Broker(BrokerId(id))),
         Just(ConfigResource::Cluster),
         ".{0,9}".prop_map(|group| ConfigResource::Group(group.into())),
+        ".{0,9}".prop_map(|name| ConfigResource::ClientMetrics(name.into())),
     ];
     let leader = proptest::option::of(any::<i32>().prop_map(BrokerId));
     prop_oneof![

@@ -19,9 +19,10 @@ use crate::support::kafka::Kafka;
 use crate::support::{available, installed, on_path, program};
 
 /// Tools of `bin/` and their classes.
-const TOOLS: [(&str, &str); 14] = [
+const TOOLS: [(&str, &str); 15] = [
     ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
     ("kafka-configs", "kafka.admin.ConfigCommand"),
+    ("kafka-client-metrics", "org.apache.kafka.tools.ClientMetricsCommand"),
     ("kafka-consumer-groups", "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"),
     ("kafka-groups", "org.apache.kafka.tools.GroupsCommand"),
     ("kafka-get-offsets", "org.apache.kafka.tools.GetOffsetShell"),

@@ -58,7 +58,8 @@ fn requests() -> Vec<Request> {
         (ConfigTarget::Topic("t".to_owned()), incremental),
         (ConfigTarget::Broker(BrokerId(1)), replace.clone()),
         (ConfigTarget::Cluster, replace.clone()),
-        (ConfigTarget::Group("g".to_owned()), replace),
+        (ConfigTarget::Group("g".to_owned()), replace.clone()),
+        (ConfigTarget::ClientMetrics("m".to_owned()), replace),
     ];
     let question = AlterPartition {
         number: u64::MAX,

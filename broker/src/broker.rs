@@ -41,6 +41,7 @@ use crate::replication::{
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
 use crate::server::listener::{self, ListenerOptions};
+use crate::telemetry::Telemetry;
 
 /// How often records of `flush.mode=os` topics are synced in the background.
 const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -199,6 +200,8 @@ impl Broker {
         runtime.spawn(ask_after_suspects(controller.clone()));
         runtime.block_on(member.welcome());
 
+        let images = controller.images();
+        let telemetry = Arc::new(Telemetry::new(clock.clone(), images, config.telemetry_max_bytes));
         let node = Arc::new(Node {
             config: config.clone(),
             clock: clock.clone(),
@@ -215,6 +218,7 @@ impl Broker {
                 std::thread::available_parallelism().map_or(1, usize::from),
             )),
             metrics: Arc::new(BrokerMetrics::default()),
+            telemetry,
         });
         listen(&runtime, listeners, &node, &stopped)?;
         let cleaner = Cleaner::start(partitions.clone(), clock.clone(), &config);
@@ -336,6 +340,7 @@ fn parts(node: &Node, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
         partitions: node.partitions.clone(),
         groups: node.groups.clone(),
         metrics: node.metrics.clone(),
+        telemetry: node.telemetry.clone(),
         compaction: Box::new(cleaner.reporter()),
         scrub: Box::new(scrubber.reporter()),
     }

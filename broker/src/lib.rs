@@ -19,6 +19,7 @@ pub mod quorum;
 pub mod replication;
 mod server;
 pub mod storage;
+mod telemetry;
 
 pub use broker::{Broker, StartError, StartErrorKind, Summary};
 pub use replication::{CompactionStats, RecoveryProgress, ScrubTotals};

@@ -116,10 +116,10 @@ apis! {
     69 ConsumerGroupDescribe consumer_group_describe 0..=1 flexible 0:
         ConsumerGroupDescribeRequest<'a> => ConsumerGroupDescribeResponse<'r>;
     /// Which metrics a client is to send.
-    71 GetTelemetrySubscriptions get_telemetry_subscriptions 0..=0 flexible 0 [unserved]:
+    71 GetTelemetrySubscriptions get_telemetry_subscriptions 0..=0 flexible 0:
         GetTelemetrySubscriptionsRequest => GetTelemetrySubscriptionsResponse<'r>;
     /// Metrics of a client.
-    72 PushTelemetry push_telemetry 0..=0 flexible 0 [unserved]:
+    72 PushTelemetry push_telemetry 0..=0 flexible 0:
         PushTelemetryRequest => PushTelemetryResponse;
     /// What has settings.
     74 ListConfigResources list_config_resources 0..=1 flexible 0:

@@ -8,4 +8,7 @@ mod groups;
 mod real_input;
 mod segments;
 mod support;
+mod telemetry;
 mod tools;
+#[path = "../crash/wire.rs"]
+mod wire;

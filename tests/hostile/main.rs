@@ -9,6 +9,7 @@ mod groups;
 mod groups_attacked;
 #[path = "../crash/process.rs"]
 mod process;
+mod telemetry;
 #[path = "../crash/wire.rs"]
 mod wire;
 

@@ -2,7 +2,8 @@
 //!
 //! Every metric has `sawlog_` in front, but for those of the process. Labels have values out of this
 //! code or the configuration, and as many as APIs or directories there are; nothing is told of a
-//! single topic, partition or group.
+//! single topic, partition or group. Metrics that clients pushed are added as they are, within bounds
+//! of [`crate::telemetry`]'s.
 
 use super::{Parts, Status, process};
 use crate::metrics::{BrokerMetrics, Kind, Page};
@@ -23,6 +24,7 @@ impl Status {
             disk(page, parts);
             groups(page, parts);
             background(page, parts);
+            parts.telemetry.describe(page);
         }
         std::mem::take(page).into_text()
     }

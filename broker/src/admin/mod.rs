@@ -17,6 +17,7 @@ use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
 use crate::metrics::BrokerMetrics;
 use crate::replication::{CompactionStats, Partitions, RecoveryProgress, ScrubTotals};
+use crate::telemetry::Telemetry;
 
 /// The parts of a started broker that can be asked.
 pub(crate) struct Parts {
@@ -24,6 +25,7 @@ pub(crate) struct Parts {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) groups: Arc<Coordinator>,
     pub(crate) metrics: Arc<BrokerMetrics>,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) compaction: Box<dyn Fn() -> CompactionStats + Send + Sync>,
     pub(crate) scrub: Box<dyn Fn() -> ScrubTotals + Send + Sync>,
 }
@@ -54,6 +56,11 @@ impl Status {
     pub(crate) fn serving(&self, parts: Parts) {
         // Said once; the first word holds.
         let _ = self.parts.set(parts);
+    }
+
+    /// The clients whose own metrics are known here, a line each.
+    pub(crate) fn clients(&self) -> String {
+        self.parts.get().map_or_else(String::new, |parts| parts.telemetry.table())
     }
 
     fn is_stopping(&self) -> bool {

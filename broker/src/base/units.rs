@@ -35,6 +35,13 @@ impl fmt::Display for Offset {
     }
 }
 
+/// A whole number as a measure; beyond 2^53 the last digits are lost.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "said above")]
+pub fn real(whole: i64) -> f64 {
+    whole as f64
+}
+
 /// Counts the leaders a partition has had; each append carries the epoch of the leader that wrote it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaderEpoch(pub i32);

@@ -10,6 +10,7 @@ use sawlog_protocol::messages::api_versions::{
 use sawlog_protocol::{ApiKey, ErrorCode, OWN_CLIENT, Rope, encode_response};
 
 use super::RequestContext;
+use super::groups::short;
 use crate::controller::features::{self, FEATURES, Feature};
 use crate::metadata::Image;
 
@@ -30,6 +31,11 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: ApiVersionsRequest<'_>) 
             error_code: ErrorCode::INVALID_REQUEST,
             ..Default::default()
         });
+    }
+    if named {
+        // Told once; a client that tells something else later is still what it said first.
+        let (name, version) = (request.client_software_name, request.client_software_version);
+        let _known = ctx.peer.software.set((short(name).into(), short(version).into()));
     }
     let is_ours = named && request.client_software_name == OWN_CLIENT;
     let is_told = |key: &ApiKey| key.is_served() && (is_ours || !key.is_own());

@@ -66,7 +66,7 @@ pub(super) fn reason(text: Option<&str>) -> Option<Arc<str>> {
 }
 
 /// A text for people to read, cut: it is kept in the timeline of a group.
-fn short(text: &str) -> &str {
+pub(super) fn short(text: &str) -> &str {
     &text[..text.floor_char_boundary(CLIENT_TEXT_BYTES_MAX)]
 }
 

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use sawlog_protocol::messages::produce::ProduceRequest;
@@ -26,6 +26,7 @@ use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
 use crate::metrics::BrokerMetrics;
 use crate::replication::{EpochMismatch, LocalTopic, Partitions};
+use crate::telemetry::{ClientFacts, Telemetry};
 
 mod admin;
 mod alter_configs;
@@ -48,6 +49,7 @@ mod elect_leaders;
 mod fetch;
 mod fetch_sessions;
 mod find_coordinator;
+mod get_telemetry_subscriptions;
 mod group_timeline;
 mod groups;
 mod heartbeat;
@@ -65,6 +67,7 @@ mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
+mod push_telemetry;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
@@ -86,6 +89,7 @@ pub(crate) struct Node {
     /// Requests that are being handled on threads of their own because they take long.
     pub(crate) heavy_requests: Arc<Semaphore>,
     pub(crate) metrics: Arc<BrokerMetrics>,
+    pub(crate) telemetry: Arc<Telemetry>,
 }
 
 /// The client at the other end of a connection.
@@ -97,6 +101,8 @@ pub(crate) struct Peer {
     pub(crate) host: Arc<str>,
     /// Port told to this client.
     pub(crate) port: u16,
+    /// The library at the other end and its version, once it has told.
+    pub(crate) software: OnceLock<(Arc<str>, Arc<str>)>,
 }
 
 /// One request's surroundings.
@@ -110,6 +116,8 @@ pub(crate) struct RequestContext<'a> {
     pub(crate) client_id: Option<&'a str>,
     /// Where it connects from.
     pub(crate) address: IpAddr,
+    /// The connection's other end.
+    pub(crate) peer: &'a Peer,
     /// Host and port under which this client reaches this broker.
     pub(crate) host: &'a str,
     pub(crate) port: u16,
@@ -119,6 +127,15 @@ impl RequestContext<'_> {
     /// Encodes the reply to this request.
     pub(crate) fn reply<M: Encode>(&self, response: &M) -> Rope {
         self.reply_to().reply(response)
+    }
+
+    /// Who the client is, as far as it has told.
+    pub(crate) fn client_facts(&self) -> ClientFacts {
+        ClientFacts {
+            id: groups::short(self.client_id.unwrap_or_default()).into(),
+            software: self.peer.software.get().cloned(),
+            address: self.peer.address,
+        }
     }
 
     /// What a reply needs of its request, for one that comes later.
@@ -246,6 +263,7 @@ impl Call {
             correlation_id: header.correlation_id,
             client_id: header.client_id,
             address: self.peer.address.ip(),
+            peer: &self.peer,
             host: &self.peer.host,
             port: self.peer.port,
         })
@@ -390,11 +408,11 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::ListPartitionReassignments => answer_later!(call, list_partition_reassignments),
         ApiKey::UnregisterBroker => answer_later!(call, unregister_broker),
         ApiKey::UpdateFeatures => answer_later!(call, update_features),
+        ApiKey::GetTelemetrySubscriptions => answer_later!(call, get_telemetry_subscriptions),
+        ApiKey::PushTelemetry => answer_later!(call, push_telemetry),
         // Known to the table, not served: refused above.
-        ApiKey::GetTelemetrySubscriptions
-        | ApiKey::PushTelemetry
-        | ApiKey::DescribeQuorum
-        | ApiKey::AddRaftVoter
-        | ApiKey::RemoveRaftVoter => Reply::Close(CloseReason::UnknownApi(key.as_i16())),
+        ApiKey::DescribeQuorum | ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => {
+            Reply::Close(CloseReason::UnknownApi(key.as_i16()))
+        }
     }
 }

@@ -13,7 +13,7 @@ mod requests;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use histogram::Histogram;
-pub(crate) use page::{Kind, Page};
+pub(crate) use page::{Kind, Labelling, Page, label_name, metric_name};
 pub(crate) use requests::RequestMetrics;
 
 /// A number that only grows.

@@ -16,6 +16,8 @@ pub(crate) enum Kind {
     Gauge,
     /// Counts by bucket.
     Histogram,
+    /// Not known, or not the same everywhere.
+    Untyped,
 }
 
 impl Kind {
@@ -24,6 +26,7 @@ impl Kind {
             Self::Counter => "counter",
             Self::Gauge => "gauge",
             Self::Histogram => "histogram",
+            Self::Untyped => "untyped",
         }
     }
 }
@@ -83,25 +86,48 @@ impl Page {
         self.put(format_args!(" {count}\n"));
     }
 
+    /// A value with labels written before, by [`Labelling`]; some may be empty.
+    pub(crate) fn labelled(&mut self, name: &str, labels: [&str; 2], value: f64) {
+        let [first, second] = labels;
+        let comma = if first.is_empty() || second.is_empty() { "" } else { "," };
+        self.put(format_args!("{name}{{{first}{comma}{second}}} {}\n", Real(value)));
+    }
+
     fn labels(&mut self, labels: Labels<'_>, end: Option<&str>) {
+        let mut out = Labelling::default();
         let all = labels.iter().copied().chain(end.map(|end| ("le", end)));
-        let mut separator = '{';
-        for (name, value) in all {
-            self.text.push(separator);
-            self.text.push_str(name);
-            self.text.push_str("=\"");
-            escape(&mut self.text, value, true);
-            self.text.push('"');
-            separator = ',';
-        }
-        if separator == ',' {
-            self.text.push('}');
+        all.for_each(|(name, value)| out.add(name, value));
+        if !out.text.is_empty() {
+            self.put(format_args!("{{{}}}", out.text));
         }
     }
 
     fn put(&mut self, text: std::fmt::Arguments<'_>) {
         // Writing to a String cannot fail.
         let _ = self.text.write_fmt(text);
+    }
+}
+
+/// Labels as a page has them, `a="b",c="d"`.
+#[derive(Debug, Default)]
+pub(crate) struct Labelling {
+    text: String,
+}
+
+impl Labelling {
+    /// One more; `name` is a label's name.
+    pub(crate) fn add(&mut self, name: &str, value: &str) {
+        if !self.text.is_empty() {
+            self.text.push(',');
+        }
+        self.text.push_str(name);
+        self.text.push_str("=\"");
+        escape(&mut self.text, value, true);
+        self.text.push('"');
+    }
+
+    pub(crate) fn into_text(self) -> String {
+        self.text
     }
 }
 
@@ -164,6 +190,19 @@ fn escape(out: &mut String, text: &str, quoted: bool) {
     }
 }
 
+/// `text` as the name of a metric: what is neither letter nor digit becomes `_`.
+pub(crate) fn metric_name(prefix: &str, text: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    prefix.chars().chain(text.chars().map(plain)).collect()
+}
+
+/// `text` as the name of a label.
+pub(crate) fn label_name(text: &str) -> String {
+    let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic());
+    // Names with two underscores in front are Prometheus's own.
+    metric_name(if starts_well { "" } else { "x_" }, text.trim_start_matches('_'))
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -200,5 +239,21 @@ mod tests {
             ),
             "{text}"
         );
+    }
+
+    /// Whether `text` can be the name of a label as it is.
+    fn is_label_name(text: &str) -> bool {
+        text.starts_with(|c: char| c.is_ascii_alphabetic())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    }
+
+    #[test]
+    fn any_text_makes_a_name() {
+        assert_eq!(metric_name("p_", "producer.record-send.total"), "p_producer_record_send_total");
+        assert_eq!(metric_name("p_", "é\n\""), "p____");
+        for text in ["", "9", "__name__", "node.id", "-", "größe"] {
+            assert!(is_label_name(&label_name(text)), "{text}: {}", label_name(text));
+        }
+        assert_eq!(label_name("node.id"), "node_id");
     }
 }

@@ -46,6 +46,7 @@ sawlog
   /livez     the process answers
   /readyz    200 if clients may be sent here, else 503 and why not
   /metrics   numbers, in the text format of Prometheus
+  /clients   clients that push metrics of their own
 ";
 
 /// Pages for people and probes.
@@ -133,6 +134,7 @@ impl Site {
             "/livez" => text(StatusCode::OK, "ok\n"),
             "/readyz" => self.readiness().await,
             "/metrics" => self.page(METRICS, Status::metrics).await,
+            "/clients" => self.page(TEXT, Status::clients).await,
             _ => text(StatusCode::NOT_FOUND, "no such page\n"),
         }
     }

@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -125,7 +125,8 @@ fn start(
     };
     let metrics = node.metrics.clone();
     metrics.connections.accepted.increment();
-    let peer = Arc::new(Peer { node: node.clone(), address, host, port });
+    let software = OnceLock::new();
+    let peer = Arc::new(Peer { node: node.clone(), address, host, port, software });
     let connection =
         Connection::new(stream, peer, options.budget.clone(), options.connection.clone());
     tokio::spawn(async move {

@@ -88,7 +88,7 @@ impl fmt::Display for Compression {
 ///
 /// # Errors
 /// What the codec's library reports; with valid levels there is nothing to report.
-pub(super) fn compress(
+pub fn compress(
     codec: Compression,
     level: Option<i32>,
     input: &[u8],

@@ -30,7 +30,7 @@ pub use check::{
     Inspection, RecordFacts, check_crc, check_structure, inspect, inspect_inflated, inspect_with,
     record_facts,
 };
-pub use compression::{Compression, TimestampType};
+pub use compression::{Compression, TimestampType, compress};
 pub use control::{
     ControlType, EndTransactionMarker, control_type, control_type_of, coordinator_epoch,
 };

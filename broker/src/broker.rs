@@ -46,6 +46,9 @@ use crate::telemetry::Telemetry;
 /// How often records of `flush.mode=os` topics are synced in the background.
 const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often it is written down how far replicated partitions are committed.
+const HIGH_WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long stopping waits for connection tasks to end.
 const STOP_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -187,6 +190,7 @@ impl Broker {
         let member = runtime
             .block_on(Member::register(controller.clone(), start))
             .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+        partitions.on_registered(member.epoch());
         let image = controller.subscribe(partitions.clone(), &image);
         let groups = Arc::new(Coordinator::new(
             partitions.clone(),
@@ -573,6 +577,7 @@ impl Housekeeper {
         let run = move || {
             let (stopped, wake) = &*stopping;
             let mut next_retention = clock.monotonic() + retention_interval;
+            let mut next_note = clock.monotonic() + HIGH_WATERMARK_INTERVAL;
             let mut stopped = stopped.lock();
             while !*stopped {
                 let due = next_retention.saturating_sub(clock.monotonic());
@@ -582,6 +587,10 @@ impl Housekeeper {
                 }
                 partitions.flush_lazily();
                 partitions.look_for_room();
+                if clock.monotonic() >= next_note {
+                    partitions.note_high_watermarks();
+                    next_note = clock.monotonic() + HIGH_WATERMARK_INTERVAL;
+                }
                 if clock.monotonic() >= next_retention {
                     partitions.keep_house(clock.now(), producer_expiration_ms);
                     next_retention = clock.monotonic() + retention_interval;

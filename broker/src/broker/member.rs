@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::base::BrokerId;
+use crate::base::{BrokerEpoch, BrokerId};
 use crate::controller::replicas::BrokerStart;
 use crate::controller::{
     AdminErrorKind, Controller, ControllerError, HEARTBEAT_INTERVAL, Heartbeat, Request, Response,
@@ -60,6 +60,11 @@ impl Member {
         changes.wait_for(known).await.map_err(|_| ControllerError::Stopped)?;
         let over = watch::Sender::new(None);
         Ok(Arc::new(Self { controller, id, epoch, over }))
+    }
+
+    /// The registration of this process.
+    pub(super) fn epoch(&self) -> BrokerEpoch {
+        BrokerEpoch(self.epoch)
     }
 
     /// Waits, not too long, until it may lead and be in sync.

@@ -22,7 +22,7 @@ use sawlog_protocol::{ErrorCode, Uuid};
 use self::check::{Allowance, Refusal, Rules, TooMuch, check};
 use super::admin::is_internal;
 use super::{CloseReason, Reply, ReplyTo, RequestContext};
-use crate::base::{Offset, Timestamp};
+use crate::base::{LeaderEpoch, Offset, Timestamp};
 use crate::config::MessageTimestampType;
 use crate::replication::{
     Accepted, AckState, Acks, AppendError, AppendRefusal, LocalTopic, Partition, Signal,
@@ -73,6 +73,8 @@ struct TopicOutcome {
 struct Uncommitted {
     partition: Arc<Partition>,
     last_offset: Offset,
+    /// The leadership that took it.
+    leader_epoch: LeaderEpoch,
     /// Where its outcome stands.
     topic: usize,
     slot: usize,
@@ -147,6 +149,7 @@ fn go_on(
                 waiting.push(Uncommitted {
                     partition: partition.clone(),
                     last_offset: accepted.last_offset,
+                    leader_epoch: accepted.leader_epoch,
                     topic: at,
                     slot: partitions.len(),
                 });
@@ -262,7 +265,7 @@ fn rejected_append(error: AppendError) -> Rejected {
 
 /// Writes the outcome of a batch that is decided by now. Returns whether it is.
 fn settle(outcomes: &mut [TopicOutcome], item: &Uncommitted) -> bool {
-    let rejected = match item.partition.ack_state(item.last_offset) {
+    let rejected = match item.partition.ack_state_of(item.leader_epoch, item.last_offset) {
         AckState::Waiting => return false,
         AckState::Committed => return true,
         AckState::NotEnoughReplicas => Rejected::new(

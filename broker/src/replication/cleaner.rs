@@ -207,7 +207,7 @@ impl Shared {
     }
 
     /// Passes over one log until nothing that was due is left. False where nothing could be done.
-    fn clean(&self, partition: &Partition) -> Result<bool, CompactionError> {
+    fn clean(&self, partition: &Arc<Partition>) -> Result<bool, CompactionError> {
         let mut done = false;
         loop {
             let started = self.clock.monotonic();
@@ -224,7 +224,10 @@ impl Shared {
     }
 
     /// One pass; none where the log changed under it, which is then looked at anew.
-    fn pass(&self, partition: &Partition) -> Result<Option<CompactionReport>, CompactionError> {
+    fn pass(
+        &self,
+        partition: &Arc<Partition>,
+    ) -> Result<Option<CompactionReport>, CompactionError> {
         let now = self.clock.now();
         let Some((scope, rules)) = partition.compaction_scope(now) else { return Ok(None) };
         let options = CompactionOptions {

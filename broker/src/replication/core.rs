@@ -126,6 +126,13 @@ impl PartitionCore {
         core
     }
 
+    /// What an earlier process knew to be committed, of what is there. Only a hint: it may be from
+    /// a while before that process ended.
+    pub fn on_known_committed(&mut self, high_watermark: Offset) {
+        let known = high_watermark.clamp(self.log.start, self.log.end);
+        self.high_watermark = self.high_watermark.max(known);
+    }
+
     /// The topic's settings this core decides by. Returns whether the high watermark moved.
     pub fn on_config(&mut self, flush_mode: FlushMode, min_in_sync: usize) -> bool {
         self.flush_mode = flush_mode;
@@ -268,6 +275,12 @@ impl PartitionCore {
             Role::Leader(leadership) => Some(leadership.epoch),
             Role::Follower(_) | Role::None => None,
         }
+    }
+
+    /// Whether this broker leads and others have replicas.
+    #[must_use]
+    pub fn has_followers(&self) -> bool {
+        matches!(&self.role, Role::Leader(leadership) if leadership.has_remotes())
     }
 
     /// Whom this broker follows, and in which epoch.

@@ -1,12 +1,14 @@
 //! Partitions of this broker: what they decide, and how it is carried out on their logs.
 //!
-//! [`core`] is pure; the rest is its shell, which runs it as the sole replica of each partition.
+//! [`core`] is pure; the rest is its shell. [`exchange`] carries what replicas say to each other.
 
 mod cleaner;
 mod closing;
 mod core;
 mod directory;
+mod exchange;
 mod flusher;
+mod high_watermarks;
 mod partition;
 mod partitions;
 mod placement;

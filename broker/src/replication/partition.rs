@@ -5,9 +5,14 @@
 //! numbers change before those who wait for them are woken.
 
 mod compaction;
+mod following;
+mod leading;
 
-use std::sync::Arc;
+pub(super) use following::Next;
+pub(super) use leading::{Found, Heard, Watcher};
+
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -16,14 +21,17 @@ use sawlog_protocol::records::BatchHeader;
 use tracing::error;
 
 use super::core::{
-    AckState, Acks, AppendRefusal, Decision, EpochMismatch, PartitionCore, check_epoch,
+    AckState, Acks, AppendRefusal, Decision, EpochMismatch, ImageOutcome, LogGeneration,
+    PartitionCore, check_epoch,
 };
 use super::directory::LogDirectory;
+use super::exchange::Replicated;
 use super::flusher::FlushState;
 use super::waiters::{Signal, Waiters};
 use crate::base::waiting::{may_wait, would_block};
-use crate::base::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
+use crate::metadata::PartitionState;
 use crate::storage::{
     Closing, FlushTicket, Flushed, Log, LogOptions, LogReader, LogScrubber, QuarantinedRange,
     ReadError, StorageError,
@@ -47,6 +55,8 @@ pub(crate) struct Accepted {
     pub(crate) base_offset: Offset,
     pub(crate) last_offset: Offset,
     pub(crate) log_start: Offset,
+    /// The leadership that took it.
+    pub(crate) leader_epoch: LeaderEpoch,
 }
 
 /// Why a batch is not in the log.
@@ -90,6 +100,10 @@ struct State {
     log: Option<Log>,
     /// Bytes appended since the last sync began.
     unsynced_bytes: u64,
+    /// Of which contents the flush under way is.
+    flushing: LogGeneration,
+    /// What the core has decided about the log, and the flusher's thread has not done yet.
+    due: following::Due,
 }
 
 /// A partition this broker has.
@@ -103,6 +117,10 @@ pub(crate) struct Partition {
     waiters: Waiters,
     directory: Arc<LogDirectory>,
     flush_state: FlushState,
+    /// Who is told of what other replicas want to know; empty where there are none.
+    watchers: leading::Watchers,
+    /// What it takes to be one of several replicas.
+    replicated: OnceLock<Replicated>,
 }
 
 impl Partition {
@@ -117,7 +135,13 @@ impl Partition {
         let partition = Self {
             name,
             config: ArcSwap::new(config),
-            state: Mutex::new(State { core, log: Some(log), unsynced_bytes: 0 }),
+            state: Mutex::new(State {
+                core,
+                log: Some(log),
+                unsynced_bytes: 0,
+                flushing: LogGeneration::default(),
+                due: following::Due::default(),
+            }),
             reader,
             published: Published {
                 leader_epoch: AtomicI32::new(-1),
@@ -130,6 +154,8 @@ impl Partition {
             waiters: Waiters::default(),
             directory,
             flush_state: FlushState::default(),
+            watchers: leading::Watchers::default(),
+            replicated: OnceLock::new(),
         };
         partition.publish(&partition.state.lock().core);
         partition
@@ -187,9 +213,14 @@ impl Partition {
             Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
             Decision::Duplicate { base_offset, last_offset } => {
                 let log_start = state.core.log().start;
-                return Ok(Accepted { base_offset, last_offset, log_start });
+                let leader_epoch = state.core.leader_epoch().unwrap_or_default();
+                return Ok(Accepted { base_offset, last_offset, log_start, leader_epoch });
             }
         };
+        if state.due.is_cut() {
+            // What it followed before is not cut off yet: in a moment.
+            return Err(AppendRefusal::NotLeader.into());
+        }
         let log = state.log.as_mut().ok_or(AppendError::Offline)?;
         let appended = match log.append(batch, header, base_offset, leader_epoch) {
             Ok(appended) => appended,
@@ -216,16 +247,18 @@ impl Partition {
             base_offset,
             last_offset: base_offset.plus(i64::from(header.last_offset_delta)),
             log_start: state.core.log().start,
+            leader_epoch,
         };
         let high_watermark = state.core.high_watermark();
         drop(guard);
+        self.watchers.on_appended();
         if flush_now {
             self.directory.flusher().request(self);
         } else {
             self.directory.flusher().request_lazily(self);
         }
         if moved {
-            self.waiters.advance(high_watermark);
+            self.on_high_watermark(high_watermark);
         }
         Ok(accepted)
     }
@@ -288,24 +321,37 @@ impl Partition {
     /// out, and ends the flush before it begins another.
     pub(super) fn begin_flush(&self) -> Option<FlushTicket> {
         let mut state = self.state.lock();
-        let State { core, log, unsynced_bytes } = &mut *state;
+        if state.due.is_some() {
+            state = self.do_due(state);
+        }
+        let State { core, log, unsynced_bytes, flushing, .. } = &mut *state;
         *unsynced_bytes = 0;
+        *flushing = core.generation();
         log.as_mut()?.begin_flush(core.epochs())
     }
 
     /// The records below `upto` are durable; the flush may go on with what is beside them.
     pub(super) fn on_synced(&self, upto: Offset) {
         let mut state = self.state.lock();
-        let State { core, log, .. } = &mut *state;
+        let State { core, log, flushing, .. } = &mut *state;
         let Some(log) = log.as_mut().filter(|_| self.directory.data().is_online()) else { return };
-        // Nothing cuts this log yet, so the generation is the one the flush began with.
-        let moved = core.on_flushed(log.on_synced(upto), core.generation());
+        let moved = core.on_flushed(log.on_synced(upto), *flushing);
         self.publish(core);
         let high_watermark = core.high_watermark();
+        let follows = core.following().is_some();
         drop(state);
         if moved {
-            self.waiters.advance(high_watermark);
+            self.on_high_watermark(high_watermark);
         }
+        if follows {
+            self.tell_fetcher_durable();
+        }
+    }
+
+    /// Wakes who waits for it.
+    fn on_high_watermark(&self, high_watermark: Offset) {
+        self.waiters.advance(high_watermark);
+        self.watchers.on_high_watermark();
     }
 
     /// The flush is over, with this result.
@@ -342,30 +388,72 @@ impl Partition {
         self.publish(&state.core);
         drop(state);
         self.waiters.fail_all();
+        self.watchers.on_role();
+        self.unfollow();
     }
 
-    /// Applies what the controller has decided: who leads, and the topic's settings.
+    /// As [`Self::on_image`], where this broker leads and is alone.
+    #[cfg(test)]
     pub(crate) fn apply(
-        &self,
+        self: &Arc<Self>,
         epoch: LeaderEpoch,
-        in_sync: &[crate::base::BrokerId],
+        in_sync: &[BrokerId],
         config: Arc<TopicConfig>,
     ) {
-        let min_in_sync = config.min_in_sync(in_sync.len());
+        let state = PartitionState {
+            leader: in_sync.first().copied(),
+            leader_epoch: epoch,
+            partition_epoch: epoch.0,
+            replicas: in_sync.to_vec(),
+            isr: in_sync.to_vec(),
+            ..PartitionState::default()
+        };
+        self.on_image(&state, BrokerEpoch::NONE, config);
+    }
+
+    /// Applies what the controller has decided: the partition as it is in an image that knows this
+    /// broker by the registration `registered`, and the topic's settings.
+    pub(crate) fn on_image(
+        self: &Arc<Self>,
+        partition: &PartitionState,
+        registered: BrokerEpoch,
+        config: Arc<TopicConfig>,
+    ) {
+        let min_in_sync = config.min_in_sync(partition.replicas.len());
+        let now = self.directory.monotonic();
         let mut state = self.state.lock();
         let mut moved = state.core.on_config(config.flush_mode, min_in_sync);
         let State { core, log, .. } = &mut *state;
+        let mut outcome = ImageOutcome::default();
         if let Some(log) = log.as_mut() {
             log.set_options(log_options(&config));
-            moved |= core.on_leader(epoch, in_sync);
+            outcome = core.on_image(now, partition, registered);
+            moved |= outcome.moved;
         }
         self.config.store(config);
         self.publish(core);
         let high_watermark = core.high_watermark();
+        let follows = core.following().map(|(leader, _)| leader);
+        self.watchers.on_image(core.has_followers(), partition.replicas.len() > 1);
+        self.ask_alter(core, now);
         drop(state);
-        if moved {
-            self.waiters.advance(high_watermark);
+        if outcome.role_changed {
+            // They wait for what the role before was going to bring.
+            self.waiters.fail_all();
+            self.watchers.on_role();
+            self.follow(follows);
         }
+        if self.has_followers() {
+            self.tell_leading();
+        }
+        if moved {
+            self.on_high_watermark(high_watermark);
+        }
+    }
+
+    /// This process is registered: roles are begun by metadata that knows of it.
+    pub(crate) fn on_registered(&self, registration: BrokerEpoch) {
+        self.state.lock().core.on_registered(registration);
     }
 
     /// Advances the log start to `to`, or to the high watermark where `to` is `None`
@@ -491,6 +579,8 @@ impl Partition {
         self.publish(&state.core);
         self.waiters.fail_all();
         drop(state);
+        self.watchers.on_role();
+        self.unfollow();
         let deleted = log.map_or(Ok(()), Log::delete);
         if let Err(error) = &deleted
             && error.is_disk_failure()
@@ -514,11 +604,6 @@ impl Partition {
     /// Takes back what [`Self::notify_above`] registered.
     pub(crate) fn forget(&self, signal: &Arc<Signal>) {
         self.waiters.forget(signal);
-    }
-
-    /// Whether a write that ends with `last_offset` may be answered.
-    pub(crate) fn ack_state(&self, last_offset: Offset) -> AckState {
-        self.state.lock().core.ack_state(last_offset)
     }
 
     /// Whether a write that ends with `last_offset` may be answered by the leadership that took it.

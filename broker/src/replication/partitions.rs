@@ -17,30 +17,64 @@ use tracing::{error, warn};
 pub use self::recovery::RecoveryProgress;
 use super::closing::close_all;
 use super::directory::LogDirectory;
+use super::exchange::{AskAlter, Exchange, ReplicaService};
+use super::high_watermarks::HighWatermarks;
 use super::partition::Partition;
 use super::placement::TOPICS;
 use super::threads::in_parallel;
-use crate::base::{BrokerId, Clock, DataDirectory, Timestamp, TopicId};
+use crate::base::{BrokerEpoch, BrokerId, Clock, DataDirectory, PartitionId, Timestamp, TopicId};
 use crate::controller::ImageSubscriber;
-use crate::metadata::{Image, Topic};
+use crate::metadata::{Image, ImageCell, PartitionState, Topic};
+use crate::peer::{Peers, Service};
 
 /// A topic with the partitions of it that are here, by index.
 #[derive(Debug)]
 pub(crate) struct LocalTopic {
     pub(crate) id: TopicId,
     pub(crate) name: Arc<str>,
-    partitions: Vec<Option<Arc<Partition>>>,
+    partitions: Vec<Place>,
+}
+
+/// Where a partition is, as this broker sees it.
+#[derive(Clone, Debug)]
+enum Place {
+    Here(Arc<Partition>),
+    /// Here, and its log could not be opened.
+    Offline,
+    /// On other brokers.
+    Elsewhere,
+}
+
+impl Place {
+    fn partition(&self) -> Option<&Arc<Partition>> {
+        match self {
+            Self::Here(partition) => Some(partition),
+            Self::Offline | Self::Elsewhere => None,
+        }
+    }
 }
 
 impl LocalTopic {
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
-        self.partitions.get(usize::try_from(index).ok()?)?.as_ref()
+        self.place(index)?.partition()
     }
 
     /// Whether there is such a partition, which could not be opened.
     pub(crate) fn is_offline(&self, index: i32) -> bool {
-        let at = usize::try_from(index).unwrap_or(usize::MAX);
-        self.partitions.get(at).is_some_and(Option::is_none)
+        matches!(self.place(index), Some(Place::Offline))
+    }
+
+    /// Whether there is such a partition, of which other brokers have all replicas.
+    pub(crate) fn is_elsewhere(&self, index: i32) -> bool {
+        matches!(self.place(index), Some(Place::Elsewhere))
+    }
+
+    fn place(&self, index: i32) -> Option<&Place> {
+        self.partitions.get(usize::try_from(index).ok()?)
+    }
+
+    fn here(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter().filter_map(Place::partition)
     }
 }
 
@@ -59,6 +93,8 @@ pub(crate) struct Partitions {
     table: ArcSwap<Table>,
     /// Serialises changes of the table.
     changing: Mutex<()>,
+    exchange: Arc<Exchange>,
+    high_watermarks: HighWatermarks,
 }
 
 impl Partitions {
@@ -71,6 +107,7 @@ impl Partitions {
         directories: &[Arc<DataDirectory>],
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
+        let high_watermarks = HighWatermarks::load(directories);
         let directories = directories
             .iter()
             .map(|data| LogDirectory::start(data.clone(), clock.clone()))
@@ -78,10 +115,61 @@ impl Partitions {
         Ok(Self {
             broker,
             directories,
+            exchange: Exchange::new(broker, clock.clone()),
             clock,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
+            high_watermarks,
         })
+    }
+
+    /// Begins to exchange records with the brokers that have other replicas of what is here.
+    /// In-sync sets are asked for with `ask`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no broker has peers yet"))]
+    pub(crate) fn connect(
+        self: &Arc<Self>,
+        peers: &Peers,
+        runtime: &tokio::runtime::Handle,
+        images: Arc<ImageCell>,
+        ask: Arc<dyn AskAlter>,
+    ) {
+        let service = ReplicaService::new(self.clone(), images, self.clock.clone());
+        runtime.spawn(service.clone().tick());
+        peers.serve(Service::Replication, service);
+        self.exchange.connect(peers.clone(), runtime.clone(), ask);
+    }
+
+    pub(super) fn exchange(&self) -> &Arc<Exchange> {
+        &self.exchange
+    }
+
+    /// This process is registered: roles are taken by the first image that knows of that.
+    pub(crate) fn on_registered(&self, registration: BrokerEpoch) {
+        let _changing = self.changing.lock();
+        self.exchange.on_registered(registration);
+        for partition in self.all() {
+            partition.on_registered(registration);
+        }
+    }
+
+    /// The registration by which `image` knows this broker; none while that is not of this process,
+    /// or this process is not registered yet. What such an image says of roles is over.
+    fn registered_in(&self, image: &Image) -> Option<BrokerEpoch> {
+        let own = self.exchange.registration();
+        let known = BrokerEpoch(image.broker(self.broker)?.epoch);
+        (own != BrokerEpoch::NONE && known >= own).then_some(known)
+    }
+
+    fn apply(
+        &self,
+        partition: &Arc<Partition>,
+        topic: &Topic,
+        state: &PartitionState,
+        image: &Image,
+    ) {
+        if let Some(registered) = self.registered_in(image) {
+            partition.on_image(state, registered, topic.resolved.clone());
+        }
     }
 
     pub(crate) fn topic_by_name(&self, name: &str) -> Option<Arc<LocalTopic>> {
@@ -103,13 +191,14 @@ impl Partitions {
     /// Every partition here.
     pub(crate) fn all(&self) -> Vec<Arc<Partition>> {
         let table = self.table.load();
-        table.by_id.values().flat_map(|t| t.partitions.iter().flatten().cloned()).collect()
+        table.by_id.values().flat_map(|topic| topic.here().cloned()).collect()
     }
 
     /// How many partitions there should be here that could not be opened.
     pub(crate) fn offline(&self) -> usize {
         let table = self.table.load();
-        table.by_id.values().flat_map(|topic| &topic.partitions).filter(|it| it.is_none()).count()
+        let is_offline = |place: &&Place| matches!(place, Place::Offline);
+        table.by_id.values().flat_map(|topic| &topic.partitions).filter(is_offline).count()
     }
 
     /// The data directories.
@@ -134,11 +223,32 @@ impl Partitions {
                 error!(partition = %partition.name, %error, "retention failed");
             }
             partition.expire_producers(now, producer_expiration_ms);
+            partition.retry_due();
         }
+    }
+
+    /// Writes down how far replicated partitions are committed: a hint for the next start.
+    pub(crate) fn note_high_watermarks(&self) {
+        self.high_watermarks.store(&self.directories, &self.table_entries());
+    }
+
+    fn table_entries(&self) -> Vec<(PartitionId, Arc<Partition>)> {
+        let table = self.table.load();
+        let of = |topic: &Arc<LocalTopic>| {
+            let id = topic.id;
+            let places = (0..).zip(&topic.partitions);
+            places
+                .filter_map(move |(index, place)| {
+                    Some((PartitionId { topic: id, index }, place.partition()?.clone()))
+                })
+                .collect::<Vec<_>>()
+        };
+        table.by_id.values().flat_map(of).collect()
     }
 
     /// Syncs and closes every partition.
     pub(crate) fn close(&self) {
+        self.note_high_watermarks();
         self.directories.iter().for_each(|directory| directory.flusher().stop());
         let all = self.all();
         in_parallel(self.directories.len(), self.directories.clone(), |directory| {
@@ -169,19 +279,42 @@ impl Partitions {
         }
     }
 
-    /// The topic as `image` has it, with partitions taken over from `known` and new ones opened.
-    fn build(&self, topic: &Arc<Topic>, known: Option<&LocalTopic>) -> LocalTopic {
-        let partitions = (0..)
-            .zip(&topic.partitions)
-            .map(|(index, state)| match known.and_then(|known| known.partition(index)) {
-                Some(partition) => {
-                    partition.apply(state.leader_epoch, &state.isr, topic.resolved.clone());
-                    Some(partition.clone())
+    /// The topic as `image` has it, with partitions taken over from `known`, those that came to this
+    /// broker opened, and those that left it deleted.
+    fn build(&self, topic: &Arc<Topic>, known: Option<&LocalTopic>, image: &Image) -> LocalTopic {
+        let place = |(index, state): (i32, &PartitionState)| {
+            let is_here = state.replicas.contains(&self.broker);
+            match known.and_then(|known| known.partition(index)) {
+                Some(partition) if is_here => {
+                    self.apply(partition, topic, state, image);
+                    Place::Here(partition.clone())
                 }
-                None => self.open(topic, index, state).map(|(partition, _)| partition),
-            })
-            .collect();
+                // What an image from before this process says is over: it may be here again.
+                Some(partition) if self.registered_in(image).is_none() => {
+                    Place::Here(partition.clone())
+                }
+                Some(partition) => {
+                    delete(partition);
+                    Place::Elsewhere
+                }
+                None if is_here => match self.open(topic, index) {
+                    Some((partition, _)) => {
+                        self.apply(&partition, topic, state, image);
+                        Place::Here(partition)
+                    }
+                    None => Place::Offline,
+                },
+                None => Place::Elsewhere,
+            }
+        };
+        let partitions = topic.indexed().map(place).collect();
         LocalTopic { id: topic.id, name: topic.name.clone(), partitions }
+    }
+}
+
+fn delete(partition: &Partition) {
+    if let Err(error) = partition.delete() {
+        error!(partition = %partition.name, %error, "cannot delete the log");
     }
 }
 
@@ -192,11 +325,13 @@ impl ImageSubscriber for Partitions {
         let _changing = self.changing.lock();
         let before = self.table.load_full();
         let mut table = Table::default();
+        // Of images from before this process nothing was applied.
+        let is_first = self.registered_in(old).is_none() && self.registered_in(new).is_some();
         for topic in new.topics() {
             let unchanged = old.topic_by_id(topic.id).is_some_and(|o| Arc::ptr_eq(o, topic));
             let local = match before.by_id.get(&topic.id) {
-                Some(local) if unchanged => local.clone(),
-                known => Arc::new(self.build(topic, known.map(Arc::as_ref))),
+                Some(local) if unchanged && !is_first => local.clone(),
+                known => Arc::new(self.build(topic, known.map(Arc::as_ref), new)),
             };
             table.insert_shared(local);
         }
@@ -207,11 +342,7 @@ impl ImageSubscriber for Partitions {
             .cloned()
             .collect();
         self.table.store(Arc::new(table));
-        for partition in gone.iter().flat_map(|topic| topic.partitions.iter().flatten()) {
-            if let Err(error) = partition.delete() {
-                error!(partition = %partition.name, %error, "cannot delete the log");
-            }
-        }
+        gone.iter().flat_map(|topic| topic.here()).for_each(|partition| delete(partition));
     }
 }
 

@@ -18,7 +18,7 @@ const HEADER_BYTES: usize = 12;
 const CHECKSUM_BYTES: usize = 4;
 
 /// Puts `content` into its envelope.
-pub(super) fn seal(magic: [u8; 4], version: u16, content: &[u8]) -> Vec<u8> {
+pub(crate) fn seal(magic: [u8; 4], version: u16, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
     let mut bytes = Vec::with_capacity(HEADER_BYTES + content.len() + CHECKSUM_BYTES);
     bytes.extend(magic);
@@ -32,7 +32,7 @@ pub(super) fn seal(magic: [u8; 4], version: u16, content: &[u8]) -> Vec<u8> {
 }
 
 /// Takes the content out; `None` if it is not whole, not this kind, or not this version.
-pub(super) fn open(magic: [u8; 4], version: u16, bytes: &[u8]) -> Option<&[u8]> {
+pub(crate) fn open(magic: [u8; 4], version: u16, bytes: &[u8]) -> Option<&[u8]> {
     let (covered, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>()?;
     let (header, content) = covered.split_first_chunk::<HEADER_BYTES>()?;
     let length = u32::from_be_bytes(*header.last_chunk::<4>()?);

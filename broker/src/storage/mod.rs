@@ -12,7 +12,7 @@
 mod checkpoint;
 mod closing;
 mod compact;
-mod envelope;
+pub(crate) mod envelope;
 mod epochs;
 mod error;
 mod first_read;

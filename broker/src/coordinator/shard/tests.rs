@@ -50,9 +50,8 @@ impl Node {
             LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
         let core = PartitionCore::new(ME, view, opened.epochs, opened.producers);
         let name = TopicPartition { topic: "groups".into(), partition: 0 };
-        let partition = Partition::new(name, core, log, config(), home.clone());
+        let partition = Arc::new(Partition::new(name, core, log, config(), home.clone()));
         partition.apply(LeaderEpoch(0), &[ME], config());
-        let partition = Arc::new(partition);
         home.join(&partition);
         let options = GroupOptions {
             initial_rebalance_delay: Duration::from_millis(20),

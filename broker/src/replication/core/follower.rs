@@ -162,12 +162,16 @@ impl PartitionCore {
     /// A batch of the leader is in the log, at the offset and with the epoch it has there.
     pub fn on_replicated(&mut self, batch: &BatchHeader, now: Timestamp) {
         let base_offset = Offset(batch.base_offset);
+        // The first batch of a log that was begun anew may begin before it does.
+        let begins_within =
+            self.log.start == self.log.end && Offset(batch.next_offset()) > self.log.end;
         assert!(
-            base_offset >= self.log.end,
+            base_offset >= self.log.end || begins_within,
             "a batch at {base_offset} goes before the log end {}",
             self.log.end
         );
-        self.epochs.assign(LeaderEpoch(batch.partition_leader_epoch), base_offset);
+        let first = base_offset.max(self.log.start);
+        self.epochs.assign(LeaderEpoch(batch.partition_leader_epoch), first);
         self.log.end = base_offset.plus(i64::from(batch.last_offset_delta) + 1);
         self.producers.record(batch, base_offset, now);
     }
@@ -188,9 +192,16 @@ impl PartitionCore {
         moved
     }
 
-    /// The log is cut, and its producers are these.
-    pub fn on_cut(&mut self, now: Duration, producers: ProducerTable) {
+    /// The log is cut: it ends at `end`, not behind what was asked for, and its producers are
+    /// these.
+    pub fn on_cut(&mut self, now: Duration, end: Offset, producers: ProducerTable) {
+        assert!(end <= self.log.end, "cut to {end}, not to {}", self.log.end);
+        self.log.end = end;
+        self.log.durable = self.log.durable.min(end);
+        self.high_watermark = self.high_watermark.min(end);
+        self.epochs.truncate_from_end(end);
         self.producers = producers;
+        self.check();
         if let Role::Follower(following) = &mut self.role
             && following.state == State::Cutting
         {

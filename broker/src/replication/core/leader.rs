@@ -74,6 +74,10 @@ impl Leadership {
         self.follow_replicas(now, own, state);
     }
 
+    pub(super) fn has_remotes(&self) -> bool {
+        !self.remotes.is_empty()
+    }
+
     fn follow_replicas(&mut self, now: Duration, own: BrokerId, state: &PartitionState) {
         self.remotes.retain(|remote| state.replicas.contains(&remote.broker));
         for broker in state.replicas.iter().filter(|broker| **broker != own) {
@@ -249,6 +253,24 @@ impl PartitionCore {
         remote.durable = remote.durable.max(durable);
         remote.note_progress(now, mode, log.end);
         Ok(self.advance_high_watermark())
+    }
+
+    /// A follower is there and waits for news, without saying how far it is: there was none.
+    /// `registered` as with [`Self::on_fetch`].
+    pub fn on_heard(
+        &mut self,
+        now: Duration,
+        (replica, epoch): (BrokerId, BrokerEpoch),
+        registered: Option<BrokerEpoch>,
+    ) {
+        let (end, mode) = (self.log.end, self.flush_mode);
+        let Role::Leader(leadership) = &mut self.role else { return };
+        let remote = leadership.remotes.iter_mut().find(|remote| remote.broker == replica);
+        let Some(remote) = remote.filter(|remote| remote.broker_epoch == epoch) else { return };
+        remote.registered = registered;
+        if remote.progress(mode).is_some_and(|progress| progress >= end) {
+            remote.caught_up_at = now;
+        }
     }
 
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called

@@ -42,9 +42,8 @@ fn partition(opened: Recovered, index: i32, directory: &Arc<LogDirectory>) -> Ar
     let core = PartitionCore::new(ME, view, opened.epochs, opened.producers);
     let name = TopicPartition { topic: "t".into(), partition: index };
     let config = Arc::new(BrokerConfig::default().topic_defaults());
-    let partition = Partition::new(name, core, log, config.clone(), directory.clone());
+    let partition = Arc::new(Partition::new(name, core, log, config.clone(), directory.clone()));
     partition.apply(LeaderEpoch(0), &[ME], config);
-    let partition = Arc::new(partition);
     directory.join(&partition);
     partition
 }
@@ -172,7 +171,7 @@ fn one_failed_sync_takes_the_directory_offline_and_no_other() {
         eventually(told);
         for partition in &failing {
             eventually(|| partition.check_epoch(LeaderEpoch::NONE) == Err(EpochMismatch::Offline));
-            assert_eq!(partition.ack_state(Offset(0)), AckState::Offline);
+            assert_eq!(partition.ack_state_of(LeaderEpoch(0), Offset(0)), AckState::Offline);
             append(partition, 10);
             assert_eq!(partition.high_watermark(), Offset(1));
         }
@@ -200,7 +199,7 @@ fn append_and_wait(partition: &Arc<Partition>, batch: &[u8], header: &BatchHeade
     while signal.poll_fired(&waker).is_pending() {
         std::thread::park();
     }
-    assert_eq!(partition.ack_state(accepted.last_offset), AckState::Committed);
+    assert_eq!(partition.ack_state_of(LeaderEpoch(0), accepted.last_offset), AckState::Committed);
 }
 
 /// Syncs for each of many records written by `writers`, each of whom waits for the last.

@@ -42,7 +42,10 @@ impl Partition {
     ///
     /// # Errors
     /// The files could not be changed; the log is offline.
-    pub(crate) fn replace(&self, replacement: Replacement) -> Result<bool, StorageError> {
+    pub(crate) fn replace(
+        self: &Arc<Self>,
+        replacement: Replacement,
+    ) -> Result<bool, StorageError> {
         let begun = match self.state.lock().log.as_mut() {
             Some(log) => log.begin_swap(replacement),
             None => Err(replacement),
@@ -61,6 +64,11 @@ impl Partition {
         if let Err(error) = log.end_swap(swapped) {
             self.fail(state, &error);
             return Err(error);
+        }
+        let waits = state.due.is_some();
+        drop(state);
+        if waits {
+            self.directory.flusher().request(self);
         }
         Ok(true)
     }

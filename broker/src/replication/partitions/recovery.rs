@@ -11,11 +11,12 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tracing::{error, info};
 
-use super::{LocalTopic, Partitions, Table};
-use crate::base::{TopicId, TopicPartition};
-use crate::metadata::{Image, PartitionState, Topic};
+use super::{LocalTopic, Partitions, Place, Table};
+use crate::base::{PartitionId, TopicId, TopicPartition};
+use crate::metadata::{Image, Topic};
 use crate::replication::core::{LogView, PartitionCore};
 use crate::replication::directory::LogDirectory;
+use crate::replication::exchange::Replicated;
 use crate::replication::partition::{Partition, log_options};
 use crate::replication::placement::{TOPICS, place};
 use crate::replication::threads::in_parallel;
@@ -53,7 +54,7 @@ pub struct RecoveryProgress {
 }
 
 /// A partition of the image.
-type Wanted<'image> = (&'image Arc<Topic>, i32, &'image PartitionState);
+type Wanted<'image> = (&'image Arc<Topic>, i32);
 
 /// A partition that is open, and what that took.
 type Opened = (Arc<Partition>, RecoveryReport);
@@ -62,7 +63,6 @@ type Opened = (Arc<Partition>, RecoveryReport);
 struct ReadLog<'image> {
     name: TopicPartition,
     topic: &'image Topic,
-    state: &'image PartitionState,
     directory: Arc<LogDirectory>,
     log: Unsynced,
 }
@@ -71,11 +71,13 @@ struct ReadLog<'image> {
 type SharedSync = (Arc<LogDirectory>, bool);
 
 impl Partitions {
-    /// Opens every partition of `image`. Tells `progress` every second how far it has come.
+    /// Opens every partition of `image` of which this broker has a replica. Tells `progress` every second how far it has come.
     pub(crate) fn recover(&self, image: &Image, progress: impl Fn(RecoveryProgress)) -> Recovered {
         let wanted: Vec<Wanted<'_>> = image
             .topics()
-            .flat_map(|topic| (0..).zip(&topic.partitions).map(move |(i, state)| (topic, i, state)))
+            .flat_map(|topic| topic.indexed().map(move |(index, state)| (topic, index, state)))
+            .filter(|(.., state)| state.replicas.contains(&self.broker))
+            .map(|(topic, index, _)| (topic, index))
             .collect();
         let read = self.read_all(&wanted, progress);
         let synced = self.sync_shared(read.iter().filter_map(|(.., log)| log.as_ref()));
@@ -98,10 +100,18 @@ impl Partitions {
         }
         let mut table = Table::default();
         for topic in image.topics() {
-            let partitions = (0..)
-                .zip(&topic.partitions)
-                .map(|(index, _)| by_partition.remove(&(topic.id, index)))
-                .collect();
+            let mut places = Vec::with_capacity(topic.partitions.len());
+            for (index, state) in topic.indexed() {
+                places.push(match by_partition.remove(&(topic.id, index)) {
+                    Some(partition) => {
+                        self.apply(&partition, topic, state, image);
+                        Place::Here(partition)
+                    }
+                    None if state.replicas.contains(&self.broker) => Place::Offline,
+                    None => Place::Elsewhere,
+                });
+            }
+            let partitions = places;
             table.insert(LocalTopic { id: topic.id, name: topic.name.clone(), partitions });
         }
         self.directories.iter().for_each(|directory| self.report_strays(directory.data(), image));
@@ -110,8 +120,8 @@ impl Partitions {
     }
 
     /// Opens one partition, which may be new.
-    pub(super) fn open(&self, topic: &Topic, index: i32, state: &PartitionState) -> Option<Opened> {
-        self.serve(self.read(topic, index, state)?, &[])
+    pub(super) fn open(&self, topic: &Topic, index: i32) -> Option<Opened> {
+        self.serve(self.read(topic, index)?, &[])
     }
 
     /// Reads the logs of `wanted`, several at a time; those that cannot be read come back as none.
@@ -125,10 +135,8 @@ impl Partitions {
         let one_more = Condvar::new();
         std::thread::scope(|scope| {
             let read_next = || {
-                while let Some((topic, index, state)) =
-                    wanted.get(next.fetch_add(1, Ordering::Relaxed))
-                {
-                    let log = self.read(topic, *index, state);
+                while let Some((topic, index)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let log = self.read(topic, *index);
                     read.lock().push((topic.id, *index, log));
                     one_more.notify_one();
                 }
@@ -156,12 +164,7 @@ impl Partitions {
         read.into_inner()
     }
 
-    fn read<'image>(
-        &self,
-        topic: &'image Topic,
-        index: i32,
-        state: &'image PartitionState,
-    ) -> Option<ReadLog<'image>> {
+    fn read<'image>(&self, topic: &'image Topic, index: i32) -> Option<ReadLog<'image>> {
         let name = TopicPartition { topic: topic.name.clone(), partition: index };
         let entry = format!("{}-{index}.{}", topic.name, topic.id);
         let placed = place(&self.directories, &entry);
@@ -177,7 +180,7 @@ impl Partitions {
             log => log,
         };
         let log = log.inspect_err(|error| tell_offline(&name, error)).ok()?;
-        Some(ReadLog { name, topic, state, directory, log })
+        Some(ReadLog { name, topic, directory, log })
     }
 
     /// Syncs the file systems of the directories in which many of `logs` have something to sync.
@@ -202,7 +205,7 @@ impl Partitions {
 
     /// Makes a log that was read a partition, once what was found in it is durable.
     fn serve(&self, read: ReadLog<'_>, synced: &[SharedSync]) -> Option<Opened> {
-        let ReadLog { name, topic, state, directory, log } = read;
+        let ReadLog { name, topic, directory, log } = read;
         let shared = synced.iter().find(|(synced, _)| Arc::ptr_eq(synced, &directory));
         let opened = match shared.filter(|_| log.needs_sync()) {
             Some((_, true)) => log.into_synced(),
@@ -217,11 +220,15 @@ impl Partitions {
         let log = opened.log;
         let view =
             LogView { start: log.log_start(), end: log.log_end(), durable: log.durable_end() };
-        let core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
+        let id = PartitionId { topic: topic.id, index: name.partition };
+        let mut core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
+        core.on_registered(self.exchange().registration());
+        if let Some(known) = self.high_watermarks.known(id) {
+            core.on_known_committed(known);
+        }
         let config = topic.resolved.clone();
-        let partition = Partition::new(name, core, log, config.clone(), directory.clone());
-        partition.apply(state.leader_epoch, &state.isr, config);
-        let partition = Arc::new(partition);
+        let partition = Arc::new(Partition::new(name, core, log, config, directory.clone()));
+        partition.replicate(Replicated::new(id, self.exchange().clone()));
         directory.join(&partition);
         Some((partition, report))
     }

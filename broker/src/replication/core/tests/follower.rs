@@ -32,7 +32,7 @@ fn cut(core: &mut PartitionCore, answer: FetchAnswer) -> i64 {
         FollowerStep::Truncate { to, generation } => {
             assert_eq!(generation, core.generation());
             assert_eq!(core.next_fetch(at(60_000)), None, "not before it is cut");
-            core.on_cut(at(0), ProducerTable::default());
+            core.on_cut(at(0), to, ProducerTable::default());
             to.0
         }
         step => panic!("{step:?}"),
@@ -119,7 +119,7 @@ fn a_log_the_leader_has_outlived_begins_anew() {
     let step =
         core.on_fetched(at(1), asked.number, FetchAnswer::OutOfRange { log_start: Offset(40) });
     assert!(matches!(step, FollowerStep::Restart { at: Offset(40), .. }), "{step:?}");
-    core.on_cut(at(1), ProducerTable::default());
+    core.on_cut(at(1), core.log().end, ProducerTable::default());
     let asked = core.next_fetch(at(1)).unwrap().fetch;
     assert_eq!((asked.fetch_offset, asked.last_epoch), (Offset(40), None));
     assert_eq!(core.log(), LogView { start: Offset(40), end: Offset(40), durable: Offset(40) });

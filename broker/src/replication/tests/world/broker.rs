@@ -489,7 +489,7 @@ impl World {
                 totals.cuts += u64::from(index(to) < log.entries.len());
                 ledger.on_cut(&log.entries, index(to));
                 log.truncate(index(to));
-                core.on_cut(now, log.producers());
+                core.on_cut(now, to, log.producers());
                 Ledger::check_epochs(core, log);
             }
         }

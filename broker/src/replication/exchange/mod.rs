@@ -1,0 +1,206 @@
+//! How replicas exchange records: followers ask, leaders answer, over one session for each pair of
+//! brokers.
+//!
+//! A follower has one task for each leader it follows. It numbers the partitions it follows there
+//! (slots), asks for all of them, and from then on only for those whose last question was answered.
+//! The leader holds one request of the session and answers it as soon as one of the partitions has
+//! something new; an idle partition costs nothing. That a disk has caught up, and questions that come
+//! up while a request is held, are told without waiting for an answer. Messages are counted: when
+//! one is lost, the session begins anew.
+//!
+//! What is decided is decided by [`super::core`]; here is what carries it.
+
+mod alters;
+mod codec;
+mod fetcher;
+mod news;
+mod service;
+mod session;
+mod slots;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use self::alters::Alters;
+pub(crate) use self::alters::{AlterAnswers, AskAlter};
+use self::fetcher::Queue;
+pub(in crate::replication) use self::news::News;
+pub(crate) use self::service::ReplicaService;
+use super::partition::Partition;
+use crate::base::{BrokerEpoch, BrokerId, Clock, PartitionId};
+use crate::metadata::AlterPartition;
+use crate::peer::Peers;
+
+/// What connects this broker's replicas with those of others.
+pub(crate) struct Exchange {
+    broker: BrokerId,
+    clock: Arc<dyn Clock>,
+    registration: AtomicI64,
+    fetchers: Mutex<BTreeMap<BrokerId, Arc<Queue>>>,
+    alters: Arc<Alters>,
+    connected: OnceLock<(Peers, Handle)>,
+    /// A partition is led that others have replicas of.
+    leads: Notify,
+}
+
+impl Exchange {
+    pub(in crate::replication) fn new(broker: BrokerId, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new(Self {
+            broker,
+            clock,
+            registration: AtomicI64::new(BrokerEpoch::NONE.0),
+            fetchers: Mutex::default(),
+            alters: Arc::default(),
+            connected: OnceLock::new(),
+            leads: Notify::new(),
+        })
+    }
+
+    pub(in crate::replication) fn on_registered(&self, registration: BrokerEpoch) {
+        self.registration.store(registration.0, Ordering::Release);
+    }
+
+    pub(in crate::replication) fn registration(&self) -> BrokerEpoch {
+        BrokerEpoch(self.registration.load(Ordering::Acquire))
+    }
+
+    /// Waits until a partition is led that others have replicas of.
+    pub(in crate::replication) async fn leading(&self) {
+        self.leads.notified().await;
+    }
+
+    /// Begins to speak with others: what was to be followed before is followed now.
+    pub(in crate::replication) fn connect(
+        self: &Arc<Self>,
+        peers: Peers,
+        runtime: Handle,
+        ask: Arc<dyn AskAlter>,
+    ) {
+        runtime.spawn(self.alters.clone().run(ask));
+        if self.connected.set((peers, runtime)).is_err() {
+            return;
+        }
+        let queues: Vec<_> =
+            self.fetchers.lock().iter().map(|(to, queue)| (*to, queue.clone())).collect();
+        for (leader, queue) in queues {
+            self.start(leader, queue);
+        }
+    }
+
+    /// The queue of the task that fetches from `leader`.
+    fn queue(self: &Arc<Self>, leader: BrokerId) -> Arc<Queue> {
+        let mut fetchers = self.fetchers.lock();
+        if let Some(queue) = fetchers.get(&leader) {
+            return queue.clone();
+        }
+        let queue = Arc::new(Queue::default());
+        fetchers.insert(leader, queue.clone());
+        drop(fetchers);
+        self.start(leader, queue.clone());
+        queue
+    }
+
+    fn start(self: &Arc<Self>, leader: BrokerId, queue: Arc<Queue>) {
+        if let Some((peers, runtime)) = self.connected.get()
+            && queue.begin()
+        {
+            runtime.spawn(fetcher::run(self.clone(), leader, queue, peers.clone()));
+        }
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("broker", &self.broker).finish_non_exhaustive()
+    }
+}
+
+/// Where a partition is fetched.
+#[derive(Debug)]
+struct Link {
+    leader: BrokerId,
+    queue: Arc<Queue>,
+    slot: u32,
+}
+
+/// What makes a partition one of several replicas.
+#[derive(Debug)]
+pub(in crate::replication) struct Replicated {
+    id: PartitionId,
+    exchange: Arc<Exchange>,
+    link: ArcSwapOption<Link>,
+    /// Held while the link changes.
+    linking: Mutex<()>,
+}
+
+impl Replicated {
+    pub(in crate::replication) fn new(id: PartitionId, exchange: Arc<Exchange>) -> Self {
+        Self { id, exchange, link: ArcSwapOption::empty(), linking: Mutex::new(()) }
+    }
+
+    pub(in crate::replication) fn follow(
+        &self,
+        partition: &Arc<Partition>,
+        leader: Option<BrokerId>,
+    ) {
+        let _linking = self.linking.lock();
+        if let Some(leader) = leader {
+            let same = self.link.load_full().filter(|link| link.leader == leader);
+            if let Some(link) = same {
+                // The same leader, in another epoch.
+                return link.queue.ready(link.slot);
+            }
+        }
+        self.leave();
+        let Some(leader) = leader else { return };
+        let queue = self.exchange.queue(leader);
+        let slot = queue.follow(self.id, partition);
+        self.link.store(Some(Arc::new(Link { leader, queue, slot })));
+    }
+
+    pub(in crate::replication) fn unfollow(&self) {
+        let _linking = self.linking.lock();
+        self.leave();
+    }
+
+    fn leave(&self) {
+        if let Some(link) = self.link.swap(None) {
+            link.queue.unfollow(link.slot);
+        }
+    }
+
+    pub(in crate::replication) fn on_leading(&self) {
+        self.exchange.leads.notify_one();
+    }
+
+    /// The log is cut: it may ask again.
+    pub(in crate::replication) fn on_ready(&self) {
+        if let Some(link) = &*self.link.load() {
+            link.queue.ready(link.slot);
+        }
+    }
+
+    pub(in crate::replication) fn on_durable(&self) {
+        if let Some(link) = &*self.link.load() {
+            link.queue.durable(link.slot);
+        }
+    }
+
+    pub(in crate::replication) fn ask_alter(
+        &self,
+        partition: &Arc<Partition>,
+        question: AlterPartition,
+    ) {
+        self.exchange.alters.push(self.id, partition, question);
+    }
+}
+
+#[cfg(test)]
+mod tests;

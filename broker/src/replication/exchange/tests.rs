@@ -1,0 +1,397 @@
+//! Three brokers in one process, over loopback, on simulated disks; the controller is a mutex around
+//! the real decisions.
+
+use std::path::Path;
+use std::time::Duration;
+
+use sawlog_protocol::Uuid;
+use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression};
+use tokio::sync::watch;
+
+use super::*;
+use crate::base::disk::Disk as _;
+use crate::base::disk_sim::SimDisk;
+use crate::base::{DataDirectory, LeaderEpoch, Offset, SystemClock, Timestamp};
+use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::replicas::{BrokerStart, alter_partition, fence, register, unfence};
+use crate::controller::{ImageSubscriber as _, Registration};
+use crate::metadata::{ConfigResource, Image, ImageCell, PartitionRecord, PartitionState, Record};
+use crate::peer::{PeerId, PeerIdentity};
+use crate::replication::partitions::Partitions;
+use crate::replication::{AckState, Acks, LogGeneration, PartitionCore};
+
+const TOPIC: Uuid = Uuid([9; 16]);
+const BROKERS: [i32; 3] = [1, 2, 3];
+
+/// Long enough for anything that is to happen.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A broker's process.
+struct Node {
+    partitions: Arc<Partitions>,
+    peers: Peers,
+    at: Endpoint,
+    images: Arc<ImageCell>,
+    stop: watch::Sender<bool>,
+    epoch: i64,
+}
+
+/// What all of them share.
+struct World {
+    image: Mutex<Arc<Image>>,
+    nodes: Mutex<BTreeMap<i32, Node>>,
+    disks: Mutex<BTreeMap<i32, SimDisk>>,
+}
+
+/// Asks the controller of the world.
+struct Ask(Arc<World>);
+
+impl AskAlter for Ask {
+    fn ask(&self, questions: Vec<(PartitionId, AlterPartition)>) -> AlterAnswers {
+        let world = self.0.clone();
+        Box::pin(async move {
+            let decide = |(id, question): (PartitionId, AlterPartition)| {
+                world.commit(|image| alter_partition(image, id.topic, id.index, &question))
+            };
+            questions.into_iter().map(decide).collect()
+        })
+    }
+}
+
+impl World {
+    /// A cluster with one partition on all of its brokers, led by the first.
+    fn new() -> Arc<Self> {
+        let config = Arc::new(BrokerConfig::default().with_node_id(1));
+        let world = Arc::new(Self {
+            image: Mutex::new(Arc::new(Image::empty(Uuid([7; 16]), config))),
+            nodes: Mutex::default(),
+            disks: Mutex::default(),
+        });
+        for id in BROKERS {
+            let disk = SimDisk::new();
+            disk.create_dir_all(Path::new("/data")).unwrap();
+            world.disks.lock().insert(id, disk);
+            world.start(id);
+        }
+        let ids: Vec<_> = BROKERS.into_iter().map(BrokerId).collect();
+        let setting = |key: &str, value: &str| Record::Config {
+            resource: ConfigResource::Topic(TOPIC),
+            key: key.to_owned(),
+            value: Some(value.to_owned()),
+        };
+        let partition = PartitionRecord {
+            topic: TOPIC,
+            index: 0,
+            replicas: ids.clone(),
+            isr: ids,
+            elr: vec![],
+            leader: Some(BrokerId(1)),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            adding: vec![],
+            removing: vec![],
+            storage_ids: vec![],
+        };
+        world.records(vec![
+            Record::Topic { name: "t".to_owned(), id: TOPIC },
+            setting("min.insync.replicas", "2"),
+            setting("segment.bytes", "65536"),
+            Record::Partition(partition),
+        ]);
+        world
+    }
+
+    fn records(&self, records: Vec<Record>) {
+        self.commit(|_| (records, ()));
+    }
+
+    fn commit<T>(&self, decide: impl FnOnce(&Image) -> (Vec<Record>, T)) -> T {
+        let mut current = self.image.lock();
+        let (records, answer) = decide(&current);
+        if !records.is_empty() {
+            let next = Arc::new(current.applied(current.offset().next(), &records).unwrap());
+            for node in self.nodes.lock().values() {
+                node.partitions.image_changed(&current, &next);
+                node.images.store(next.clone());
+            }
+            *current = next;
+        }
+        answer
+    }
+
+    /// A process starts on the disk the broker has.
+    fn start(self: &Arc<Self>, id: i32) {
+        let disk = self.disks.lock().get(&id).unwrap().clone();
+        let registration = Registration {
+            id: BrokerId(id),
+            incarnation: Uuid([u8::try_from(id).unwrap(); 16]),
+            storage_ids: vec![Uuid([u8::try_from(id + 100).unwrap(); 16])],
+            listeners: Vec::new(),
+            peer: None,
+            rack: None,
+        };
+        let start = BrokerStart {
+            registration,
+            was_clean: false,
+            damaged: Vec::new(),
+            gives_up_missing: false,
+            has_session: false,
+        };
+        let epoch = self.commit(|image| {
+            let (epoch, records) = register(image, &start).unwrap();
+            (records, epoch)
+        });
+        let data = DataDirectory::new(Arc::new(disk), "/data".into());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let partitions = Arc::new(Partitions::start(BrokerId(id), &[data], clock).unwrap());
+        let image = self.image.lock().clone();
+        let images = Arc::new(ImageCell::new(image.clone()));
+        partitions.on_registered(BrokerEpoch(epoch));
+        partitions.recover(&image, |_| {});
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let at = Endpoint { name: "PEER".to_owned(), host: "127.0.0.1".to_owned(), port };
+        let me = PeerIdentity {
+            cluster_id: Some(Uuid([7; 16])),
+            id: PeerId { broker: Some(BrokerId(id)), raft_id: u64::try_from(id).unwrap() },
+            incarnation: Uuid(u128::try_from(epoch).unwrap().to_be_bytes()),
+        };
+        let peers = Peers::new(me, Handle::current());
+        let (stop, stopped) = watch::channel(false);
+        peers.listen(listener, stopped).unwrap();
+        let ask = Arc::new(Ask(self.clone()));
+        partitions.connect(&peers, &Handle::current(), images.clone(), ask);
+        let node = Node { partitions, peers, at, images, stop, epoch };
+        let mut nodes = self.nodes.lock();
+        nodes.insert(id, node);
+        for (one, node) in nodes.iter() {
+            for (other, other_node) in nodes.iter().filter(|(other, _)| *other != one) {
+                node.peers.know(BrokerId(*other), other_node.at.clone());
+            }
+        }
+        drop(nodes);
+        self.commit(|image| (unfence(image, BrokerId(id)), ()));
+    }
+
+    /// The process ends without a word; the controller notices.
+    fn kill(&self, id: i32) {
+        let node = self.nodes.lock().remove(&id).unwrap();
+        assert!(node.epoch >= 0);
+        node.stop.send_replace(true);
+        for broker in BROKERS {
+            node.peers.forget(BrokerId(broker));
+        }
+        for other in self.nodes.lock().values() {
+            other.peers.forget(BrokerId(id));
+        }
+        self.commit(|image| (fence(image, BrokerId(id)), ()));
+    }
+
+    fn state(&self) -> PartitionState {
+        self.image.lock().topic("t").unwrap().partition(0).unwrap().clone()
+    }
+
+    fn partition(&self, id: i32) -> Arc<Partition> {
+        self.nodes.lock().get(&id).unwrap().partitions.by_name("t", 0).unwrap()
+    }
+
+    fn leader(&self) -> Arc<Partition> {
+        self.partition(self.state().leader.unwrap().0)
+    }
+
+    /// The bytes of a replica's log.
+    fn log(&self, id: i32) -> Vec<u8> {
+        let partition = self.partition(id);
+        let (mut at, end) = (partition.log_start(), partition.log_end());
+        let mut bytes = Vec::new();
+        while at < end {
+            let read = partition.reader().read(at, end, 1 << 20, true).unwrap();
+            for found in sawlog_protocol::records::split(&read) {
+                at = Offset(found.unwrap().0.next_offset());
+            }
+            bytes.extend_from_slice(&read);
+        }
+        bytes
+    }
+}
+
+fn append(partition: &Arc<Partition>, acks: Acks, text: &str) -> (LeaderEpoch, Offset) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.append(0, None, Some(text.as_bytes()), &[]).unwrap();
+    let batch = builder.build();
+    let header = BatchHeader::parse(&batch).unwrap();
+    let accepted = partition.append_as_leader(&batch, &header, acks, Timestamp(0)).unwrap();
+    (accepted.leader_epoch, accepted.last_offset)
+}
+
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = tokio::time::Instant::now() + SOON;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "{what}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn committed(partition: &Arc<Partition>, (epoch, offset): (LeaderEpoch, Offset)) {
+    until("a write is committed", || {
+        let state = partition.ack_state_of(epoch, offset);
+        assert!(matches!(state, AckState::Waiting | AckState::Committed), "{state:?}");
+        state == AckState::Committed
+    })
+    .await;
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let mut runtime = { runtime };
+    runtime.worker_threads(2).enable_all().build().unwrap().block_on(test);
+}
+
+#[test]
+fn what_is_acknowledged_is_on_every_replica_and_all_learn_of_it() {
+    run(async {
+        let world = World::new();
+        let leader = world.leader();
+        let mut last = None;
+        for n in 0..200 {
+            last = Some(append(&leader, Acks::All, &format!("record {n} {}", "x".repeat(900))));
+        }
+        committed(&leader, last.unwrap()).await;
+        let log = world.log(1);
+        for id in [2, 3] {
+            let replica = world.partition(id);
+            assert_eq!(world.log(id), log, "on broker {id}");
+            assert_eq!(replica.inspect(|core| core.log().durable), Offset(200), "on its disk");
+            until("followers learn what is committed", || replica.high_watermark() == Offset(200))
+                .await;
+        }
+        assert_eq!(world.state().isr.len(), 3);
+    });
+}
+
+#[test]
+fn a_broker_that_was_away_catches_up_and_is_in_sync_again() {
+    run(async {
+        let world = World::new();
+        let before = append(&world.leader(), Acks::All, "before");
+        committed(&world.leader(), before).await;
+        world.kill(3);
+        let leader = world.leader();
+        let mut last = before;
+        for n in 0..300 {
+            last = append(&leader, Acks::All, &format!("{n} {}", "y".repeat(2000)));
+        }
+        committed(&leader, last).await;
+        world.start(3);
+        until("it is in sync", || world.state().isr.len() == 3).await;
+        assert_eq!(world.log(3), world.log(1));
+        let after = append(&leader, Acks::All, "after");
+        committed(&leader, after).await;
+        assert_eq!(world.log(3), world.log(1));
+    });
+}
+
+#[test]
+fn another_leads_what_was_committed_and_cuts_off_what_was_not() {
+    run(async {
+        let world = World::new();
+        let first = append(&world.leader(), Acks::All, "committed");
+        committed(&world.leader(), first).await;
+        // Broker 1 is cut off, and goes on.
+        let old = world.partition(1);
+        for node in world.nodes.lock().values() {
+            BROKERS.iter().for_each(|id| node.peers.forget(BrokerId(*id)));
+        }
+        // What was asked before is still answered, once.
+        let others_end = || world.partition(2).log_end().max(world.partition(3).log_end());
+        loop {
+            let before = others_end();
+            append(&old, Acks::Leader, "nobody else has it");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            if others_end() == before {
+                break;
+            }
+        }
+        let lost = append(&old, Acks::All, "never committed");
+        world.commit(|image| (fence(image, BrokerId(1)), ()));
+        let state = world.state();
+        assert_eq!((state.leader, state.isr.len()), (Some(BrokerId(2)), 2));
+        assert_eq!(old.ack_state_of(lost.0, lost.1), AckState::NotLeader);
+        let new = world.leader();
+        let others = append(&new, Acks::All, "in its place");
+        // They find each other again.
+        {
+            let nodes = world.nodes.lock();
+            for (one, node) in nodes.iter() {
+                for (other, other_node) in nodes.iter().filter(|(other, _)| *other != one) {
+                    node.peers.know(BrokerId(*other), other_node.at.clone());
+                }
+            }
+        }
+        committed(&new, others).await;
+        world.commit(|image| (unfence(image, BrokerId(1)), ()));
+        until("it is in sync", || world.state().isr.len() == 3).await;
+        assert_eq!(world.log(1), world.log(2));
+        assert_ne!(old.inspect(PartitionCore::generation), LogGeneration::default(), "it was cut");
+    });
+}
+
+#[test]
+fn all_lose_power_and_what_was_acknowledged_is_there() {
+    run(async {
+        let world = World::new();
+        let mut last = None;
+        for n in 0..50 {
+            last = Some(append(&world.leader(), Acks::All, &format!("record {n}")));
+        }
+        committed(&world.leader(), last.unwrap()).await;
+        for id in BROKERS {
+            world.kill(id);
+            let mut disks = world.disks.lock();
+            let disk = disks.get(&id).unwrap().restart(u64::try_from(id).unwrap());
+            disks.insert(id, disk);
+        }
+        assert_eq!(world.state().leader, None);
+        BROKERS.iter().for_each(|id| world.start(*id));
+        until("somebody leads", || world.state().leader.is_some()).await;
+        let leader = world.leader();
+        let after = append(&leader, Acks::Leader, "after");
+        assert_eq!(after.1, Offset(50));
+        committed(&leader, after).await;
+        until("all are in sync", || world.state().isr.len() == 3).await;
+        assert_eq!((world.log(1), world.log(2)), (world.log(3), world.log(3)));
+    });
+}
+
+#[test]
+fn a_replica_that_moved_away_is_deleted_and_a_new_one_filled() {
+    run(async {
+        let world = World::new();
+        let first = append(&world.leader(), Acks::All, "committed");
+        committed(&world.leader(), first).await;
+        let change = |replicas: &[i32]| {
+            let ids: Vec<_> = replicas.iter().copied().map(BrokerId).collect();
+            Record::PartitionChange(crate::metadata::PartitionChange {
+                isr: Some(ids.clone()),
+                replicas: Some(ids),
+                ..crate::metadata::PartitionChange::new(TOPIC, 0)
+            })
+        };
+        world.records(vec![change(&[1, 2])]);
+        let gone = world.nodes.lock().get(&3).unwrap().partitions.by_name("t", 0);
+        assert!(gone.is_none());
+        let topic = world.nodes.lock().get(&3).unwrap().partitions.topic_by_name("t").unwrap();
+        assert!(topic.is_elsewhere(0));
+        let disk = world.disks.lock().get(&3).unwrap().clone();
+        assert_eq!(disk.list(Path::new("/data/topics")).unwrap(), Vec::<String>::new());
+        let mut back = world.state();
+        back.replicas.push(BrokerId(3));
+        world.records(vec![Record::PartitionChange(crate::metadata::PartitionChange {
+            replicas: Some(back.replicas),
+            ..crate::metadata::PartitionChange::new(TOPIC, 0)
+        })]);
+        until("it is in sync", || world.state().isr.len() == 3).await;
+        assert_eq!(world.log(3), world.log(1));
+    });
+}

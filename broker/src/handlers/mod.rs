@@ -172,12 +172,13 @@ pub(crate) fn epoch_error(mismatch: EpochMismatch) -> ErrorCode {
     }
 }
 
-/// Why a partition of `topic` is not here: its log could not be opened, or there is none.
+/// Why a partition of `topic` is not here: its log could not be opened, other brokers have it, or
+/// there is none.
 pub(crate) fn absent_error(topic: Option<&LocalTopic>, index: i32) -> ErrorCode {
-    if topic.is_some_and(|topic| topic.is_offline(index)) {
-        ErrorCode::KAFKA_STORAGE_ERROR
-    } else {
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION
+    match topic {
+        Some(topic) if topic.is_offline(index) => ErrorCode::KAFKA_STORAGE_ERROR,
+        Some(topic) if topic.is_elsewhere(index) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        Some(_) | None => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
     }
 }
 

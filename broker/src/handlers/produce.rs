@@ -222,10 +222,13 @@ fn append(
             let rejected = Rejected::new(ErrorCode::KAFKA_STORAGE_ERROR, message);
             return Ok((Err(rejected), Timestamp::NONE));
         }
-        let rejected = Rejected::new(
-            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            format!("topic {} has no partition {index}", topic.name),
-        );
+        let rejected = if topic.is_elsewhere(index) {
+            let message = "other brokers have the partition";
+            Rejected::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, message)
+        } else {
+            let message = format!("topic {} has no partition {index}", topic.name);
+            Rejected::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, message)
+        };
         return Ok((Err(rejected), Timestamp::NONE));
     };
     let config = partition.config();

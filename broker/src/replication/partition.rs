@@ -29,7 +29,7 @@ use super::exchange::Replicated;
 use super::flusher::FlushState;
 use super::waiters::{Signal, Waiters};
 use crate::base::waiting::{may_wait, would_block};
-use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Timestamp, TopicPartition};
+use crate::base::{BrokerEpoch, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
 use crate::metadata::PartitionState;
 use crate::storage::{
@@ -397,7 +397,7 @@ impl Partition {
     pub(crate) fn apply(
         self: &Arc<Self>,
         epoch: LeaderEpoch,
-        in_sync: &[BrokerId],
+        in_sync: &[crate::base::BrokerId],
         config: Arc<TopicConfig>,
     ) {
         let state = PartitionState {

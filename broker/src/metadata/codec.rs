@@ -102,6 +102,12 @@ impl Encoder {
         self.u16(endpoint.port);
     }
 
+    /// Bytes with their length in front.
+    pub(crate) fn bytes(&mut self, value: &[u8]) {
+        self.length(value.len());
+        self.bytes.extend_from_slice(value);
+    }
+
     pub(crate) fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
         self.bool(value.is_some());
         if let Some(value) = value {
@@ -194,6 +200,12 @@ impl<'a> Decoder<'a> {
     pub(crate) fn length(&mut self) -> Result<usize, DecodeError> {
         let length = u32::from_be_bytes(self.array()?);
         Ok(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+
+    /// Bytes written by [`Encoder::bytes`].
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], DecodeError> {
+        let length = self.length()?;
+        self.take(length)
     }
 
     pub(crate) fn text(&mut self) -> Result<String, DecodeError> {

@@ -259,6 +259,12 @@ impl Image {
         self.brokers.values()
     }
 
+    /// Whether both know the same of brokers. Cheap, and never wrong if it says so.
+    #[must_use]
+    pub fn same_brokers(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.brokers, &other.brokers)
+    }
+
     /// Brokers that may hold leadership, by id.
     pub fn live_brokers(&self) -> impl Iterator<Item = &Broker> {
         self.brokers.values().filter(|broker| !broker.fenced)

@@ -74,7 +74,15 @@ impl AppendFile {
     /// # Errors
     /// `StorageFull`, or the operating system's; the file is as it was.
     pub(super) fn reserve(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let end = self.end_after(bytes);
+        self.reserve_bytes(bytes.len())
+    }
+
+    /// Makes room for that many bytes more.
+    ///
+    /// # Errors
+    /// `StorageFull`, or the operating system's; the file is as it was.
+    pub(super) fn reserve_bytes(&mut self, bytes: usize) -> io::Result<()> {
+        let end = self.length.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
         if end > self.allocated {
             let step = end.next_multiple_of(ALLOCATED_BYTES);
             self.allocated = match self.file.allocate(step) {
@@ -96,6 +104,16 @@ impl AppendFile {
         self.file.sync_data()?;
         self.length = self.end_after(bytes);
         Ok(())
+    }
+
+    /// Reads bytes that were appended.
+    ///
+    /// # Errors
+    /// The operating system's; `UnexpectedEof` if they are not all there.
+    pub(super) fn read(&self, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        let read = self.file.read_at(&mut bytes, at)?;
+        if read < length { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(bytes) }
     }
 
     fn end_after(&self, bytes: &[u8]) -> u64 {

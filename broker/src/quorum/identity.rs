@@ -27,8 +27,14 @@ const FIRST_NODE_ID: i32 = 1;
 const METADATA: &str = "metadata,logs";
 const LOGS: &str = "logs";
 
+/// How a directory began, where another broker did before: absent where it founded its cluster.
+const JOINED: &str = "began=joined";
+
+/// The storage id a directory will have once its broker has joined a cluster: who asks again is known.
+const JOINING: &str = "joining";
+
 /// Names that do not make a directory somebody else's.
-const HARMLESS: [&str; 3] = ["lost+found", "lock", ".lock"];
+const HARMLESS: [&str; 5] = ["lost+found", "lock", ".lock", JOINING, "joining.tmp"];
 
 /// Who a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +47,21 @@ pub struct Identity {
     pub storage_id: Uuid,
     /// Whether the cluster's metadata is in it; in exactly one of a broker's directories.
     pub holds_metadata: bool,
+    /// Whether its broker joined a cluster that was there; if not, it founded one.
+    pub joined: bool,
     /// Whether this start made the directory.
     pub first_start: bool,
+}
+
+/// Who an empty directory is to become: a member of a cluster that took it in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The cluster.
+    pub cluster_id: Uuid,
+    /// The broker in it.
+    pub node_id: BrokerId,
+    /// The directory itself, by which the cluster knows it.
+    pub storage_id: Uuid,
 }
 
 /// The data directory cannot be used. One line: what, where, how to fix.
@@ -134,7 +153,8 @@ pub enum DataDirectoryError {
 
 /// Finds out who the data directories are, in the order given; makes those that are empty or not
 /// there. All belong to one node of one cluster, and one of them holds its metadata: the first that
-/// was ever given.
+/// was ever given. If none was there before, they become what the cluster they `joined` says, or
+/// found one.
 ///
 /// # Errors
 /// One of them cannot be used. None that held data was changed then.
@@ -142,6 +162,7 @@ pub fn open_data_directories(
     disk: &dyn Disk,
     directories: &[PathBuf],
     config: &BrokerConfig,
+    joined: Option<Membership>,
     random: &mut dyn Random,
 ) -> Result<Vec<Identity>, DataDirectoryError> {
     let mut known: Vec<(&Path, Identity)> = Vec::new();
@@ -162,7 +183,7 @@ pub fn open_data_directories(
     let mut family = known.first().map(|(_, identity)| *identity);
     for (directory, identity) in directories.iter().zip(&mut found) {
         if identity.is_none() {
-            let made = make(disk, directory, config, family, random)?;
+            let made = make(disk, directory, config, family.ok_or(joined), random)?;
             family = family.or(Some(made));
             *identity = Some(made);
         }
@@ -197,12 +218,13 @@ fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, DataDirec
     }
 }
 
-/// Makes an empty directory ours: of the `family` of those there are, or the first of a new one.
+/// Makes an empty directory ours: of the `family` of those there are, or the first of a new one, which
+/// has joined a cluster or founds one.
 fn make(
     disk: &dyn Disk,
     directory: &Path,
     config: &BrokerConfig,
-    family: Option<Identity>,
+    family: Result<Identity, Option<Membership>>,
     random: &mut dyn Random,
 ) -> Result<Identity, DataDirectoryError> {
     // Made since it was looked at: it is in the list a second time.
@@ -211,23 +233,68 @@ fn make(
         return Err(DataDirectoryError::Twice { other: path.clone(), path });
     }
     let identity = match family {
-        Some(family) => Identity {
+        Ok(family) => Identity {
             storage_id: random.next_uuid(),
             holds_metadata: false,
             first_start: true,
             ..family
         },
-        None => Identity {
+        Err(Some(Membership { cluster_id, node_id, storage_id })) => Identity {
+            cluster_id,
+            node_id,
+            storage_id,
+            holds_metadata: true,
+            joined: true,
+            first_start: true,
+        },
+        Err(None) => Identity {
             cluster_id: config.cluster_id.parse().unwrap_or_else(|_| random.next_uuid()),
             node_id: BrokerId(if config.node_id < 0 { FIRST_NODE_ID } else { config.node_id }),
             storage_id: random.next_uuid(),
             holds_metadata: true,
+            joined: false,
             first_start: true,
         },
     };
     let path = directory.join(NAME);
     write_atomically(disk, &path, render(&identity).as_bytes()).map_err(inaccessible(directory))?;
+    files::remove(disk, &directory.join(JOINING)).map_err(inaccessible(directory))?;
     Ok(identity)
+}
+
+/// Whether none of the directories is a broker's yet; makes those that are not there.
+///
+/// # Errors
+/// One of them cannot be used.
+pub fn are_new(disk: &dyn Disk, directories: &[PathBuf]) -> Result<bool, DataDirectoryError> {
+    for directory in directories {
+        if read(disk, directory)?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The storage id that a new directory will have once its broker has joined a cluster: the same after
+/// each attempt.
+///
+/// # Errors
+/// The directory cannot be used.
+pub fn joining_storage_id(
+    disk: &dyn Disk,
+    directory: &Path,
+    random: &mut dyn Random,
+) -> Result<Uuid, DataDirectoryError> {
+    let path = directory.join(JOINING);
+    let known = files::read(disk, &path).map_err(inaccessible(directory))?;
+    let known = known.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<Uuid>().ok());
+    if let Some(id) = known.filter(|id| !id.is_zero()) {
+        return Ok(id);
+    }
+    let id = random.next_uuid();
+    let text = format!("{id}\n");
+    write_atomically(disk, &path, text.as_bytes()).map_err(inaccessible(directory))?;
+    Ok(id)
 }
 
 /// Whether a directory goes with those before it in the list.
@@ -274,11 +341,16 @@ fn check(
 }
 
 fn render(identity: &Identity) -> String {
-    let Identity { cluster_id, node_id, storage_id, holds_metadata, first_start: _ } = identity;
+    let Identity { cluster_id, node_id, storage_id, holds_metadata, joined, first_start: _ } =
+        identity;
     let role = if *holds_metadata { METADATA } else { LOGS };
-    let body = format!(
+    let mut body = format!(
         "{FIRST_LINE}\nformat={FORMAT}\ncluster.id={cluster_id}\nnode.id={node_id}\nstorage.id={storage_id}\nholds={role}\n"
     );
+    if *joined {
+        body.push_str(JOINED);
+        body.push('\n');
+    }
     format!("{body}checksum={:08x}\n", crc32fast::hash(body.as_bytes()))
 }
 
@@ -314,6 +386,7 @@ fn parse(directory: &Path, bytes: &[u8]) -> Result<Identity, DataDirectoryError>
         storage_id: id("storage.id")?,
         // Without the line it is from before there could be several: then everything is in it.
         holds_metadata: value("holds") != Some(LOGS),
+        joined: text.lines().any(|line| line == JOINED),
         first_start: false,
     })
 }
@@ -332,6 +405,7 @@ mod tests {
             &RealDisk::new(),
             &[path.to_owned()],
             &sources.load().unwrap(),
+            None,
             &mut SeededRandom::new(7),
         )
         .map(|identities| identities[0])
@@ -340,7 +414,7 @@ mod tests {
     fn open_all(paths: &[&Path], seed: u64) -> Result<Vec<Identity>, DataDirectoryError> {
         let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
         let config = Sources::new().load().unwrap();
-        open_data_directories(&RealDisk::new(), &paths, &config, &mut SeededRandom::new(seed))
+        open_data_directories(&RealDisk::new(), &paths, &config, None, &mut SeededRandom::new(seed))
     }
 
     fn refusal(path: &Path, settings: &[(&str, &str)]) -> String {
@@ -360,6 +434,28 @@ mod tests {
         assert_eq!(again, Identity { first_start: false, ..first });
         assert_eq!(open(&path, &[("node.id", "1")]).unwrap(), again);
         assert_eq!(open(&path, &[("cluster.id", &first.cluster_id.to_string())]).unwrap(), again);
+    }
+
+    #[test]
+    fn a_directory_that_joins_is_known_by_one_id_and_says_how_it_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let (disk, paths) = (RealDisk::new(), [dir.path().to_path_buf()]);
+        assert_eq!(are_new(&disk, &paths), Ok(true));
+        let ask =
+            |seed| joining_storage_id(&disk, dir.path(), &mut SeededRandom::new(seed)).unwrap();
+        let storage_id = ask(1);
+        assert_eq!(ask(2), storage_id, "the same after an attempt that was cut short");
+        assert_eq!(are_new(&disk, &paths), Ok(true));
+        let joined = Membership { cluster_id: Uuid([5; 16]), node_id: BrokerId(4), storage_id };
+        let config = Sources::new().load().unwrap();
+        let mut random = SeededRandom::new(3);
+        let made = open_data_directories(&disk, &paths, &config, Some(joined), &mut random);
+        let made = made.unwrap()[0];
+        assert_eq!((made.cluster_id, made.node_id), (joined.cluster_id, joined.node_id));
+        assert!(made.joined && made.first_start && made.storage_id == storage_id);
+        assert!(!dir.path().join(JOINING).exists());
+        assert_eq!(are_new(&disk, &paths), Ok(false));
+        assert_eq!(open(dir.path(), &[]), Ok(Identity { first_start: false, ..made }));
     }
 
     #[test]

@@ -21,9 +21,9 @@ use super::{
     Entry, LogError, LogEvent, LogRole, MetadataLog, Recovered, Snapshot, Wake, snapshot_file,
 };
 
-const DIRECTORY: &str = "quorum";
-const LOG: &str = ".log";
-const SNAPSHOT: &str = ".snapshot";
+pub(super) const DIRECTORY: &str = "quorum";
+pub(super) const LOG: &str = ".log";
+pub(super) const SNAPSHOT: &str = ".snapshot";
 
 /// Nobody ever votes here.
 const ONLY_TERM: u64 = 1;
@@ -239,7 +239,7 @@ fn file_name(offset: MetadataOffset, suffix: &str) -> String {
 }
 
 /// The offsets of the files with `suffix`, ascending.
-fn offsets(names: &[String], suffix: &str) -> Vec<MetadataOffset> {
+pub(super) fn offsets(names: &[String], suffix: &str) -> Vec<MetadataOffset> {
     let mut offsets: Vec<_> = names
         .iter()
         .filter_map(|name| name.strip_suffix(suffix)?.parse().ok().map(MetadataOffset))
@@ -259,7 +259,7 @@ fn begin_file(
     Ok(path)
 }
 
-fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, OpenError> {
+pub(super) fn read_file(disk: &dyn Disk, path: &Path) -> Result<Vec<u8>, OpenError> {
     let io = |reason: String| OpenError::Io { path: path.to_path_buf(), reason };
     let read = files::read(disk, path).map_err(|error| io(error.to_string()))?;
     read.ok_or_else(|| io("it is gone".to_owned()))
@@ -286,7 +286,7 @@ fn newest_snapshot(
     Ok(snapshot)
 }
 
-fn check_cluster(found: Uuid, expected: Uuid) -> Result<(), String> {
+pub(super) fn check_cluster(found: Uuid, expected: Uuid) -> Result<(), String> {
     if found == expected {
         Ok(())
     } else {
@@ -295,10 +295,10 @@ fn check_cluster(found: Uuid, expected: Uuid) -> Result<(), String> {
 }
 
 /// A log file to go on with: its path, where its last entry ends, bytes after that.
-type LastFile = (PathBuf, usize, usize);
+pub(super) type LastFile = (PathBuf, usize, usize);
 
 /// The entries after the snapshot, without gaps, and the file to append to.
-fn read_logs(
+pub(super) fn read_logs(
     options: &LocalLogOptions,
     directory: &Path,
     names: &[String],

@@ -8,6 +8,7 @@ mod files;
 mod identity;
 mod local;
 mod log_file;
+pub mod raft;
 mod snapshot_file;
 
 use std::fmt;
@@ -18,7 +19,9 @@ use thiserror::Error;
 use crate::base::BrokerId;
 use crate::metadata::{MetadataOffset, Record};
 
-pub use identity::{DataDirectoryError, Identity, open_data_directories};
+pub use identity::{
+    DataDirectoryError, Identity, Membership, are_new, joining_storage_id, open_data_directories,
+};
 pub use local::{LocalLogOptions, LocalMetadataLog, OpenError, TornTail};
 
 /// A committed entry.

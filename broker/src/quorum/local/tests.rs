@@ -248,7 +248,7 @@ fn run(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Result<(), String> {
     let mut random = crate::metadata::SeededRandom::new(11);
     let text = |error: &dyn std::fmt::Display| error.to_string();
     let paths = [directory.to_path_buf()];
-    let identity = crate::quorum::open_data_directories(disk, &paths, &config, &mut random)
+    let identity = crate::quorum::open_data_directories(disk, &paths, &config, None, &mut random)
         .map_err(|error| text(&error))?[0];
     acknowledged.identity = Some(identity);
     let options = LocalLogOptions {
@@ -284,7 +284,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
             let mut random = crate::metadata::SeededRandom::new(12);
             let paths = [directory.to_path_buf()];
             let identity =
-                crate::quorum::open_data_directories(&disk, &paths, &config, &mut random)
+                crate::quorum::open_data_directories(&disk, &paths, &config, None, &mut random)
                     .unwrap_or_else(|error| panic!("{place}: {error}"))[0];
             if let Some(known) = acknowledged.identity {
                 assert_eq!(

@@ -51,7 +51,7 @@ fn a_crash_at_every_disk_operation_of_small_histories_loses_nothing_acknowledged
             points.fetch_add(u64::try_from(crashes).unwrap(), Ordering::Relaxed);
         },
     );
-    assert_eq!(failed, []);
+    assert_eq!(failed, Vec::<u64>::new());
     let points = points.into_inner();
     assert!(points > histories * 30, "{points} crash points in {histories} histories");
 }

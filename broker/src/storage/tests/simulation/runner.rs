@@ -56,7 +56,11 @@ fn acknowledged_batches_survive_a_fault_at_any_disk_operation() {
     let first = setting("SAWLOG_STORAGE_FIRST_SEED").unwrap_or(0);
     let count = setting("SAWLOG_STORAGE_SEEDS").unwrap_or(SEEDS);
     let failed = failing(first..first + count, FAILURES_MAX, || {}, |seed| drop(simulate(seed)));
-    assert_eq!(failed, [], "fix them, and keep them in broker/src/storage/tests/seeds");
+    assert_eq!(
+        failed,
+        Vec::<u64>::new(),
+        "fix them, and keep them in broker/src/storage/tests/seeds"
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod data;
 mod http;
 mod member;
+mod peers;
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -32,9 +33,10 @@ use crate::controller::{Controller, Registration};
 use crate::coordinator::assignor::Assignor;
 use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
-use crate::metadata::{Random as _, SystemRandom};
 use crate::metrics::BrokerMetrics;
+use crate::peer::Peers;
 use crate::quorum::Identity;
+use crate::quorum::raft::Quorum;
 use crate::replication::{
     Cleaner, CompactionStats, Partitions, RecoveryProgress, ScrubOptions, ScrubTotals, Scrubber,
 };
@@ -120,6 +122,8 @@ pub struct Broker {
     summary: Summary,
     node: Arc<Node>,
     member: Arc<Member>,
+    peer_address: Endpoint,
+    quorum: Quorum,
     /// Where the metadata is: without it the broker cannot go on.
     metadata: Arc<DataDirectory>,
     stop: watch::Sender<bool>,
@@ -153,6 +157,8 @@ impl Broker {
         let listeners = bind(&config)?;
         let addresses = local_addresses(&listeners)?;
         let http_listener = http::bind(&config, &bound_to(&config, &addresses))?;
+        let peer_port = peers::bind(&config, &bound_to(&config, &addresses))?;
+        let peer_endpoint = peer_port.endpoint.clone();
         let http_address = http_listener.as_ref().and_then(|it| it.local_addr().ok());
         raise_descriptor_limit();
         let handles = HandleLimits::of_process();
@@ -165,12 +171,26 @@ impl Broker {
             http::listen(&runtime, listener, &status, &stopped)?;
         }
 
-        let data::OpenData { directories, metadata, identities, config, controller, locks } =
-            data::open(&config, &disk, &clock)?;
+        let data::OpenData {
+            directories,
+            metadata,
+            identities,
+            config,
+            controller,
+            peers,
+            quorum,
+            locks,
+        } = data::open(data::Opening {
+            config: &config,
+            disk: &disk,
+            clock: &clock,
+            runtime: &runtime,
+            port: peer_port,
+            stopped: &stopped,
+        })?;
         let identity = *identities.first().ok_or_else(|| {
             StartError::new(StartErrorKind::Config, "log.dirs names no directory")
         })?;
-        let controller = Arc::new(controller);
         let partitions = Partitions::start(identity.node_id, &directories, clock.clone());
         let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
         let image = controller.images().load();
@@ -181,7 +201,13 @@ impl Broker {
             progress(so_far);
         });
         let start = BrokerStart {
-            registration: registration(&config, &identities, &addresses),
+            registration: registration(
+                &config,
+                &identities,
+                &addresses,
+                &peers,
+                peer_endpoint.clone(),
+            ),
             was_clean: recovered.scanned == 0 && recovered.offline == 0,
             damaged: Vec::new(),
             gives_up_missing: config.log_dirs_allow_missing,
@@ -259,6 +285,8 @@ impl Broker {
             summary,
             node,
             member,
+            peer_address: peer_endpoint,
+            quorum,
             metadata,
             stop,
             runtime: Some(runtime),
@@ -273,6 +301,18 @@ impl Broker {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where the other brokers of its cluster reach it.
+    #[must_use]
+    pub fn peer_address(&self) -> &Endpoint {
+        &self.peer_address
+    }
+
+    /// Its node of the metadata log.
+    #[must_use]
+    pub fn quorum(&self) -> &Quorum {
+        &self.quorum
     }
 
     /// Where it answers about itself over HTTP, if it does.
@@ -386,6 +426,8 @@ fn registration(
     config: &BrokerConfig,
     identities: &[Identity],
     addresses: &[SocketAddr],
+    peers: &Peers,
+    peer: Endpoint,
 ) -> Registration {
     let listeners = if config.advertised_listeners.is_empty() {
         addresses
@@ -401,10 +443,10 @@ fn registration(
     };
     Registration {
         id: BrokerId(config.node_id),
-        incarnation: SystemRandom.next_uuid(),
+        incarnation: peers.me().incarnation,
         storage_ids: identities.iter().map(|identity| identity.storage_id).collect(),
         listeners,
-        peer: None,
+        peer: Some(peer),
         rack: (!config.broker_rack.is_empty()).then(|| config.broker_rack.clone()),
     }
 }

@@ -21,6 +21,13 @@ pub(crate) struct Serve {
     /// Address clients are told, where it is not the one they dial
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Vec<String>,
+    /// Address for peers of a broker whose cluster this one joins, if its data directory is new. May be
+    /// given several times
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
+    join: Vec<String>,
+    /// Address to listen on for the other brokers of the cluster
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_listen: Option<String>,
     /// Listen on addresses other machines can reach, without encryption or passwords
     #[arg(long)]
     insecure: bool,
@@ -94,6 +101,12 @@ impl Serve {
             sources =
                 sources.flag("--advertise", "advertised.listeners", &self.advertise.join(","));
         }
+        if !self.join.is_empty() {
+            sources = sources.flag("--join", "cluster.join", &self.join.join(","));
+        }
+        if let Some(address) = &self.peer_listen {
+            sources = sources.flag("--peer-listen", "peer.listener", address);
+        }
         if self.insecure {
             sources = sources.flag("--insecure", "insecure.listeners.allowed", "true");
         }
@@ -126,6 +139,7 @@ fn greet(broker: &Broker) {
     say(format!("sawlog {} is listening on {}", env!("CARGO_PKG_VERSION"), addresses.join(", ")));
     let data: Vec<String> = data_dirs.iter().map(|path| path.display().to_string()).collect();
     say(format!("  data     {} (cluster {cluster_id}, node {node_id})", data.join(", ")));
+    say(format!("  peers    {}", broker.peer_address()));
     say(format!("  topics   {topics} with {partitions} partitions"));
     if let Some(http) = broker.http_address() {
         say(format!("  http     http://{http}/ has /readyz and /metrics"));

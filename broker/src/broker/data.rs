@@ -2,16 +2,30 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use sawlog_protocol::Uuid;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::peers::{self, KnownPeers, PeerPort};
 use super::{StartError, StartErrorKind};
 use crate::base::disk::{DirLock, Disk};
-use crate::base::{Clock, DataDirectory};
+use crate::base::{BrokerId, Clock, DataDirectory};
 use crate::config::BrokerConfig;
-use crate::controller::{Controller, ControllerOptions, NoLink};
-use crate::metadata::SystemRandom;
-use crate::quorum::{Identity, LocalLogOptions, LocalMetadataLog, open_data_directories};
+use crate::controller::{Controller, ControllerOptions, ControllerService};
+use crate::metadata::{Random as _, SystemRandom};
+use crate::peer::{PeerId, PeerIdentity, Peers, Service};
+use crate::quorum::raft::{
+    JoinService, Joining, Member, Quorum, QuorumOptions, RaftMetadataLog, RaftService, raft_id,
+};
+use crate::quorum::{
+    Identity, LocalLogOptions, Recovered, are_new, joining_storage_id, open_data_directories,
+};
+
+/// Where partitions are, in a data directory.
+const TOPICS: &str = "topics";
 
 /// The data directories of this broker, opened.
 pub(super) struct OpenData {
@@ -22,21 +36,52 @@ pub(super) struct OpenData {
     /// Who they are, in the same order.
     pub(super) identities: Vec<Identity>,
     pub(super) config: Arc<BrokerConfig>,
-    pub(super) controller: Controller,
+    pub(super) controller: Arc<Controller>,
+    pub(super) peers: Peers,
+    pub(super) quorum: Quorum,
     pub(super) locks: Vec<Box<dyn DirLock>>,
 }
 
-/// Makes sure the data directories are ours and ours alone, and replays the metadata.
-pub(super) fn open(
-    config: &Arc<BrokerConfig>,
-    disk: &Arc<dyn Disk>,
-    clock: &Arc<dyn Clock>,
-) -> Result<OpenData, StartError> {
+/// What data directories are opened with.
+pub(super) struct Opening<'a> {
+    pub(super) config: &'a Arc<BrokerConfig>,
+    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) clock: &'a Arc<dyn Clock>,
+    pub(super) runtime: &'a Runtime,
+    /// Where this broker listens for its peers.
+    pub(super) port: PeerPort,
+    pub(super) stopped: &'a watch::Receiver<bool>,
+}
+
+/// Makes sure the data directories are ours and ours alone, has the cluster take new ones in if it is to,
+/// and replays the metadata.
+pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
+    let Opening { config, disk, clock, runtime, port, stopped } = opening;
+    let PeerPort { listener, endpoint } = port;
     let paths: Vec<PathBuf> = config.log_dirs.iter().map(PathBuf::from).collect();
     let mut random = SystemRandom;
-    let identities = open_data_directories(&**disk, &paths, config, &mut random)
+    let incarnation = random.next_uuid();
+    let peers = Peers::new(peers::stranger(incarnation), runtime.handle().clone());
+    let is_new = are_new(&**disk, &paths).map_err(|error| refused(error.to_string()))?;
+    let joins = is_new && !config.cluster_join.is_empty();
+    let locked = || paths.iter().map(|path| lock(&**disk, path)).collect::<Result<Vec<_>, _>>();
+    // Who joins must not be two; who does not is checked before anything of its is touched.
+    let early = if joins { Some(locked()?) } else { None };
+    let joined = match paths.first().filter(|_| joins) {
+        Some(first) => {
+            let storage_id = joining_storage_id(&**disk, first, &mut random)
+                .map_err(|error| refused(error.to_string()))?;
+            let wanted = (config.node_id >= 0).then_some(BrokerId(config.node_id));
+            let raft_id = raft_id(storage_id);
+            let joining = Joining { raft_id, storage_id, endpoint: endpoint.clone(), wanted };
+            peers.introduce(PeerIdentity { id: PeerId { broker: None, raft_id }, ..peers.me() });
+            Some(peers::join_cluster(runtime, &peers, &joining, config)?)
+        }
+        None => None,
+    };
+    let identities = open_data_directories(&**disk, &paths, config, joined, &mut random)
         .map_err(|error| refused(error.to_string()))?;
-    let locks = paths.iter().map(|path| lock(&**disk, path)).collect::<Result<_, _>>()?;
+    let locks = early.map_or_else(locked, Ok)?;
     let directories: Vec<Arc<DataDirectory>> =
         paths.iter().map(|path| DataDirectory::new(disk.clone(), path.clone())).collect();
     directories.iter().for_each(|data| data.keep_reserve(config.log_dirs_reserve_bytes));
@@ -47,9 +92,80 @@ pub(super) fn open(
         .ok_or_else(|| refused("no data directory is given".to_owned()))?;
     let (metadata, identity) = (metadata.clone(), *identity);
     let config = Arc::new(BrokerConfig::clone(config).with_node_id(identity.node_id.0));
-    let controller = replay(&metadata, &identity, &config, clock)?;
+    let raft_id = raft_id(identity.storage_id);
+    peers.introduce(PeerIdentity {
+        cluster_id: Some(identity.cluster_id),
+        id: PeerId { broker: Some(identity.node_id), raft_id },
+        incarnation,
+    });
+    let member = Member { broker: identity.node_id, storage_id: identity.storage_id, endpoint };
+    let (log, recovered) = open_log(&metadata, &identity, &config, &member, &peers)?;
+    let quorum = log.quorum();
+    if let Err(error) = peers::remember_port(&metadata, &config, &member.endpoint) {
+        warn!(%error, "the port for peers may be another after a restart");
+    }
+    let controller = Controller::start(ControllerOptions {
+        cluster_id: identity.cluster_id,
+        config: config.clone(),
+        log: Box::new(log),
+        recovered,
+        random: Box::new(SystemRandom),
+        clock: clock.clone(),
+        link: Arc::new(peers.clone()),
+    })
+    .map_err(|error| refused(error.to_string()))?;
+    let controller = Arc::new(controller);
     check_complete(&controller, &identities, &config)?;
-    Ok(OpenData { directories, metadata, identities, config, controller, locks })
+    peers::check_cluster(runtime, &peers, &quorum, &config)?;
+    serve_peers(&peers, &quorum, &controller, identity.cluster_id);
+    peers
+        .listen(listener, stopped.clone())
+        .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
+    peers::announce(runtime, &peers, &quorum, &member);
+    Ok(OpenData { directories, metadata, identities, config, controller, peers, quorum, locks })
+}
+
+/// Opens the metadata log and starts this broker's node of it.
+fn open_log(
+    directory: &Arc<DataDirectory>,
+    identity: &Identity,
+    config: &BrokerConfig,
+    member: &Member,
+    peers: &Peers,
+) -> Result<(RaftMetadataLog, Recovered), StartError> {
+    let options = QuorumOptions {
+        log: LocalLogOptions {
+            directory: directory.clone(),
+            cluster_id: identity.cluster_id,
+            snapshot_after_bytes: config.metadata_log_max_record_bytes_between_snapshots,
+        },
+        member: member.clone(),
+        joins: identity.joined,
+        // A crash may have come between the first files of a directory. Partitions come later.
+        existed: !identity.first_start && directory.disk().exists(&directory.path().join(TOPICS)),
+        election_timeout: Duration::from_millis(config.controller_quorum_election_timeout_ms),
+        voters: config.metadata_voters,
+        transport: Arc::new(peers.clone()),
+    };
+    let (log, recovered, torn) =
+        RaftMetadataLog::open(&options).map_err(|error| refused(error.to_string()))?;
+    if let Some(torn) = torn {
+        info!(bytes = torn.bytes, "cut a torn tail of the metadata log");
+    }
+    Ok((log, recovered))
+}
+
+/// Answers the other brokers, and knows where they are.
+fn serve_peers(peers: &Peers, quorum: &Quorum, controller: &Arc<Controller>, cluster_id: Uuid) {
+    peers.serve(Service::Raft, Arc::new(RaftService(quorum.clone())));
+    let images = controller.images();
+    let taken = Arc::new(move || images.load().brokers().map(|broker| broker.id).collect());
+    peers.serve(Service::Join, Arc::new(JoinService { quorum: quorum.clone(), cluster_id, taken }));
+    peers.serve(Service::Controller, Arc::new(ControllerService::new(controller)));
+    let known = Arc::new(KnownPeers::new(peers.clone()));
+    let image = controller.images().load();
+    known.follow(&image);
+    controller.subscribe(known, &image);
 }
 
 fn refused(message: String) -> StartError {
@@ -68,34 +184,6 @@ fn lock(disk: &dyn Disk, directory: &Path) -> Result<Box<dyn DirLock>, StartErro
             format!("cannot lock data directory {}: {error}", directory.display())
         })
     })
-}
-
-fn replay(
-    directory: &Arc<DataDirectory>,
-    identity: &Identity,
-    config: &Arc<BrokerConfig>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Controller, StartError> {
-    let options = LocalLogOptions {
-        directory: directory.clone(),
-        cluster_id: identity.cluster_id,
-        snapshot_after_bytes: config.metadata_log_max_record_bytes_between_snapshots,
-    };
-    let (log, recovered, torn) =
-        LocalMetadataLog::open(&options).map_err(|error| refused(error.to_string()))?;
-    if let Some(torn) = torn {
-        info!(bytes = torn.bytes, "cut a torn tail of the metadata log");
-    }
-    Controller::start(ControllerOptions {
-        cluster_id: identity.cluster_id,
-        config: config.clone(),
-        log: Box::new(log),
-        recovered,
-        random: Box::new(SystemRandom),
-        clock: clock.clone(),
-        link: Arc::new(NoLink),
-    })
-    .map_err(|error| refused(error.to_string()))
 }
 
 /// Whether every directory of the last start is there. Partitions of one that is not would seem new:

@@ -39,11 +39,17 @@ properties! {
         "Whether partitions go back to their preferred leader, the first of their replicas, once that is in sync again.";
     "broker.rack" => broker_rack: String, String None, default "", Valid::Any, Static, broker [],
         "Where this broker stands; told to clients. Empty: nowhere in particular.";
+    "cluster.join" => cluster_join: Vec<Endpoint>, List None, default "",
+        Valid::Check(check_advertised), Static, broker [],
+        "Addresses for peers (`peer.listener`) of brokers of a cluster, as host:port, one of which a broker with empty data directories asks to be taken in (`--join`). Empty: it founds a cluster. An extension of Sawlog.";
     "cluster.id" => cluster_id: String, String None, default "", Valid::Check(check_cluster_id), Static, broker [],
         "The cluster this broker belongs to, 22 base64url digits. Empty: the one of the data directory, or a new one in an empty directory.";
     "connections.max.idle.ms" => connections_max_idle_ms: u64, Long Milliseconds, default "600000",
         Valid::Range(1, i64::MAX), Static, broker [],
         "A connection without a request for this long is closed.";
+    "controller.quorum.election.timeout.ms" => controller_quorum_election_timeout_ms: u64, Int Milliseconds,
+        default "1000", Valid::Range(50, 600_000), Static, broker [],
+        "How long the node that leads the metadata log may be silent; another is elected within twice that.";
     "default.replication.factor" => default_replication_factor: i16, Int None, default "-1",
         Valid::Check(check_replicas), Dynamic, broker [],
         "Replicas of a topic whose creator does not say. -1: three, or one for each broker that runs if there are fewer.";
@@ -148,6 +154,8 @@ properties! {
     "metadata.log.max.record.bytes.between.snapshots" => metadata_log_max_record_bytes_between_snapshots: u64,
         Long Bytes, default "20971520", Valid::Range(1, i64::MAX), Static, broker [],
         "Bytes of the metadata log after which it is replaced by a snapshot.";
+    "metadata.voters" => metadata_voters: usize, Int None, default "3", Valid::Range(1, 7), Static, broker [],
+        "Brokers that vote on the cluster's metadata, an odd number, once there are so many; the others are told. An extension of Sawlog.";
     "node.id" => node_id: i32, Int None, default "-1", Valid::Range(-1, 2_147_483_647), Static, broker [],
         "This broker's id. -1: the one of the data directory, or 1 in an empty directory.";
     "num.network.threads" => num_network_threads: u32, Int None, default "0", Valid::Range(0, 1024), Static, broker [],
@@ -169,6 +177,12 @@ properties! {
     "offsets.topic.segment.bytes" => offsets_topic_segment_bytes: u32, Int Bytes, default "104857600",
         Valid::Range(1_048_576, 2_147_483_647), Static, broker [],
         "Segment size of `__consumer_offsets`, when the topic is created: smaller ones are compacted sooner, and a start reads less.";
+    "peer.advertised.listener" => peer_advertised_listener: String, String None, default "",
+        Valid::Check(check_peer_advertised), Static, broker [],
+        "Address other brokers are told to connect to, as host:port. Empty: the one of `peer.listener`. An extension of Sawlog.";
+    "peer.listener" => peer_listener: String, String None, default "auto",
+        Valid::Check(check_peer_listener), Static, broker [],
+        "Address for the other brokers of the cluster, as host:port. `auto`: port 9093 of the loopback address clients are listened to on, else of 127.0.0.1, and another port, the same again after a restart, where that one is taken or clients' own is left to the operating system. An extension of Sawlog.";
     "producer.id.expiration.ms" => producer_id_expiration_ms: u64, Int Milliseconds, default "86400000",
         Valid::Range(1, 2_147_483_647), Static, broker [],
         "How long the sequence numbers of an idempotent producer are remembered after its last write.";
@@ -194,6 +208,9 @@ const HTTP_AUTO: &str = "auto";
 /// `http.listener`: nowhere.
 const HTTP_NONE: &str = "none";
 
+/// `peer.listener`: wherever there is room on loopback.
+const PEER_AUTO: &str = "auto";
+
 /// Where to listen for HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HttpListener {
@@ -209,9 +226,9 @@ pub enum HttpListener {
 const NOT_YET: &[(&str, &str)] = &[
     ("broker.id", "use node.id"),
     ("controller.listener.names", "the broker keeps its own metadata; remove it"),
-    ("controller.quorum.bootstrap.servers", "a cluster of several brokers is not built yet"),
-    ("controller.quorum.voters", "a cluster of several brokers is not built yet"),
-    ("inter.broker.listener.name", "a cluster of several brokers is not built yet"),
+    ("controller.quorum.bootstrap.servers", "use cluster.join, with addresses of peer.listener"),
+    ("controller.quorum.voters", "use cluster.join for brokers that join, and metadata.voters"),
+    ("inter.broker.listener.name", "use peer.listener"),
     ("listener.security.protocol.map", "TLS and SASL are not built yet"),
     (
         "log.cleaner.io.buffer.load.factor",
@@ -345,6 +362,12 @@ impl BrokerConfig {
             ));
         }
         config.check_consumer_groups()?;
+        if config.metadata_voters.is_multiple_of(2) {
+            return Err(ConfigError::Conflict(format!(
+                "metadata.voters ({}) must be odd: one more would not let one more fail",
+                config.metadata_voters
+            )));
+        }
         if config.log_dirs.is_empty() {
             return Err(ConfigError::Conflict(
                 "log.dirs is empty: name at least one directory".to_owned(),
@@ -415,6 +438,18 @@ impl BrokerConfig {
         let origin = Origin::Flag("--data".to_owned());
         self.fixed.entry("node.id").or_insert(Setting { value: node_id.to_string(), origin });
         self
+    }
+
+    /// `peer.listener`, if it is not left to the broker.
+    #[must_use]
+    pub fn peer_endpoint(&self) -> Option<Endpoint> {
+        parse_endpoint(&self.peer_listener).ok()
+    }
+
+    /// `peer.advertised.listener`, if there is one.
+    #[must_use]
+    pub fn peer_advertised(&self) -> Option<Endpoint> {
+        parse_endpoint(&self.peer_advertised_listener).ok()
     }
 
     /// `http.listener`, understood.
@@ -511,6 +546,17 @@ fn check_replicas(text: &str) -> Result<(), String> {
 
 fn check_endpoint(text: &str) -> Result<(), String> {
     parse_endpoint(text).map(|_| ())
+}
+
+fn check_peer_listener(text: &str) -> Result<(), String> {
+    if text == PEER_AUTO {
+        return Ok(());
+    }
+    check_endpoint(text).map_err(|_| format!("expected host:port or {PEER_AUTO}"))
+}
+
+fn check_peer_advertised(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { check_advertised(text) }
 }
 
 fn check_http_listener(text: &str) -> Result<(), String> {

@@ -147,9 +147,30 @@ impl CheckpointStore {
         change(&mut content);
         let path = self.directory.join(FILES.get(state.next).copied().unwrap_or_default());
         let generation = state.generation + 1;
-        self.write(&path, &encode(generation, &content), syncs)?;
+        let created = self.write(&path, &encode(generation, &content), syncs)?;
+        if created && syncs == Syncs::Own {
+            self.sync_entries()?;
+        }
         *state = State { content, generation, next: 1 - state.next.min(1) };
         Ok(())
+    }
+
+    /// Writes the content, which is not clean any longer, to both files, so that each alone tells it.
+    /// Where there are none yet, they are made: the first is whole before the second is there, and so
+    /// no crash leaves two that are not.
+    ///
+    /// # Errors
+    /// As [`Self::update`].
+    pub(super) fn write_both(&self) -> Result<(), StorageError> {
+        let mut state = self.state.lock();
+        state.content.clean = false;
+        for _ in FILES {
+            let path = self.directory.join(FILES.get(state.next).copied().unwrap_or_default());
+            let generation = state.generation + 1;
+            self.write(&path, &encode(generation, &state.content), Syncs::Own)?;
+            (state.generation, state.next) = (generation, 1 - state.next.min(1));
+        }
+        self.sync_entries()
     }
 
     /// Replaces what is known by `content`, as recovery has made sure of it.
@@ -157,7 +178,8 @@ impl CheckpointStore {
         self.state.lock().content = content;
     }
 
-    fn write(&self, path: &Path, bytes: &[u8], syncs: Syncs) -> Result<(), StorageError> {
+    /// Writes a file; returns whether it was made, and its entry has to be synced.
+    fn write(&self, path: &Path, bytes: &[u8], syncs: Syncs) -> Result<bool, StorageError> {
         let failed = |source| StorageError::io("cannot write", path)(source);
         let created = !self.disk.exists(path);
         let file = self.disk.open(path, Create::IfMissing).map_err(failed)?;
@@ -169,16 +191,15 @@ impl CheckpointStore {
             file.set_len(length).and_then(|()| file.sync_data()).map_err(failed)?;
         }
         file.write_at(&[IoSlice::new(bytes)], 0).map_err(failed)?;
-        if syncs == Syncs::Shared {
-            return Ok(());
+        if syncs == Syncs::Own {
+            file.sync_data().map_err(StorageError::io("cannot sync", path))?;
         }
-        file.sync_data().map_err(StorageError::io("cannot sync", path))?;
-        if created {
-            self.disk
-                .sync_dir(&self.directory)
-                .map_err(StorageError::io("cannot sync", &self.directory))?;
-        }
-        Ok(())
+        Ok(created)
+    }
+
+    fn sync_entries(&self) -> Result<(), StorageError> {
+        let synced = self.disk.sync_dir(&self.directory);
+        synced.map_err(StorageError::io("cannot sync", &self.directory))
     }
 }
 

@@ -388,19 +388,15 @@ impl Log {
     /// Makes what must be there before the first segment: its directory, and the checkpoint without
     /// which recovery would not know a torn write from damage.
     fn prepare(&mut self) -> Result<(), StorageError> {
-        let create = || {
-            self.disk.create_dir_all(&self.directory)?;
-            // The directory's own entry, and its parent's: both are new on a first start.
-            for parent in self.directory.ancestors().skip(1).take(2) {
-                self.disk.sync_dir(parent)?;
-            }
-            Ok(())
-        };
-        create().map_err(StorageError::io("cannot create", &self.directory))?;
+        let failed = |source| StorageError::io("cannot create", &self.directory)(source);
+        self.disk.create_dir_all(&self.directory).map_err(failed)?;
         // Both files, so that writing them never needs space again, and so that one of them is
         // enough to tell where the segment begins.
-        for _ in 0..2 {
-            self.side.checkpoint.update(|checkpoint| checkpoint.clean = false)?;
+        self.side.checkpoint.write_both()?;
+        // The directory's own entry, and its parent's: both are new on a first start. Last, as a file
+        // system with a journal has by now committed both with the first checkpoint.
+        for parent in self.directory.ancestors().skip(1).take(2) {
+            self.disk.sync_dir(parent).map_err(failed)?;
         }
         self.prepared = true;
         Ok(())

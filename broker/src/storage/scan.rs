@@ -134,7 +134,7 @@ impl<'a> Scan<'a> {
     fn contradiction(&mut self, header: &BatchHeader) -> io::Result<Option<String>> {
         let epoch = LeaderEpoch(header.partition_leader_epoch);
         let leaves_gap = header.base_offset > self.expected.0;
-        let rises = self.rule.known_epoch(Offset(header.base_offset)).is_none()
+        let rises = self.rule.known_epoch(Offset(header.last_offset())).is_none()
             && self.last_epoch.is_none_or(|last| epoch > last);
         if !leaves_gap && !rises {
             return Ok(None);
@@ -151,6 +151,12 @@ impl<'a> Scan<'a> {
             return Ok(None);
         }
         let behind = self.header_behind(end)?;
+        if behind.is_none()
+            && let Some(further) = self.header_behind_damage(end, header)?
+            && odd(header, &further)
+        {
+            return Ok(Some(contradicted(header, &further)));
+        }
         let suspected = self.suspects.iter().any(|known| known.position == self.position);
         if behind.is_none() && suspected {
             // What contradicted it is damaged, too, since.
@@ -163,11 +169,23 @@ impl<'a> Scan<'a> {
         if third.is_some_and(|third| !odd(header, &third)) {
             return Ok(None);
         }
-        let (base, offset) = (header.base_offset, next.base_offset);
-        let next_epoch = next.partition_leader_epoch;
-        Ok(Some(format!(
-            "base offset {base}, leader epoch {epoch}; behind it {offset}, {next_epoch}"
-        )))
+        Ok(Some(contradicted(header, &next)))
+    }
+
+    /// The header of the batch behind the damaged one at `position`, if that one still says that it
+    /// follows on `header`, and how long it is.
+    fn header_behind_damage(
+        &mut self,
+        position: u64,
+        header: &BatchHeader,
+    ) -> io::Result<Option<BatchHeader>> {
+        let Ok(damaged) = BatchHeader::parse(self.bytes.at(position, BATCH_OVERHEAD)?) else {
+            return Ok(None);
+        };
+        if damaged.base_offset != header.next_offset() {
+            return Ok(None);
+        }
+        self.header_behind(position + length_of(&damaged))
     }
 
     /// The header of the batch at `position`, or of the first in the segment behind, if it is whole
@@ -236,7 +254,9 @@ impl Rule<'_> {
             return Err(format!("base offset {} instead of {expected}", header.base_offset));
         }
         let epoch = LeaderEpoch(header.partition_leader_epoch);
-        let at = Offset(header.base_offset);
+        // By its last offset: the log may begin within it, and epochs be known from there on only, or
+        // have ended before, if it was copied from a leader that has more of it.
+        let at = Offset(header.last_offset());
         let known = self.known_epoch(at);
         // Below the log start single epochs are forgotten: none was above the first that is not.
         let first = self.epochs.earliest().filter(|_| at < self.epochs_upto);
@@ -251,6 +271,13 @@ impl Rule<'_> {
             Some(_) | None => Ok(()),
         }
     }
+}
+
+/// What is wrong with the one, in words.
+fn contradicted(one: &BatchHeader, behind: &BatchHeader) -> String {
+    let (base, epoch) = (one.base_offset, one.partition_leader_epoch);
+    let (offset, later) = (behind.base_offset, behind.partition_leader_epoch);
+    format!("base offset {base}, leader epoch {epoch}; behind it {offset}, {later}")
 }
 
 fn length_of(header: &BatchHeader) -> u64 {

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::base::disk::{Create, DiskFile};
-use crate::storage::QuarantinedRange;
+use crate::storage::{Pace, QuarantinedRange};
 
 const FIRST: &str = "00000000000000000000.log";
 
@@ -438,4 +438,70 @@ fn damage_that_is_known_ends_where_it_did_though_what_followed_is_damaged_too() 
     // The last one may be a torn write. The one before it is none.
     assert_eq!((ranges(&log), log.log_end()), (known, Offset(12)));
     assert_eq!(read(&log, 9).unwrap(), all[3 * length()..4 * length()]);
+}
+
+/// Appends a batch of three records in `epoch`.
+fn append_in(log: &mut Log, epoch: i32) {
+    let bytes = batch(None, 3, 100, 0);
+    let header = BatchHeader::parse(&bytes).unwrap();
+    log.append(&bytes, &header, log.log_end(), LeaderEpoch(epoch)).unwrap();
+}
+
+#[test]
+fn the_epoch_of_a_batch_the_log_begins_within_is_known() {
+    let disk = disk();
+    let Recovered { mut log, mut epochs, .. } = open(&disk);
+    epochs.lead(LeaderEpoch(4), Offset(0));
+    append_in(&mut log, 4);
+    append_in(&mut log, 4);
+    flush(&mut log);
+    log.advance_start(Offset(1), &epochs).unwrap();
+    epochs.truncate_from_start(Offset(1));
+    log.close(&ProducerTable::default(), &epochs).unwrap();
+    disk.remove_file(&first().with_extension("index")).unwrap();
+    disk.flip_bit(&first(), 15, 2);
+    let Recovered { log, .. } = open(&disk);
+    assert_eq!(ranges(&log), [(0, 3)]);
+    log.scrubber().scrub_next(None, Timestamp(0), &mut |_| Pace::On).unwrap().unwrap();
+    assert!(matches!(read(&log, 1), Err(ReadError::Quarantined { .. })));
+}
+
+#[test]
+fn a_copied_batch_that_begins_below_the_log_start_may_have_a_later_epoch() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let disk = disk();
+        let Recovered { mut log, mut epochs, .. } = open(&disk);
+        epochs.lead(LeaderEpoch(3), Offset(0));
+        append_in(&mut log, 3);
+        log.advance_start(Offset(3), &epochs).unwrap();
+        drop(log);
+        let disk = disk.restart(seed);
+        if disk.exists(&first()) {
+            continue;
+        }
+        lost += 1;
+        let Recovered { mut log, .. } = open(&disk);
+        let bytes = batch(None, 3, 100, 0);
+        let mut copied = patched_prefix(&BatchHeader::parse(&bytes).unwrap(), 2, 4).to_vec();
+        copied.extend(&bytes[16..]);
+        let header = BatchHeader::parse(&copied).unwrap();
+        log.append_replicated(&copied, &header).unwrap();
+        flush(&mut log);
+        drop(log);
+        let Recovered { log, .. } = open(&disk);
+        assert_eq!((ranges(&log), log.log_end()), (vec![], Offset(5)), "seed {seed}");
+        assert_eq!(read(&log, 3).unwrap(), copied, "seed {seed}");
+    }
+    assert!(lost > 0, "the segment was never lost");
+}
+
+#[test]
+fn a_flipped_epoch_is_not_believed_because_the_next_batch_is_damaged() {
+    let (disk, all) = written();
+    disk.flip_bit(&first(), length() + 12, 3);
+    disk.flip_bit(&first(), 2 * length() + 80, 5);
+    let Recovered { log, .. } = open(&disk);
+    assert_eq!((ranges(&log), log.log_end()), (vec![(3, 6), (6, 9)], Offset(12)));
+    assert_eq!(read(&log, 9).unwrap(), all[3 * length()..]);
 }

@@ -54,11 +54,11 @@ impl Reply {
     }
 }
 
-/// `host:port` of the HTTP listener of a broker that greeted with `said`.
+/// `host:port` of the HTTP listener of a broker that greeted with `said`, last.
 ///
 /// # Panics
 /// If it has none, or has not said so yet.
 pub fn address_in(said: &str) -> &str {
-    let (_, rest) = said.split_once("http://").expect("a broker that has an HTTP listener");
+    let (_, rest) = said.rsplit_once("http://").expect("a broker that has an HTTP listener");
     rest.split_once('/').expect("an address ends with a slash").0
 }

@@ -25,6 +25,8 @@ pub struct Server {
     /// `NAME=VALUE`, as the command line takes them.
     settings: Vec<String>,
     process: Option<Child>,
+    /// How often a process of ours was started.
+    starts: usize,
     directory: TempDir,
 }
 
@@ -45,12 +47,19 @@ impl Server {
         let directory = TempDir::new().expect("a scratch directory");
         if let Ok(address) = env::var("BOOTSTRAP") {
             let data = env::var_os("BOOTSTRAP_DATA").unwrap_or_default().into();
-            return Server { address, data, settings: Vec::new(), process: None, directory };
+            return Server {
+                address,
+                data,
+                settings: Vec::new(),
+                process: None,
+                starts: 0,
+                directory,
+            };
         }
         let address = free_address();
         let data = directory.path().join("data");
         let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let mut server = Server { address, data, settings, process: None, directory };
+        let mut server = Server { address, data, settings, process: None, starts: 0, directory };
         server.start_process();
         server
     }
@@ -77,6 +86,7 @@ impl Server {
         let command =
             command.stdin(Stdio::null()).stderr(output.try_clone().expect("a second handle"));
         self.process = Some(command.stdout(output).spawn().expect("sawlog starts"));
+        self.starts += 1;
         self.wait_until_it_listens();
     }
 
@@ -91,8 +101,8 @@ impl Server {
     /// If it does not say where that is within 30 s.
     pub fn http_address(&self) -> String {
         let deadline = Instant::now() + START_WAIT_MAX;
-        // Said last of all when it starts.
-        while !self.output().contains("  next ") {
+        // Said last of all, each time it starts.
+        while self.output().matches("\n  next ").count() < self.starts {
             assert!(Instant::now() < deadline, "no greeting:\n{}", self.output());
             thread::sleep(Duration::from_millis(10));
         }

@@ -162,11 +162,16 @@ impl Coordinator {
     }
 
     /// How many partitions of `__consumer_offsets` this broker leads without knowing yet which groups
-    /// are in them. They are read from now on, if nothing has asked for them before.
+    /// are in them. They are read from now on, if nothing has asked for them before. In one that was
+    /// never written to there are none.
     pub(crate) fn loading(&self) -> usize {
         let count = self.images.peek().topic(GROUPS_TOPIC).map_or(0, |it| it.partitions.len());
-        let led = (0..i32::try_from(count).unwrap_or(0)).filter_map(|index| self.shard(index));
-        led.filter(|shard| !shard.is_serving()).count()
+        let indexes = 0..i32::try_from(count).unwrap_or(0);
+        let written = indexes.filter(|index| {
+            let partition = self.partitions.by_name(GROUPS_TOPIC, *index);
+            partition.is_some_and(|it| it.log_end() > Offset::ZERO)
+        });
+        written.filter_map(|index| self.shard(index)).filter(|shard| !shard.is_serving()).count()
     }
 
     /// How many groups are coordinated here, by type and state. Those that are not known yet are not

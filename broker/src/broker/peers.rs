@@ -55,7 +55,12 @@ pub(super) fn bind(config: &BrokerConfig, clients: &[SocketAddr]) -> Result<Peer
                 )
             })?;
             refuse_exposure(config, address)?;
-            bind_one(address)?
+            bind_one(address).map_err(|error| {
+                StartError::new(
+                    error.kind(),
+                    error.to_string().replace("with --listen", "for peers with --peer-listen"),
+                )
+            })?
         }
         None => bind_usual(config, clients)?,
     };
@@ -242,3 +247,6 @@ impl ImageSubscriber for KnownPeers {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,9 @@
 //! The metadata log: who agrees on the records, and where they are kept.
 //!
 //! [`MetadataLog`] is the seam: the controller proposes and learns what was committed, and does not
-//! know by whom. [`LocalMetadataLog`] is the log of a cluster of one: committed means fsynced here.
-//! A Raft log of several nodes replaces it behind the same trait.
+//! know by whom. [`raft::RaftMetadataLog`] is the log brokers have, of one node or of several.
+//! [`LocalMetadataLog`] is the plain file that logs were before there could be several: what it wrote is
+//! taken over, and tests of the controller still run on it.
 
 mod files;
 mod identity;

@@ -31,8 +31,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(12);
 /// Between rounds of attempts.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// How often it is said that joining takes long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is said that joining takes long, and how long a refusal by all is taken for something
+/// that passes: a member that is itself still joining refuses, too.
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
 
 const REFUSED: u8 = 0;
 const JOINED: u8 = 1;
@@ -96,8 +97,10 @@ pub async fn join(
     }
     let request = encode(joining);
     let mut said = Instant::now();
+    let mut refused_since = None;
     loop {
         let mut why = String::new();
+        let mut refusals = 0;
         for address in addresses {
             // One hop to the leader; whoever it names knows more next round.
             let mut at = Some(address.clone());
@@ -111,9 +114,20 @@ pub async fn join(
                         at = leader;
                     }
                     Ok(Answer::Later(reason)) => why = reason,
+                    Err(PeerError::Refused(reason)) => {
+                        why = reason;
+                        refusals += 1;
+                    }
                     Err(error) => why = error.to_string(),
                 }
             }
+        }
+        let all_refuse = refusals >= addresses.len();
+        let since = *refused_since.get_or_insert_with(Instant::now);
+        if !all_refuse {
+            refused_since = None;
+        } else if since.elapsed() >= PATIENCE {
+            return Err(JoinError::Refused(why));
         }
         if said.elapsed() >= PATIENCE {
             warn!(reason = why, "still waiting to join the cluster");

@@ -72,6 +72,23 @@ impl Client {
     ///
     /// # Errors
     /// The broker refuses, and says why.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::NewTopic;
+    ///
+    /// let configs = [("retention.ms".to_owned(), "3600000".to_owned())];
+    /// let topic = NewTopic {
+    ///     name: "orders",
+    ///     partitions: 6,
+    ///     replication_factor: -1,
+    ///     configs: &configs,
+    ///     validate_only: false,
+    /// };
+    /// client.create_topic(&topic).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn create_topic(&self, topic: &NewTopic<'_>) -> Result<(), ClientError> {
         let request = CreateTopicsRequest {
             topics: vec![CreatableTopic {
@@ -121,6 +138,13 @@ impl Client {
     ///
     /// # Errors
     /// The broker refuses, and says why.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// client.delete_topic("orders").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn delete_topic(&self, name: &str) -> Result<(), ClientError> {
         let request = DeleteTopicsRequest {
             topics: vec![DeleteTopicState { name: Some(name), ..Default::default() }],
@@ -139,6 +163,13 @@ impl Client {
     ///
     /// # Errors
     /// The broker refuses, and says why.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// client.create_partitions("orders", 12, false).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn create_partitions(
         &self,
         topic: &str,
@@ -161,6 +192,14 @@ impl Client {
     ///
     /// # Errors
     /// The broker refuses, and says why.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let first = client.delete_records("orders", 0, 1_000).await?;
+    /// println!("the log begins at {first}");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn delete_records(
         &self,
         topic: &str,
@@ -187,6 +226,14 @@ impl Client {
     ///
     /// # Errors
     /// The partition does not exist, or no broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let (first, end) = client.offsets("orders", 0).await?;
+    /// println!("{} records", end - first);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn offsets(&self, topic: &str, partition: i32) -> Result<(i64, i64), ClientError> {
         let start = self.offset_for(topic, partition, EARLIEST).await?.unwrap_or(0);
         let end = self.offset_for(topic, partition, LATEST).await?.unwrap_or(0);
@@ -198,6 +245,17 @@ impl Client {
     ///
     /// # Errors
     /// The partition does not exist, or no broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let new_year = 1_767_225_600_000;
+    /// match client.offset_at("orders", 0, new_year).await? {
+    ///     Some(offset) => println!("the first of this year is at {offset}"),
+    ///     None => println!("nothing this year"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn offset_at(
         &self,
         topic: &str,

@@ -28,6 +28,17 @@ const TOPICS_BY_ID: i16 = 12;
 const ATTEMPTS_MAX: u32 = 3;
 
 /// How a client finds its cluster and names itself.
+///
+/// ```
+/// use std::time::Duration;
+/// use sawlog_client::ClientOptions;
+///
+/// let mut options = ClientOptions::new("one:9092, two:9092");
+/// options.client_id = "shop".to_owned();
+/// options.timeout = Duration::from_secs(5);
+/// options.rack = Some("north".to_owned());
+/// assert_eq!(options.bootstrap, ["one:9092", "two:9092"]);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ClientOptions {
     /// Brokers to ask first, as `host:port`. All others are learned from them.
@@ -108,6 +119,15 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Unreachable`]: none does.
+    ///
+    /// ```no_run
+    /// # async fn example() -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::{Client, ClientOptions};
+    ///
+    /// let client = Client::connect(ClientOptions::new("127.0.0.1:9092")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn connect(options: ClientOptions) -> Result<Self, ClientError> {
         let client = Self::unopened(options);
         client.any().await?;
@@ -143,6 +163,17 @@ impl Client {
     ///
     /// # Errors
     /// No broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let cluster = client.describe(Some(&["orders"])).await?;
+    /// println!("{} brokers", cluster.brokers.len());
+    /// for topic in &cluster.topics {
+    ///     println!("{} has {} partitions", topic.name, topic.partitions.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn describe(&self, topics: Option<&[&str]>) -> Result<ClusterInfo, ClientError> {
         let topics = topics.map(|names| {
             names
@@ -202,6 +233,14 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::UnknownTopic`], or no broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let topic = client.topic("orders").await?;
+    /// println!("{} partitions", topic.partitions.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn topic(&self, name: &str) -> Result<TopicInfo, ClientError> {
         Ok(self.topic_shared(name).await?.as_ref().clone())
     }
@@ -223,6 +262,14 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::UnknownTopic`], or no broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// client.create_partitions("orders", 12, false).await?;
+    /// assert_eq!(client.refresh("orders").await?.partitions.len(), 12);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn refresh(&self, name: &str) -> Result<TopicInfo, ClientError> {
         let (_, _, seen) = self.cached(name);
         Ok(self.refresh_since(name, seen).await?.as_ref().clone())

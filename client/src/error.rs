@@ -3,6 +3,19 @@
 use sawlog_protocol::{DecodeError, ErrorCode};
 
 /// Why a request, a record or a read failed.
+///
+/// ```
+/// use sawlog_client::ClientError;
+///
+/// fn advice(error: &ClientError) -> &'static str {
+///     match error {
+///         ClientError::UnknownTopic(_) => "create it",
+///         error if error.is_retriable() => "later",
+///         _ => "never",
+///     }
+/// }
+/// assert_eq!(advice(&ClientError::Closed), "never");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClientError {
     /// No broker could be reached.

@@ -45,6 +45,16 @@ impl Client {
     ///
     /// # Errors
     /// No broker answers, or one refuses for a partition.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let topics = client.describe(None).await?.topics;
+    /// for range in client.offset_ranges(&topics).await? {
+    ///     println!("{}-{}: {} to {}", range.topic, range.partition, range.start, range.end);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn offset_ranges(
         &self,
         topics: &[TopicInfo],
@@ -68,6 +78,14 @@ impl Client {
     ///
     /// # Errors
     /// No broker answers, or one refuses for a partition; brokers before Kafka 3.0 do for all.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let topics = client.describe(Some(&["orders"])).await?.topics;
+    /// println!("{:?}", client.newest_timestamps(&topics).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn newest_timestamps(
         &self,
         topics: &[TopicInfo],

@@ -151,6 +151,13 @@ impl Client {
     /// # Errors
     /// [`ClientError::Broker`] with `GROUP_ID_NOT_FOUND`, or no coordinator answers. For a partition
     /// of a topic that members of the group read the outcome is `GROUP_SUBSCRIBED_TO_TOPIC`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// client.delete_group_offsets("billing", &[("orders".to_owned(), 0)]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn delete_group_offsets(
         &self,
         group: &str,

@@ -136,6 +136,15 @@ impl Client {
     /// # Errors
     /// [`ClientError::Unsupported`] by any broker but Sawlog, [`ClientError::Broker`] with
     /// `GROUP_ID_NOT_FOUND`, or no coordinator answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// for event in client.group_timeline("billing").await? {
+    ///     println!("{event:?}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn group_timeline(&self, group: &str) -> Result<Vec<GroupEvent>, ClientError> {
         let request = GroupTimelineRequest { group_id: group };
         self.ask_coordinator(GroupCall::to(group), &request, |reply| {

@@ -197,6 +197,13 @@ impl Client {
     /// # Errors
     /// [`ClientError::Broker`] with `GROUP_ID_NOT_FOUND` or `NON_EMPTY_GROUP`, or no coordinator
     /// answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// client.delete_group("billing").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn delete_group(&self, group: &str) -> Result<(), ClientError> {
         let request = DeleteGroupsRequest { groups_names: vec![group] };
         self.ask_coordinator(GroupCall::to(group), &request, |reply| {
@@ -214,6 +221,18 @@ impl Client {
     /// # Errors
     /// No coordinator answers. That a member is not there is the outcome for it,
     /// `UNKNOWN_MEMBER_ID`.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::MemberToRemove;
+    ///
+    /// let dead = [MemberToRemove::Instance("till-3".to_owned())];
+    /// for outcome in client.remove_members("billing", &dead, "the shop is closed").await? {
+    ///     outcome?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn remove_members(
         &self,
         group: &str,

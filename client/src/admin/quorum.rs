@@ -48,6 +48,14 @@ impl Client {
     ///
     /// # Errors
     /// It has no leader now, or no broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// let quorum = client.describe_quorum().await?;
+    /// println!("{} leads {} voters", quorum.leader, quorum.replicas.iter().filter(|one| one.is_voter).count());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn describe_quorum(&self) -> Result<QuorumInfo, ClientError> {
         let request = DescribeQuorumRequest {
             topics: vec![TopicRequest {

@@ -86,6 +86,15 @@ impl Client {
     ///
     /// # Errors
     /// No broker answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// for node in client.nodes().await? {
+    ///     println!("{} at {}: runs {}", node.broker.id, node.broker.address(), node.is_running);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn nodes(&self) -> Result<Vec<ClusterNode>, ClientError> {
         let connection = self.any().await?;
         let newest = connection.version(ApiKey::DescribeCluster, i16::MAX)?;
@@ -118,6 +127,17 @@ impl Client {
     ///
     /// # Errors
     /// The request as a whole is refused, or no controller answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::ElectionType;
+    ///
+    /// for one in client.elect_leaders(ElectionType::Preferred, None).await? {
+    ///     println!("{:?}: {:?}", one.of, one.result);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn elect_leaders(
         &self,
         election: ElectionType,
@@ -168,6 +188,16 @@ impl Client {
     ///
     /// # Errors
     /// The request as a whole is refused, or no controller answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::{NewReplicas, TopicPartition};
+    ///
+    /// let of = TopicPartition { topic: "orders".to_owned(), partition: 0 };
+    /// client.reassign(&[NewReplicas { of, replicas: Some(vec![2, 3, 4]) }]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reassign(
         &self,
         partitions: &[NewReplicas],
@@ -210,6 +240,15 @@ impl Client {
     ///
     /// # Errors
     /// The controller refuses or does not answer.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// for one in client.reassignments().await? {
+    ///     println!("{:?} is copied to {:?}", one.of, one.adding);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn reassignments(&self) -> Result<Vec<Reassignment>, ClientError> {
         let request = ListPartitionReassignmentsRequest { timeout_ms: TIMEOUT_MS, topics: None };
         let reply = self.ask_controller(&request).await?;
@@ -236,6 +275,13 @@ impl Client {
     ///
     /// # Errors
     /// It runs, or is not known, or no controller answers.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// client.unregister_broker(4).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn unregister_broker(&self, broker_id: i32) -> Result<(), ClientError> {
         let reply = self.ask_controller(&UnregisterBrokerRequest { broker_id }).await?;
         let (_, response) =

@@ -196,6 +196,21 @@ impl Consumer {
     ///
     /// # Errors
     /// A topic or partition does not exist, or no broker answers; then none was added.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client, consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::{Assignment, Position};
+    ///
+    /// let last_ten = Assignment {
+    ///     topic: "orders".into(),
+    ///     partition: 3,
+    ///     from: Position::BeforeEnd(10),
+    ///     until: Some(Position::End),
+    /// };
+    /// consumer.add(&[last_ten]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn add(&self, assignments: &[Assignment]) -> Result<(), ClientError> {
         let client = &self.shared.client;
         let mut resolved = Vec::with_capacity(assignments.len());
@@ -222,6 +237,13 @@ impl Consumer {
     }
 
     /// Removes a partition: nothing more comes of it. Returns whether it was there.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// consumer.remove("orders", 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remove(&self, topic: &str, partition: i32) -> bool {
         let was_there = self.shared.remove(&(Arc::from(topic), partition));
         self.shared.wake_reader();
@@ -233,6 +255,15 @@ impl Consumer {
     ///
     /// # Errors
     /// The partition is not assigned.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::Position;
+    ///
+    /// consumer.seek("orders", 0, Position::Start)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn seek(&self, topic: &str, partition: i32, to: Position) -> Result<(), ClientError> {
         self.shared.seek(topic, partition, to)
     }
@@ -241,6 +272,15 @@ impl Consumer {
     ///
     /// # Errors
     /// The partition is not assigned.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// consumer.pause("orders", 0)?;
+    /// let others = consumer.next().await?;
+    /// consumer.resume("orders", 0)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pause(&self, topic: &str, partition: i32) -> Result<(), ClientError> {
         self.set_paused(topic, partition, true)
     }
@@ -267,6 +307,15 @@ impl Consumer {
 
     /// The offset of a partition that is handed out next; `None` if it is not assigned, or not found
     /// out yet after a seek by time.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// if let Some(offset) = consumer.position("orders", 0) {
+    ///     println!("offset {offset} is next");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn position(&self, topic: &str, partition: i32) -> Option<i64> {
         let board = self.shared.board();
@@ -284,6 +333,15 @@ impl Consumer {
     }
 
     /// How far behind each partition is, by what the brokers said last.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// for one in consumer.lag() {
+    ///     println!("{}-{}: {} records, {:?} behind", one.topic, one.partition, one.records, one.time);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn lag(&self) -> Vec<Lag> {
         let now = now_ms();
@@ -308,6 +366,17 @@ impl Consumer {
     ///
     /// # Errors
     /// As [`Consumer::next`].
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// use std::time::Duration;
+    ///
+    /// for record in consumer.poll(Duration::from_millis(100)).await? {
+    ///     println!("{}: {:?}", record.offset, record.value);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
         match tokio::time::timeout(timeout, self.next()).await {
             Ok(records) => Ok(records?.unwrap_or_default()),
@@ -316,6 +385,21 @@ impl Consumer {
     }
 
     /// The records one by one, as a `futures::Stream`. It ends where [`Consumer::next`] does.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::Consumer) -> Result<(), sawlog_client::ClientError> {
+    /// use std::future::poll_fn;
+    /// use std::pin::pin;
+    /// use futures_core::Stream as _;
+    ///
+    /// // With the `futures` crate: while let Some(record) = stream.next().await
+    /// let mut stream = pin!(consumer.stream());
+    /// while let Some(record) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+    ///     println!("{}", record?.offset);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stream(&mut self) -> RecordStream<'_> {
         RecordStream::new(self)
     }

@@ -38,6 +38,16 @@ impl Client {
     ///
     /// # Errors
     /// A partition does not exist, or a broker does not answer.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::TimeQuery;
+    ///
+    /// let query = TimeQuery { topic: "orders".to_owned(), partition: 0, timestamp: 1_767_225_600_000 };
+    /// println!("from {:?} on", client.offsets_for_times(&[query]).await?);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn offsets_for_times(
         &self,
         queries: &[TimeQuery],

@@ -68,6 +68,25 @@ pub struct Jump {
 
 /// What a consumer tells of its work. Every method does nothing unless implemented. Called on the
 /// consumer's own path: must not block.
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use sawlog_client::{ConsumerHooks, Jump};
+///
+/// /// Counts records, and says where some were skipped.
+/// #[derive(Debug, Default)]
+/// struct Counted(AtomicUsize);
+///
+/// impl ConsumerHooks for Counted {
+///     fn on_records(&self, _topic: &str, _partition: i32, records: usize, _last_offset: i64) {
+///         self.0.fetch_add(records, Ordering::Relaxed);
+///     }
+///
+///     fn on_jump(&self, jump: &Jump) {
+///         eprintln!("{}-{}: from {} to {}", jump.topic, jump.partition, jump.from, jump.to);
+///     }
+/// }
+/// ```
 pub trait ConsumerHooks: Debug + Send + Sync {
     /// A position was reset: always told, for every policy but [`ResetPolicy::Error`].
     fn on_jump(&self, jump: &Jump) {
@@ -86,6 +105,17 @@ pub trait ConsumerHooks: Debug + Send + Sync {
 }
 
 /// How a consumer reads.
+///
+/// ```
+/// use sawlog_client::{ConsumerOptions, ResetPolicy};
+///
+/// let options = ConsumerOptions {
+///     reset: ResetPolicy::Earliest,
+///     prefetch_bytes: 4 * 1024 * 1024,
+///     ..ConsumerOptions::default()
+/// };
+/// # drop(options);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ConsumerOptions {
     /// What to do about offsets that are not in the log. Default [`ResetPolicy::Error`].

@@ -14,6 +14,19 @@ use crate::consumer::{ConsumedRecord, PartitionKey, Place};
 use crate::error::ClientError;
 
 /// An offset to commit: that of the next record to process.
+///
+/// ```
+/// use sawlog_client::CommitOffset;
+///
+/// let noted = CommitOffset {
+///     topic: "orders".into(),
+///     partition: 0,
+///     offset: 42,
+///     leader_epoch: -1,
+///     metadata: "until noon".to_owned(),
+/// };
+/// # drop(noted);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitOffset {
     /// The topic.

@@ -78,6 +78,24 @@ impl Rebalance {
     ///
     /// # Errors
     /// The partition is not the member's.
+    ///
+    /// ```
+    /// use sawlog_client::{Listening, Position, Rebalance, RebalanceListener};
+    ///
+    /// /// Keeps positions elsewhere: reads everything from its start here.
+    /// #[derive(Debug)]
+    /// struct FromStart;
+    ///
+    /// impl RebalanceListener for FromStart {
+    ///     fn assigned<'a>(&'a self, rebalance: &'a Rebalance) -> Listening<'a> {
+    ///         for (topic, partition) in &rebalance.partitions {
+    ///             // A partition that is gone again meanwhile needs no position.
+    ///             let _gone = rebalance.seek(topic, *partition, Position::Start);
+    ///         }
+    ///         Box::pin(std::future::ready(()))
+    ///     }
+    /// }
+    /// ```
     pub fn seek(&self, topic: &str, partition: i32, to: Position) -> Result<(), ClientError> {
         self.consumer.seek(topic, partition, to)
     }

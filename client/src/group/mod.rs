@@ -26,6 +26,8 @@ mod offsets;
 mod options;
 mod requests;
 mod retries;
+#[cfg(test)]
+mod stage;
 mod steps;
 mod stream;
 
@@ -135,6 +137,16 @@ impl GroupConsumer {
     ///
     /// # Errors
     /// As [`GroupConsumer::next`].
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// let records = consumer.poll(Duration::from_secs(1)).await?;
+    /// println!("{} records", records.len());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn poll(&mut self, timeout: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
         match tokio::time::timeout(timeout, self.next()).await {
             Ok(records) => records,
@@ -145,6 +157,23 @@ impl GroupConsumer {
     /// The records one by one, as a `futures::Stream` without an end. Each counts as processed when
     /// the next one is asked for. Records are committed from beside it by a
     /// [`GroupConsumer::committer`].
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::future::poll_fn;
+    /// use std::pin::pin;
+    /// use futures_core::Stream as _;
+    ///
+    /// let committer = consumer.committer();
+    /// let mut stream = pin!(consumer.stream());
+    /// while let Some(record) = poll_fn(|cx| stream.as_mut().poll_next(cx)).await {
+    ///     let record = record?;
+    ///     // ... the work ...
+    ///     drop(committer.commit_record(&record));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stream(&mut self) -> GroupStream<'_> {
         GroupStream::new(self)
     }
@@ -175,11 +204,34 @@ impl GroupConsumer {
     }
 
     /// Commits one record and everything before it in its partition.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// for record in consumer.next().await? {
+    ///     // ... the work ...
+    ///     consumer.commit_record(&record).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn commit_record(&self, record: &ConsumedRecord) -> Commit {
         self.committer().commit_record(record)
     }
 
     /// Commits these offsets.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sawlog_client::CommitOffset;
+    ///
+    /// let records = consumer.next().await?;
+    /// if let Some(last) = records.last() {
+    ///     let noted = CommitOffset { metadata: "all well".to_owned(), ..CommitOffset::from(last) };
+    ///     consumer.commit_offsets(&[noted]).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn commit_offsets(&self, offsets: &[CommitOffset]) -> Commit {
         self.committer().commit_offsets(offsets)
     }
@@ -194,6 +246,13 @@ impl GroupConsumer {
     ///
     /// # Errors
     /// [`ClientError::Closed`]: another member took over the instance id.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// consumer.resubscribe(["orders", "returns"])?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn resubscribe(&self, topics: impl Into<Topics>) -> Result<(), ClientError> {
         let sent = self.events.send(Event::Subscribe(topics.into()));
         sent.map_err(|_| ClientError::Closed)
@@ -204,6 +263,15 @@ impl GroupConsumer {
     ///
     /// # Errors
     /// The partition is not assigned.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sawlog_client::Position;
+    ///
+    /// consumer.seek("orders", 0, Position::BeforeEnd(100))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn seek(&mut self, topic: &str, partition: i32, to: Position) -> Result<(), ClientError> {
         let of = |record: &ConsumedRecord| *record.topic == *topic && record.partition == partition;
         if self.taken.as_slice().first().is_some_and(of) {
@@ -238,6 +306,14 @@ impl GroupConsumer {
     }
 
     /// How far behind each partition of this member is, by what the brokers said last.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// let behind: i64 = consumer.lag().iter().map(|one| one.records).sum();
+    /// println!("{behind} records behind");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn lag(&self) -> Vec<Lag> {
         self.consumer.lag()
@@ -245,6 +321,15 @@ impl GroupConsumer {
 
     /// The id the coordinator knows the member by, and the generation of the group (in the consumer
     /// protocol the member's epoch) it is in; `None` outside.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// if let Some((id, generation)) = consumer.member() {
+    ///     println!("{id} in generation {generation}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn member(&self) -> Option<(Arc<str>, i32)> {
         let identity = self.desk.identity();
@@ -257,6 +342,13 @@ impl GroupConsumer {
     ///
     /// # Errors
     /// What was handed out last could not be committed; the member is gone all the same.
+    ///
+    /// ```no_run
+    /// # async fn example(mut consumer: sawlog_client::GroupConsumer) -> Result<(), Box<dyn std::error::Error>> {
+    /// consumer.close().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(mut self) -> Result<(), CommitError> {
         self.desk.leave();
         let (answer, outcome) = oneshot::channel();

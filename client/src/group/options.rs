@@ -76,6 +76,19 @@ pub enum GroupProtocol {
 }
 
 /// How a consumer takes part in a group. [`GroupOptions::new`] gives the defaults.
+///
+/// ```
+/// use std::time::Duration;
+/// use sawlog_client::{ConsumerOptions, GroupOptions, ResetPolicy};
+///
+/// let options = GroupOptions {
+///     instance: Some("till-3".to_owned()),
+///     commit_interval: Some(Duration::from_secs(1)),
+///     consumer: ConsumerOptions { reset: ResetPolicy::Earliest, ..ConsumerOptions::default() },
+///     ..GroupOptions::new("billing")
+/// };
+/// assert_eq!(options.group, "billing");
+/// ```
 #[derive(Clone, Debug)]
 pub struct GroupOptions {
     /// The group.

@@ -130,6 +130,17 @@ impl Delivery {
     /// # Errors
     /// The record is not confirmed, and why. After a timeout or a broken connection it may still be
     /// in the log.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: sawlog_client::Producer) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::Record;
+    ///
+    /// let record = Record { value: Some(b"3 apples".to_vec()), ..Record::default() };
+    /// let delivery = producer.send("orders", record).await?;
+    /// println!("at offset {}", delivery.confirmed().await?.offset);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn confirmed(self) -> Result<Delivered, ClientError> {
         self.await
     }

@@ -157,6 +157,17 @@ impl Producer {
     /// # Errors
     /// The topic or partition does not exist, the record is larger than a batch may be, no broker
     /// tells of the topic, or the producer is closed.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: sawlog_client::Producer) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::Record;
+    ///
+    /// let record = Record { key: Some(b"alice".to_vec()), ..Record::default() };
+    /// let delivery = producer.send("orders", record).await?;
+    /// # drop(delivery);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn send(&self, topic: &str, record: Record) -> Result<Delivery, ClientError> {
         let headers: Vec<(&str, Option<&[u8]>)> =
             record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())).collect();
@@ -204,6 +215,20 @@ impl Producer {
     /// # Errors
     /// [`TrySendError::Full`] or [`TrySendError::UnknownPartitions`] if it is not, else as
     /// [`Producer::send`].
+    ///
+    /// ```no_run
+    /// # async fn example(producer: sawlog_client::Producer) -> Result<(), sawlog_client::ClientError> {
+    /// use sawlog_client::{RecordRef, TrySendError};
+    ///
+    /// let record = RecordRef { value: Some(b"3 apples"), ..RecordRef::default() };
+    /// match producer.try_send("orders", &record) {
+    ///     Ok(delivery) => drop(delivery),
+    ///     Err(TrySendError::Full | TrySendError::UnknownPartitions) => println!("later"),
+    ///     Err(TrySendError::Refused(error)) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn try_send(&self, topic: &str, record: &RecordRef<'_>) -> Result<Delivery, TrySendError> {
         let shared = &self.shared;
         if shared.is_closed() {
@@ -235,6 +260,13 @@ impl Producer {
 
     /// Sends what is there without lingering, and waits until everything sent so far is confirmed or
     /// has failed. Bounded by the delivery timeout.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: sawlog_client::Producer) -> Result<(), sawlog_client::ClientError> {
+    /// producer.flush().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn flush(&self) {
         self.shared.make_all_due();
         for queue in self.shared.queues() {
@@ -246,6 +278,13 @@ impl Producer {
 
     /// Takes no more records, from any clone, and waits until everything sent is confirmed or has
     /// failed.
+    ///
+    /// ```no_run
+    /// # async fn example(producer: sawlog_client::Producer) -> Result<(), sawlog_client::ClientError> {
+    /// producer.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub async fn close(&self) {
         self.shared.close();
         self.flush().await;

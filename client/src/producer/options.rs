@@ -21,6 +21,18 @@ pub enum Acks {
 }
 
 /// How a producer writes. Values out of range are taken to the nearest within.
+///
+/// ```
+/// use std::time::Duration;
+/// use sawlog_client::{Compression, ProducerOptions};
+///
+/// let options = ProducerOptions {
+///     compression: Compression::Zstd,
+///     linger: Duration::from_millis(20),
+///     ..ProducerOptions::default()
+/// };
+/// assert!(options.idempotent);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ProducerOptions {
     /// What is confirmed. Default [`Acks::All`].

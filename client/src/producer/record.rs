@@ -1,6 +1,13 @@
 //! What is written, and where it ended up.
 
 /// A record to write.
+///
+/// ```
+/// use sawlog_client::Record;
+///
+/// let deleted = Record { key: Some(b"alice".to_vec()), value: None, ..Record::default() };
+/// # drop(deleted);
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     /// The partition; `None` to choose by key, and without a key one after the other, by the batch.

@@ -23,6 +23,16 @@ pub(crate) use self::layout::{Layout, PartitionCounts};
 use crate::consumer::PartitionKey;
 
 /// How the member that leads a group of the classic protocol shares partitions out.
+///
+/// ```
+/// use sawlog_client::{Assignor, GroupOptions};
+///
+/// let options = GroupOptions {
+///     assignors: vec![Assignor::CooperativeSticky],
+///     ..GroupOptions::new("billing")
+/// };
+/// assert_eq!(options.assignors[0].name(), "cooperative-sticky");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assignor {
     /// Topic by topic, each member a run of partitions next to each other: equal numbers of topics

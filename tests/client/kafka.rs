@@ -28,15 +28,7 @@ pub(crate) struct Kafka {
 impl Kafka {
     /// `None`, and says so, where Kafka is not installed.
     pub(crate) fn start(test: &str, properties: &[&str]) -> Option<Self> {
-        let root = std::env::var_os("SAWLOG_COMPAT_DIR")
-            .map_or_else(|| sawlog_tests::target_dir().join("compat"), PathBuf::from);
-        let jars = root.join("kafka");
-        if !jars.exists() {
-            let why = format!("{} is not installed (.ci/install)", jars.display());
-            assert!(std::env::var("SAWLOG_COMPAT").as_deref() != Ok("required"), "{test}: {why}");
-            eprintln!("{test}: skipped: {why}");
-            return None;
-        }
+        let jars = jars(test)?;
         let directory = TempDir::new().expect("a scratch directory");
         let address = two_free_ports();
         let process = spawn(&jars, directory.path(), address, properties);
@@ -80,6 +72,20 @@ impl Drop for Kafka {
         let _gone = self.process.kill();
         let _gone = self.process.wait();
     }
+}
+
+/// Where Kafka's jars are. `None`, and says so, where they are not.
+pub(crate) fn jars(test: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SAWLOG_COMPAT_DIR")
+        .map_or_else(|| sawlog_tests::target_dir().join("compat"), PathBuf::from);
+    let jars = root.join("kafka");
+    if jars.exists() {
+        return Some(jars);
+    }
+    let why = format!("{} is not installed (.ci/install)", jars.display());
+    assert!(std::env::var("SAWLOG_COMPAT").as_deref() != Ok("required"), "{test}: {why}");
+    eprintln!("{test}: skipped: {why}");
+    None
 }
 
 fn spawn(jars: &Path, data: &Path, address: SocketAddr, properties: &[&str]) -> Child {
@@ -134,6 +140,7 @@ async fn apache_kafka_is_served_like_our_own_broker_through_a_kill() {
         check(&client, &topic, 3, &written).await;
     }
     administration(&client).await;
+    crate::admin::a_cluster_is_administered(&client).await;
     crate::groups_admin::a_group_is_administered(&client, false).await;
 
     create(&client, "killed", 2).await;

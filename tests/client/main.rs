@@ -5,6 +5,7 @@
     reason = "what a broker says as it panics belongs to the test's output"
 )]
 
+mod admin;
 mod load;
 #[path = "../crash/process.rs"]
 mod process;

@@ -87,6 +87,11 @@ impl Log {
         self.seen().revoked
     }
 
+    /// What a member has.
+    pub(crate) fn owned(&self, member: usize) -> BTreeSet<Key> {
+        self.seen().owned.get(&member).cloned().unwrap_or_default()
+    }
+
     /// How many partitions each member has.
     pub(crate) fn shares(&self) -> BTreeMap<usize, usize> {
         self.seen().owned.iter().map(|(member, owned)| (*member, owned.len())).collect()

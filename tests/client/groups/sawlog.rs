@@ -351,3 +351,38 @@ async fn our_members_share_a_group_with_kcat() {
     life.settled().await;
     life.end_with_others().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn our_members_share_a_group_with_javas_sticky_ones_and_keep_what_they_have() {
+    let test = "our_members_share_a_group_with_javas_sticky_ones_and_keep_what_they_have";
+    let Some(jars) = crate::kafka::jars(test) else { return };
+    let bench = Bench::start().await;
+    let options = with("sticky", &[Assignor::Sticky]);
+    let log = Log { has_others: true, ..Log::default() };
+    let mut life = Life::start(&bench.client, options, log).await;
+    let first = life.join();
+    life.settled().await;
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/compat/java/Member.java");
+    let mut java = Command::new("java");
+    java.arg("-cp").arg(format!("{}/*", jars.display())).arg(program);
+    java.args([&bench.broker.address().to_string(), "sticky", &life.topic, "sticky"]);
+    java.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut java = java.spawn().expect("java starts");
+    let log = life.log.clone();
+    let before = log.owned(first);
+    until("java has half", || log.owned(first).len() == 3).await;
+    assert!(log.owned(first).is_subset(&before), "what it has is its own of before");
+
+    // Shared out by our assignor, which reads what Java's member had.
+    let second = life.join();
+    until("three share", || log.owned(first).len() == 2 && log.owned(second).len() == 2).await;
+    let before = log.owned(second);
+    // And now by Java's, which reads what ours had: it came before the second.
+    life.close(first).await;
+    until("two share", || log.owned(second).len() == 3).await;
+    assert!(before.is_subset(&log.owned(second)), "{before:?} are kept: {:?}", log.owned(second));
+    java.kill().expect("our child can be killed");
+    java.wait().expect("a killed child ends");
+    life.settled().await;
+    life.end_with_others().await;
+}

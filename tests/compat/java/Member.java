@@ -12,7 +12,8 @@ import org.apache.kafka.common.serialization.ByteArrayDeserializer;
  */
 public class Member {
     static final Map<String, String> ASSIGNORS = Map.of(
-        "range", "RangeAssignor", "roundrobin", "RoundRobinAssignor", "cooperative", "CooperativeStickyAssignor");
+        "range", "RangeAssignor", "roundrobin", "RoundRobinAssignor", "sticky", "StickyAssignor",
+        "cooperative", "CooperativeStickyAssignor");
 
     public static void main(String[] args) throws Exception {
         Map<String, Object> settings = new HashMap<>(Map.of("bootstrap.servers", args[0], "group.id", args[1],

@@ -4,6 +4,8 @@
 //! before a byte is read, logs are recovered before a connection is accepted. Stopping goes the
 //! other way: no new requests, then everything appended is synced and marked clean.
 
+#[allow(dead_code, reason = "used where a broker has peers")]
+mod alters;
 mod data;
 mod http;
 mod member;

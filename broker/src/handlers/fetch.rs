@@ -12,21 +12,29 @@ use std::task::Poll;
 use std::time::Duration;
 
 use sawlog_protocol::messages::fetch::{
-    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, PartitionData,
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch,
+    NodeEndpoint, PartitionData,
 };
 use sawlog_protocol::{ErrorCode, Rope, Uuid};
 
 use super::fetch_sessions::{Plan, SessionReply, TOPIC_ID_VERSION_MIN, Target, Told, TopicRef};
+use super::leader_hints::{HintedBroker, LeaderHints};
 use super::{
     CloseReason, Node, READ_COMMITTED, Reply, ReplyTo, RequestContext, absent_error, epoch_error,
 };
 use crate::base::waiting::without_waiting;
-use crate::base::{LeaderEpoch, Offset};
+use crate::base::{BrokerId, LeaderEpoch, Offset};
 use crate::replication::{Partition, Signal, Slice, View};
 use crate::storage::ReadError;
 
 /// First version with an error for the whole reply.
 const TOP_LEVEL_ERROR_VERSION_MIN: i16 = 7;
+
+/// First version that says where leaders are (KIP-951).
+const LEADER_HINTS_VERSION_MIN: i16 = 16;
+
+/// First version that followers answer, too, below what they know to be committed (KIP-392).
+const FOLLOWERS_VERSION_MIN: i16 = 11;
 
 /// One partition's part of the reply.
 #[derive(Debug, Default)]
@@ -37,6 +45,8 @@ struct Outcome {
     diverging: Option<(LeaderEpoch, Offset)>,
     /// Not read: the disk would have to be waited for.
     cold: bool,
+    /// Who is nearer to the consumer, and has what it asks for (KIP-392).
+    nearer: Option<BrokerId>,
 }
 
 /// A fetch under way.
@@ -47,6 +57,8 @@ struct Fetch {
     plan: Plan,
     outcomes: Vec<Outcome>,
     view: View,
+    /// Where the consumer is; empty where it does not say.
+    rack: Box<str>,
     min_bytes: usize,
     max_bytes: usize,
 }
@@ -70,6 +82,7 @@ pub(crate) fn handle(ctx: &RequestContext<'_>, request: FetchRequest<'_>) -> Rep
         outcomes: Vec::with_capacity(plan.targets.len()),
         plan,
         view,
+        rack: if ctx.version >= FOLLOWERS_VERSION_MIN { request.rack_id.into() } else { "".into() },
         min_bytes: bytes(request.min_bytes),
         max_bytes: bytes(request.max_bytes)
             .min(usize::try_from(ctx.node.config.fetch_max_bytes).unwrap_or(usize::MAX)),
@@ -117,7 +130,7 @@ impl Fetch {
         self.outcomes.clear();
         let mut taken = 0;
         for target in &self.plan.targets {
-            let outcome = read(&self.node, target, self.view, self.max_bytes, taken);
+            let outcome = self.read(target, taken);
             taken += outcome.slice.records.len();
             self.outcomes.push(outcome);
         }
@@ -128,10 +141,7 @@ impl Fetch {
         let bytes: usize = self.outcomes.iter().map(|outcome| outcome.slice.records.len()).sum();
         self.plan.targets.is_empty()
             || bytes >= self.min_bytes.max(1)
-            || self
-                .outcomes
-                .iter()
-                .any(|outcome| outcome.error != ErrorCode::NONE || outcome.diverging.is_some())
+            || self.outcomes.iter().any(Outcome::is_news)
     }
 
     /// Waits until due, at most for `wait`.
@@ -174,7 +184,7 @@ impl Fetch {
         else {
             return;
         };
-        partition.notify_above(outcome.slice.high_watermark, signal, slot);
+        partition.notify_readable_above(outcome.slice.high_watermark, signal, slot);
     }
 
     fn read_again(&mut self, slot: usize) {
@@ -186,7 +196,7 @@ impl Fetch {
             .filter(|(at, _)| *at != slot)
             .map(|(_, outcome)| outcome.slice.records.len())
             .sum();
-        let outcome = read(&self.node, target, self.view, self.max_bytes, taken);
+        let outcome = self.read(target, taken);
         if let Some(place) = self.outcomes.get_mut(slot) {
             *place = outcome;
         }
@@ -195,6 +205,9 @@ impl Fetch {
     fn reply(&self) -> Rope {
         let session = self.plan.session;
         let by_id = self.reply_to.version >= TOPIC_ID_VERSION_MIN;
+        let any_moved = self.reply_to.version >= LEADER_HINTS_VERSION_MIN
+            && self.outcomes.iter().any(Outcome::is_moved);
+        let mut hints = any_moved.then(|| LeaderHints::new(&self.node));
         let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
         let mut last_topic: Option<&TopicRef> = None;
         let mut told = Vec::new();
@@ -213,12 +226,7 @@ impl Fetch {
                 }
             }
             let incremental = session.is_some_and(|session| session.incremental);
-            if incremental
-                && !has_records
-                && outcome.error == ErrorCode::NONE
-                && outcome.diverging.is_none()
-                && target.told == Some(news)
-            {
+            if incremental && !has_records && !outcome.is_news() && target.told == Some(news) {
                 continue;
             }
             if last_topic != Some(&target.topic) {
@@ -231,7 +239,13 @@ impl Fetch {
                 responses.push(FetchableTopicResponse { topic, topic_id, partitions: Vec::new() });
             }
             if let Some(topic) = responses.last_mut() {
-                topic.partitions.push(self.partition_data(target.partition, outcome));
+                let mut data = self.partition_data(target.partition, outcome);
+                if let Some(hints) = hints.as_mut().filter(|_| outcome.is_moved()) {
+                    let (leader_id, leader_epoch) =
+                        hints.leader(topic.topic, topic.topic_id, target.partition);
+                    data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+                }
+                topic.partitions.push(data);
             }
         }
         if let Some(session) = session {
@@ -240,8 +254,36 @@ impl Fetch {
         self.reply_to.reply(&FetchResponse {
             session_id: session.map_or(0, |session: SessionReply| session.id),
             responses,
+            node_endpoints: hints.iter().flat_map(|hints| hints.brokers().map(endpoint)).collect(),
             ..Default::default()
         })
+    }
+
+    /// Reads one partition, `taken` bytes into the reply.
+    fn read(&self, target: &Target, taken: usize) -> Outcome {
+        let followers = self.reply_to.version >= FOLLOWERS_VERSION_MIN;
+        let from = if followers { From::AnyReplica } else { From::Leader };
+        if !self.rack.is_empty()
+            && let Some(nearer) = self.nearer(target)
+        {
+            let outcome = read(&self.node, target, (self.view, from), 0, usize::MAX);
+            return Outcome { nearer: Some(nearer), ..outcome };
+        }
+        read(&self.node, target, (self.view, from), self.max_bytes, taken)
+    }
+
+    /// A replica in the consumer's rack that has what it asks for, where this one is not.
+    fn nearer(&self, target: &Target) -> Option<BrokerId> {
+        let partition = find(&self.node, target)?;
+        partition.leader_epoch()?;
+        let image = self.node.images.peek();
+        let is_near = |id: BrokerId| {
+            image.broker(id).is_some_and(|it| !it.fenced && it.rack.as_deref() == Some(&*self.rack))
+        };
+        if is_near(BrokerId(self.node.config.node_id)) {
+            return None;
+        }
+        partition.inspect(|core| core.preferred_replica(target.fetch_offset, is_near))
     }
 
     fn partition_data(&self, index: i32, outcome: &Outcome) -> PartitionData {
@@ -259,12 +301,36 @@ impl Fetch {
             ),
             // Only read_committed consumers are told of aborted transactions; there are none yet.
             aborted_transactions: (self.view == View::Stable).then(Vec::new),
-            preferred_read_replica: -1,
+            preferred_read_replica: outcome.nearer.map_or(-1, |broker| broker.0),
             // Empty, not null: librdkafka takes null for a broken message set.
             records: Some(outcome.slice.records.clone()),
             ..Default::default()
         }
     }
+}
+
+impl Outcome {
+    /// Whether it cannot wait, although there may be no records in it.
+    fn is_news(&self) -> bool {
+        self.error != ErrorCode::NONE || self.diverging.is_some() || self.nearer.is_some()
+    }
+
+    /// Whether somebody else leads, or leads by now.
+    fn is_moved(&self) -> bool {
+        matches!(self.error, ErrorCode::NOT_LEADER_OR_FOLLOWER | ErrorCode::FENCED_LEADER_EPOCH)
+    }
+}
+
+fn endpoint(broker: HintedBroker<'_>) -> NodeEndpoint<'_> {
+    let HintedBroker { id, host, port, rack } = broker;
+    NodeEndpoint { node_id: id, host, port: port.into(), rack }
+}
+
+/// Which replicas may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    Leader,
+    AnyReplica,
 }
 
 /// The partitions a waiting fetch is registered with; it takes its registrations back however it
@@ -290,7 +356,13 @@ fn find(node: &Node, target: &Target) -> Option<Arc<Partition>> {
 }
 
 /// Reads one partition into what is left of the reply's `max_bytes`.
-fn read(node: &Node, target: &Target, view: View, max_bytes: usize, taken: usize) -> Outcome {
+fn read(
+    node: &Node,
+    target: &Target,
+    (view, from): (View, From),
+    max_bytes: usize,
+    taken: usize,
+) -> Outcome {
     let failed = |error| Outcome { error, ..Outcome::default() };
     let Some(partition) = find(node, target) else {
         return failed(match &target.topic {
@@ -305,7 +377,11 @@ fn read(node: &Node, target: &Target, view: View, max_bytes: usize, taken: usize
             }
         });
     };
-    if let Err(mismatch) = partition.check_epoch(target.current_leader_epoch) {
+    let checked = match from {
+        From::Leader => partition.check_epoch(target.current_leader_epoch),
+        From::AnyReplica => partition.check_epoch_to_read(target.current_leader_epoch),
+    };
+    if let Err(mismatch) = checked {
         return failed(epoch_error(mismatch));
     }
     let mut diverging = None;

@@ -22,6 +22,9 @@ const EARLIEST_LOCAL: (i64, i16) = (-4, 8);
 const LATEST_TIERED: (i64, i16) = (-5, 9);
 const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 
+/// First version with an error of its own for an end that is not known yet.
+const OFFSET_NOT_AVAILABLE_VERSION_MIN: i16 = 5;
+
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
@@ -73,6 +76,15 @@ async fn list(
     } else {
         partition.high_watermark()
     };
+    // A new leader does not know yet how much of what it took over is committed (KIP-207).
+    let needs_end = !matches!(wanted, Wanted::Earliest | Wanted::Tiered);
+    if needs_end && partition.inspect(|core| core.latest_offset().is_none()) {
+        return Err(if ctx.version >= OFFSET_NOT_AVAILABLE_VERSION_MIN {
+            ErrorCode::OFFSET_NOT_AVAILABLE
+        } else {
+            ErrorCode::LEADER_NOT_AVAILABLE
+        });
+    }
     match wanted {
         Wanted::Latest => Ok(Some((until, Timestamp::NONE, current))),
         Wanted::Earliest => {

@@ -14,14 +14,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sawlog_protocol::messages::produce::{
-    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse,
-    TopicProduceResponse,
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
+    ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use sawlog_protocol::{ErrorCode, Uuid};
 
 use self::check::{Allowance, Refusal, Rules, TooMuch, check};
 use super::admin::is_internal;
-use super::{CloseReason, Reply, ReplyTo, RequestContext};
+use super::leader_hints::{HintedBroker, LeaderHints};
+use super::{CloseReason, Node, Reply, ReplyTo, RequestContext};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 use crate::config::MessageTimestampType;
 use crate::replication::{
@@ -33,6 +34,9 @@ mod check;
 
 /// First version that names topics by id (KIP-516).
 const TOPIC_ID_VERSION_MIN: i16 = 13;
+
+/// First version that says where leaders are (KIP-951).
+const LEADER_HINTS_VERSION_MIN: i16 = 10;
 
 /// Who calls itself this may write to internal topics, as with Kafka: tools that repair them do.
 const ADMIN_CLIENT: &str = "__admin_client";
@@ -171,14 +175,15 @@ fn answer(
     let Progress { mut outcomes, mut waiting } = progress;
     match acks {
         Acks::None => close_on_failure(&outcomes),
-        Acks::Leader => Reply::Ready(reply(ctx.reply_to(), &outcomes)),
+        Acks::Leader => Reply::Ready(reply(ctx.node, ctx.reply_to(), &outcomes)),
         Acks::All => {
             waiting.retain(|item| !settle(&mut outcomes, item));
             if waiting.is_empty() {
-                return Reply::Ready(reply(ctx.reply_to(), &outcomes));
+                return Reply::Ready(reply(ctx.node, ctx.reply_to(), &outcomes));
             }
             let timeout = Duration::from_millis(u64::try_from(request.timeout_ms).unwrap_or(0));
-            Reply::Pending(Box::pin(commit(ctx.reply_to(), outcomes, waiting, timeout)))
+            let to = (ctx.node.clone(), ctx.reply_to());
+            Reply::Pending(Box::pin(commit(to, outcomes, waiting, timeout)))
         }
     }
 }
@@ -298,7 +303,7 @@ fn fail(outcomes: &mut [TopicOutcome], item: &Uncommitted, rejected: Rejected) {
 
 /// Answers once every batch is committed or failed, or the client's timeout has passed.
 async fn commit(
-    reply_to: ReplyTo,
+    (node, reply_to): (Arc<Node>, ReplyTo),
     mut outcomes: Vec<TopicOutcome>,
     mut waiting: Vec<Uncommitted>,
     timeout: Duration,
@@ -329,19 +334,41 @@ async fn commit(
             }
         }
     }
-    Ok(reply(reply_to, &outcomes))
+    Ok(reply(&node, reply_to, &outcomes))
 }
 
-fn reply(to: ReplyTo, outcomes: &[TopicOutcome]) -> sawlog_protocol::Rope {
+fn reply(node: &Node, to: ReplyTo, outcomes: &[TopicOutcome]) -> sawlog_protocol::Rope {
+    let is_moved = |outcome: &Outcome| matches!(&outcome.result, Err(rejected) if rejected.code == ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    let any_moved = to.version >= LEADER_HINTS_VERSION_MIN
+        && outcomes.iter().any(|topic| topic.partitions.iter().any(is_moved));
+    let mut hints = any_moved.then(|| LeaderHints::new(node));
     let responses = outcomes
         .iter()
         .map(|topic| TopicProduceResponse {
             name: &topic.name,
             topic_id: topic.id,
-            partition_responses: topic.partitions.iter().map(partition_response).collect(),
+            partition_responses: topic
+                .partitions
+                .iter()
+                .map(|outcome| {
+                    let mut response = partition_response(outcome);
+                    if let Some(hints) = hints.as_mut().filter(|_| is_moved(outcome)) {
+                        let (leader_id, leader_epoch) =
+                            hints.leader(&topic.name, topic.id, outcome.index);
+                        response.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch };
+                    }
+                    response
+                })
+                .collect(),
         })
         .collect();
-    to.reply(&ProduceResponse { responses, ..Default::default() })
+    let node_endpoints = hints.iter().flat_map(|hints| hints.brokers().map(endpoint)).collect();
+    to.reply(&ProduceResponse { responses, node_endpoints, ..Default::default() })
+}
+
+fn endpoint(broker: HintedBroker<'_>) -> NodeEndpoint<'_> {
+    let HintedBroker { id, host, port, rack } = broker;
+    NodeEndpoint { node_id: id, host, port: port.into(), rack }
 }
 
 fn partition_response(outcome: &Outcome) -> PartitionProduceResponse<'_> {
@@ -407,5 +434,5 @@ fn refuse_all(ctx: &RequestContext<'_>, request: &ProduceRequest<'_>, acks: i16)
                 .collect(),
         })
         .collect();
-    Reply::Ready(reply(ctx.reply_to(), &outcomes))
+    Reply::Ready(reply(ctx.node, ctx.reply_to(), &outcomes))
 }

@@ -27,6 +27,7 @@ pub use self::core::{
 pub(crate) use cleaner::Cleaner;
 pub use cleaner::CompactionStats;
 pub(crate) use directory::LogDirectory;
+pub(crate) use exchange::{AlterAnswers, AskAlter};
 pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
 pub use partitions::RecoveryProgress;
 pub(crate) use partitions::{LocalTopic, Partitions};

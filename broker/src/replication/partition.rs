@@ -86,6 +86,8 @@ pub(crate) struct Slice {
 #[derive(Debug)]
 struct Published {
     leader_epoch: AtomicI32,
+    /// The epoch this broker leads or follows.
+    read_epoch: AtomicI32,
     log_start: AtomicI64,
     log_end: AtomicI64,
     high_watermark: AtomicI64,
@@ -145,6 +147,7 @@ impl Partition {
             reader,
             published: Published {
                 leader_epoch: AtomicI32::new(-1),
+                read_epoch: AtomicI32::new(-1),
                 log_start: AtomicI64::new(0),
                 log_end: AtomicI64::new(0),
                 high_watermark: AtomicI64::new(0),
@@ -601,6 +604,16 @@ impl Partition {
         }
     }
 
+    /// As [`Self::notify_above`], for who reads: a follower is as good as a leader.
+    pub(crate) fn notify_readable_above(&self, offset: Offset, signal: &Arc<Signal>, slot: usize) {
+        self.waiters.register(offset, signal, slot);
+        if self.read_epoch().is_none() {
+            self.waiters.fail_all();
+        } else if self.high_watermark() > offset {
+            self.waiters.advance(self.high_watermark());
+        }
+    }
+
     /// Takes back what [`Self::notify_above`] registered.
     pub(crate) fn forget(&self, signal: &Arc<Signal>) {
         self.waiters.forget(signal);
@@ -617,6 +630,22 @@ impl Partition {
             return Err(EpochMismatch::Offline);
         }
         check_epoch(given, self.leader_epoch())
+    }
+
+    /// As [`Self::check_epoch`], of a leader or a follower: consumers may read from either.
+    pub(crate) fn check_epoch_to_read(
+        &self,
+        given: LeaderEpoch,
+    ) -> Result<LeaderEpoch, EpochMismatch> {
+        if self.published.failed.load(Ordering::Acquire) {
+            return Err(EpochMismatch::Offline);
+        }
+        check_epoch(given, self.read_epoch())
+    }
+
+    fn read_epoch(&self) -> Option<LeaderEpoch> {
+        let epoch = self.published.read_epoch.load(Ordering::Acquire);
+        (epoch >= 0).then_some(LeaderEpoch(epoch))
     }
 
     /// Runs `look` on the decisions of this partition.
@@ -683,6 +712,9 @@ impl Partition {
         let log = core.log();
         self.published.failed.store(core.is_failed(), Ordering::Release);
         self.published.leader_epoch.store(epoch, Ordering::Release);
+        let followed = || core.following().map_or(-1, |(_, epoch)| epoch.0);
+        let read_epoch = if epoch >= 0 { epoch } else { followed() };
+        self.published.read_epoch.store(read_epoch, Ordering::Release);
         self.published.log_end.store(log.end.0, Ordering::Release);
         self.published.log_start.store(log.start.0, Ordering::Release);
         self.published.last_stable_offset.store(core.last_stable_offset().0, Ordering::Release);

@@ -28,10 +28,8 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-#[cfg(test)]
-pub(crate) use self::alters::AlterAnswers;
 use self::alters::Alters;
-pub(crate) use self::alters::AskAlter;
+pub(crate) use self::alters::{AlterAnswers, AskAlter};
 use self::fetcher::Queue;
 pub(in crate::replication) use self::news::News;
 pub(crate) use self::service::ReplicaService;

@@ -18,7 +18,7 @@ use crate::controller::{ImageSubscriber as _, Registration};
 use crate::metadata::{ConfigResource, Image, ImageCell, PartitionRecord, PartitionState, Record};
 use crate::peer::{PeerId, PeerIdentity};
 use crate::replication::partitions::Partitions;
-use crate::replication::{AckState, Acks, LogGeneration, PartitionCore};
+use crate::replication::{AckState, Acks, EpochMismatch, LogGeneration, PartitionCore, View};
 
 const TOPIC: Uuid = Uuid([9; 16]);
 const BROKERS: [i32; 3] = [1, 2, 3];
@@ -361,6 +361,49 @@ fn all_lose_power_and_what_was_acknowledged_is_there() {
         committed(&leader, after).await;
         until("all are in sync", || world.state().isr.len() == 3).await;
         assert_eq!((world.log(1), world.log(2)), (world.log(3), world.log(3)));
+    });
+}
+
+#[test]
+fn followers_serve_consumers_below_what_they_know_to_be_committed() {
+    run(async {
+        let world = World::new();
+        let leader = world.leader();
+        let written = append(&leader, Acks::All, "committed");
+        committed(&leader, written).await;
+        let follower = world.partition(2);
+        until("it learns of it", || follower.high_watermark() == Offset(1)).await;
+        let epoch = LeaderEpoch(0);
+        assert_eq!(follower.check_epoch(epoch), Err(EpochMismatch::NotLeader));
+        assert_eq!(follower.check_epoch_to_read(epoch), Ok(epoch));
+        let read = |at| follower.read(Offset(at), View::Committed, 1 << 20, true).unwrap().records;
+        assert_eq!(read(0), world.log(1));
+        assert!(read(1).is_empty());
+        let near = |from| leader.inspect(|core| core.preferred_replica(Offset(from), |_| true));
+        assert!(near(1).is_some());
+        assert_eq!(near(2), None, "nobody else has that");
+        world.kill(1);
+        let (given, current) = (epoch, LeaderEpoch(1));
+        let fenced = EpochMismatch::Fenced { given, current };
+        assert_eq!(follower.check_epoch_to_read(epoch), Err(fenced));
+    });
+}
+
+#[test]
+fn a_leader_that_restarts_alone_serves_what_was_committed() {
+    run(async {
+        let world = World::new();
+        let written = append(&world.leader(), Acks::All, "committed");
+        committed(&world.leader(), written).await;
+        append(&world.leader(), Acks::Leader, "who knows");
+        world.kill(3);
+        world.kill(2);
+        world.nodes.lock().get(&1).unwrap().partitions.note_high_watermarks();
+        world.kill(1);
+        world.start(1);
+        let leader = world.leader();
+        assert_eq!((world.state().isr.len(), leader.log_end()), (1, Offset(2)));
+        assert!(leader.high_watermark() >= Offset(1), "{}", leader.high_watermark());
     });
 }
 

@@ -4,7 +4,6 @@
 //! before a byte is read, logs are recovered before a connection is accepted. Stopping goes the
 //! other way: no new requests, then everything appended is synced and marked clean.
 
-#[allow(dead_code, reason = "used where a broker has peers")]
 mod alters;
 mod data;
 mod http;
@@ -21,6 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
 
+use self::alters::Alters;
 use self::member::Member;
 use crate::admin::{Parts, Status};
 use crate::base::disk::{DirLock, Disk};
@@ -219,6 +219,8 @@ impl Broker {
             .block_on(Member::register(controller.clone(), start))
             .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
         partitions.on_registered(member.epoch());
+        let alters = Arc::new(Alters(controller.clone()));
+        partitions.connect(&peers, runtime.handle(), controller.images(), alters);
         let image = controller.subscribe(partitions.clone(), &image);
         let groups = Arc::new(Coordinator::new(
             partitions.clone(),

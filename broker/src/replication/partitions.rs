@@ -125,7 +125,6 @@ impl Partitions {
 
     /// Begins to exchange records with the brokers that have other replicas of what is here.
     /// In-sync sets are asked for with `ask`.
-    #[allow(dead_code, reason = "used where a broker has peers")]
     pub(crate) fn connect(
         self: &Arc<Self>,
         peers: &Peers,

@@ -8,7 +8,7 @@
 //! up while a request is held, are told without waiting for an answer. Messages are counted: when
 //! one is lost, the session begins anew.
 //!
-//! What is decided is decided by [`super::core`]; here is what carries it.
+//! What is decided is decided by [`super::core`]; here is what carries it over [`crate::peer`].
 
 mod alters;
 mod codec;

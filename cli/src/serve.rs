@@ -28,6 +28,10 @@ pub(crate) struct Serve {
     /// Address to listen on for the other brokers of the cluster
     #[arg(long, value_name = "HOST:PORT")]
     peer_listen: Option<String>,
+    /// Address for health checks and metrics over HTTP; `none` for none [default: port 9644 on loopback,
+    /// another one if it is taken]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
     /// Listen on addresses other machines can reach, without encryption or passwords
     #[arg(long)]
     insecure: bool,
@@ -106,6 +110,9 @@ impl Serve {
         }
         if let Some(address) = &self.peer_listen {
             sources = sources.flag("--peer-listen", "peer.listener", address);
+        }
+        if let Some(http) = &self.http {
+            sources = sources.flag("--http", "http.listener", http);
         }
         if self.insecure {
             sources = sources.flag("--insecure", "insecure.listeners.allowed", "true");

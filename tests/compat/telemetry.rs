@@ -153,6 +153,7 @@ fn metrics_that_clients_push_are_on_the_page() {
         assert!(of_client.iter().all(|line| line.contains("client_instance_id=\"")));
     }
     let page = get(&server.http_address(), "/metrics");
+    page.check_metrics();
     for reason in ["malformed", "too_large", "unknown_subscription", "other"] {
         assert!(refused(&page, reason).abs() < f64::EPSILON, "{reason}: {}", page.body);
     }

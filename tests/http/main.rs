@@ -73,7 +73,7 @@ fn a_broker_that_started_lives_is_ready_and_counts() {
         assert!(value(&format!("{positive}{{directory=\"{data}\"}}")) > 0.0, "{positive}");
     }
     assert!(page.body.contains("\nsawlog_groups{type=\""), "{}", page.body);
-    check_format(&page.body);
+    page.check_metrics();
 }
 
 #[test]
@@ -94,25 +94,6 @@ fn after_a_kill_a_broker_is_ready_once_it_knows_its_groups() {
     let page = get(&http, "/metrics");
     let groups = page.body.lines().find(|line| line.starts_with("sawlog_groups{"));
     assert!(groups.is_some_and(|line| line.ends_with(" 1")), "{}", page.body);
-}
-
-/// Every line is a value of a family that was headed, once, before it.
-fn check_format(body: &str) {
-    let mut heads = Vec::new();
-    for line in body.lines() {
-        if let Some(rest) = line.strip_prefix("# TYPE ") {
-            let name = rest.split(' ').next().unwrap();
-            assert!(!heads.contains(&name), "{name} is headed twice");
-            heads.push(name);
-        } else if !line.starts_with("# HELP ") {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            value.parse::<f64>().unwrap();
-            let name = name.split('{').next().unwrap();
-            let ends = ["_bucket", "_sum", "_count"];
-            let family = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
-            assert!([name, family].contains(heads.last().unwrap()), "{line} stands elsewhere");
-        }
-    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The least of an HTTP client: one request, one reply, one connection.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -47,6 +48,31 @@ pub fn exchange(address: &str, request: &str) -> Reply {
 }
 
 impl Reply {
+    /// Checks a page of metrics: every line is a value of a family that was headed, once, before it, and no
+    /// value is told twice.
+    ///
+    /// # Panics
+    /// If it is not so.
+    pub fn check_metrics(&self) {
+        let (mut heads, mut told) = (HashSet::new(), HashSet::new());
+        let mut head = "";
+        for line in self.body.lines() {
+            if let Some(rest) = line.strip_prefix("# TYPE ") {
+                head = rest.split(' ').next().unwrap_or_default();
+                assert!(heads.insert(head), "{head} is headed twice");
+            } else if !line.starts_with("# HELP ") {
+                let (series, value) = line.rsplit_once(' ').expect("a name and a value");
+                assert!(value.parse::<f64>().is_ok(), "{line} has no value");
+                assert!(told.insert(series), "{series} is told twice");
+                let name = series.split('{').next().unwrap_or_default();
+                let ends = ["_bucket", "_sum", "_count"];
+                let family = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+                assert!([name, family].contains(&head), "{line} stands under {head}");
+            }
+        }
+        assert!(told.len() > 20, "{}", self.body);
+    }
+
     /// The value of a metric, by its name and labels as they stand on the page.
     pub fn metric(&self, name: &str) -> Option<f64> {
         let line = self.body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));

@@ -166,7 +166,7 @@ impl MetadataLog for RaftMetadataLog {
         let body = Bytes::from(encode_records(&records));
         Store::check_size(body.len())?;
         let LogRole::Leader { .. } = *self.quorum.role.borrow() else {
-            return Err(self.quorum.not_leader());
+            return Err(self.quorum.lost());
         };
         self.quorum.shared.store.lock().reserve(1, body.len())?;
         let runtime = self.quorum.runtime.clone();
@@ -230,7 +230,13 @@ impl Quorum {
         super::network::encode_answer(&answer)
     }
 
-    pub(super) fn not_leader(&self) -> LogError {
+    /// Why nothing can be proposed here: also a node that has failed leads no more.
+    fn lost(&self) -> LogError {
+        let failed = self.shared.store.lock().check_online();
+        failed.err().unwrap_or_else(|| self.not_leader())
+    }
+
+    fn not_leader(&self) -> LogError {
         let leader = match *self.role.borrow() {
             LogRole::Leader { .. } => None,
             LogRole::Follower { leader } => leader,
@@ -247,7 +253,7 @@ impl Quorum {
         // Dropping the write is safe: it goes on, and its entry comes out if it is committed.
         let written = tokio::select! {
             written = timeout(PROPOSAL_TIMEOUT, self.raft.client_write(body)) => written,
-            () = lost => return Err(self.not_leader()),
+            () = lost => return Err(self.lost()),
         };
         match written {
             Ok(Ok(response)) => Ok(offset_of(response.log_id.index)),
@@ -353,6 +359,7 @@ impl Node {
             if wanted != ticks {
                 // One node alone needs neither heartbeats nor elections.
                 raft.runtime_config().tick(wanted);
+                super::runtime::set_quiet(!wanted);
                 ticks = wanted;
             }
             // All are safe to drop: each only says that something may have changed.

@@ -11,6 +11,7 @@ mod log;
 mod members;
 mod network;
 mod recover;
+mod runtime;
 mod snapshot;
 mod storage;
 mod store;

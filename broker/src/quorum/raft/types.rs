@@ -19,6 +19,7 @@ openraft::declare_raft_types!(
         Node = Member,
         Entry = openraft::Entry<Types>,
         SnapshotData = SnapshotData,
+        AsyncRuntime = super::runtime::QuietRuntime,
 );
 
 pub(super) type Raft = openraft::Raft<Types>;

@@ -2,9 +2,8 @@
 //! may be answered, who is in sync, what a follower asks for and cuts.
 //!
 //! Pure: inputs and `now` go in, decisions come out. No I/O, no lock, no clock, no map with random
-//! order; [`super::partition::Partition`] does what is decided here. The broker runs it as the sole
-//! replica of its partitions so far: leading others and following them is decided here, and lived
-//! through by the worlds of `super::tests`, but nothing carries it over sockets yet.
+//! order; [`super::partition::Partition`] does what is decided here, and [`super::exchange`] carries it
+//! between brokers. The worlds of `super::tests` live through all of it.
 //!
 //! Always holds (see [`PartitionCore::check`]):
 //! - log start ≤ high watermark ≤ log end, durable end ≤ log end;

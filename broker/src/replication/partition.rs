@@ -326,6 +326,10 @@ impl Partition {
         let mut state = self.state.lock();
         if state.due.is_some() {
             state = self.do_due(state);
+            if state.due.is_cut() {
+                // The epochs are those of the log as it is going to be: nothing is written by them.
+                return None;
+            }
         }
         let State { core, log, unsynced_bytes, flushing, .. } = &mut *state;
         *unsynced_bytes = 0;
@@ -466,11 +470,11 @@ impl Partition {
     /// `to` is outside the log, or it cannot be written down.
     pub(crate) fn delete_records(&self, to: Option<Offset>) -> Result<Offset, DeleteError> {
         let mut state = self.state.lock();
-        let State { core, log, .. } = &mut *state;
+        let State { core, log, due, .. } = &mut *state;
         if core.is_failed() {
             return Err(DeleteError::Offline);
         }
-        if core.leader_epoch().is_none() {
+        if core.leader_epoch().is_none() || due.is_cut() {
             return Err(DeleteError::NotLeader);
         }
         let log = log.as_mut().ok_or(DeleteError::NotLeader)?;
@@ -504,6 +508,9 @@ impl Partition {
         let retention_ms = retention_ms.map(|ms| i64::try_from(ms).unwrap_or(i64::MAX));
         let retention_bytes = config.retention_bytes.filter(|_| deletes);
         let mut state = self.state.lock();
+        if state.due.is_cut() {
+            return Ok(());
+        }
         let State { core, log, .. } = &mut *state;
         let Some(log) = log.as_mut() else { return Ok(()) };
         let roll = log.is_roll_due(now, retention_ms);
@@ -562,9 +569,14 @@ impl Partition {
             return Ok(None);
         }
         let mut state = self.state.lock();
-        let State { core, log, .. } = &mut *state;
+        let State { core, log, due, .. } = &mut *state;
         let Some(log) = log.take() else { return Ok(None) };
-        let closing = log.begin_close(core.producers(), core.epochs());
+        let closing = if due.is_cut() {
+            // Its epochs are those of the log as it was going to be: the next start reads it.
+            Ok(None)
+        } else {
+            log.begin_close(core.producers(), core.epochs())
+        };
         core.on_resigned();
         self.publish(core);
         self.waiters.fail_all();

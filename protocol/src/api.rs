@@ -95,7 +95,7 @@ apis! {
     47 OffsetDelete offset_delete 0..=0:
         OffsetDeleteRequest<'a> => OffsetDeleteResponse<'r>;
     /// Who votes about the metadata, and how far each is.
-    55 DescribeQuorum describe_quorum 0..=2 flexible 0 [unserved]:
+    55 DescribeQuorum describe_quorum 0..=2 flexible 0:
         DescribeQuorumRequest<'a> => DescribeQuorumResponse<'r>;
     /// Levels of what the cluster as a whole can do.
     57 UpdateFeatures update_features 0..=2 flexible 0:

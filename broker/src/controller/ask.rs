@@ -264,6 +264,7 @@ impl Request {
             | Self::BrokerGone { .. }
             | Self::ElectLeaders { .. }
             | Self::AlterReassignments { .. }
+            | Self::DescribeQuorum
             | Self::UpdateFeatures { .. } => true,
         }
     }
@@ -284,6 +285,7 @@ impl Request {
             Self::Heartbeat(_)
             | Self::AlterPartitions(_)
             | Self::AllocateProducerIds { .. }
+            | Self::DescribeQuorum
             | Self::BrokerGone { .. } => false,
         }
     }

@@ -36,6 +36,7 @@ const ELECT_LEADERS: u8 = 16;
 const ALTER_REASSIGNMENTS: u8 = 17;
 const UNREGISTER_BROKER: u8 = 18;
 const UPDATE_FEATURES: u8 = 19;
+const DESCRIBE_QUORUM: u8 = 20;
 
 /// A request as bytes.
 pub(super) fn encode_request(request: &Request) -> Vec<u8> {
@@ -115,6 +116,7 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
             out.u8(UNREGISTER_BROKER);
             out.i32(broker.0);
         }
+        Request::DescribeQuorum => out.u8(DESCRIBE_QUORUM),
         Request::UpdateFeatures { updates, validate_only } => {
             out.u8(UPDATE_FEATURES);
             out.list(updates, cluster::feature_update);
@@ -178,6 +180,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
             may_change_factor: input.bool()?,
         },
         UNREGISTER_BROKER => Request::UnregisterBroker(BrokerId(input.i32()?)),
+        DESCRIBE_QUORUM => Request::DescribeQuorum,
         UPDATE_FEATURES => Request::UpdateFeatures {
             updates: input.list(cluster::read_feature_update)?,
             validate_only: input.bool()?,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::base::BrokerId;
 use crate::metadata::{Image, Random, Record};
+use crate::quorum::QuorumStatus;
 
 use super::error::AdminError;
 use super::replicas;
@@ -82,6 +83,8 @@ fn decide_one(scratch: &mut Scratch<'_>, members: &mut Members<'_>, request: &Re
         Request::UnregisterBroker(broker) => {
             Response::UnregisterBroker(cluster::unregister_broker(scratch, *broker))
         }
+        // Nothing to decide: the log knows, and whoever holds it fills it in.
+        Request::DescribeQuorum => Response::DescribeQuorum(QuorumStatus::default()),
         Request::UpdateFeatures { updates, validate_only } => {
             Response::UpdateFeatures(cluster::update_features(scratch, updates, *validate_only))
         }

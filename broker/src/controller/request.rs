@@ -5,6 +5,7 @@ use sawlog_protocol::Uuid;
 use crate::base::{BrokerId, TopicId};
 use crate::config::Endpoint;
 use crate::metadata::{AlterAnswer, AlterPartition, MetadataOffset};
+use crate::quorum::QuorumStatus;
 
 use super::AdminError;
 use super::replicas::{BrokerStart, Elected, Election};
@@ -71,6 +72,8 @@ pub enum Request {
     },
     /// Forget a broker that will not come back.
     UnregisterBroker(BrokerId),
+    /// Tell who agrees on the metadata.
+    DescribeQuorum,
     /// Change what the cluster as a whole does, all of it or nothing.
     UpdateFeatures {
         /// Each feature once.
@@ -107,6 +110,8 @@ pub enum Response {
     AlterReassignments(Vec<Result<(), AdminError>>),
     /// Whether it is forgotten.
     UnregisterBroker(Result<(), AdminError>),
+    /// Who agrees, and how far each is.
+    DescribeQuorum(QuorumStatus),
     /// Per feature; if one is refused none has changed.
     UpdateFeatures(Vec<Result<(), AdminError>>),
 }

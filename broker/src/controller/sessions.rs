@@ -100,6 +100,13 @@ impl Sessions {
         broker.id == self.own || self.of(broker).is_some_and(is_recent)
     }
 
+    /// How long nothing was heard of a broker that this controller has heard.
+    #[must_use]
+    pub fn silence(&self, broker: BrokerId, now: Duration) -> Option<Duration> {
+        let session = self.brokers.get(&broker).filter(|session| session.is_heard)?;
+        Some(now.saturating_sub(session.heard_at))
+    }
+
     /// A broker began to leave with the entry at `since`, unless it had before.
     pub fn leave(&mut self, broker: BrokerId, since: MetadataOffset) {
         if let Some(session) = self.brokers.get_mut(&broker) {

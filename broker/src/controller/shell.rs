@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use crate::base::{BrokerId, Clock, TopicId};
 use crate::config::BrokerConfig;
 use crate::metadata::{ApplyError, Image, ImageCell, Random};
-use crate::quorum::{LogError, LogRole, MetadataLog, Recovered};
+use crate::quorum::{LogError, LogRole, MetadataLog, QuorumStatus, Recovered};
 
 use super::inbox::Inbox;
 use super::replicas::Election;
@@ -261,6 +261,17 @@ impl Controller {
     pub async fn unregister_broker(&self, broker: BrokerId) -> Result<(), AdminError> {
         match self.ask(Request::UnregisterBroker(broker)).await {
             Ok(Response::UnregisterBroker(result)) => result,
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Who agrees on the metadata, as its leader knows it.
+    ///
+    /// # Errors
+    /// Nobody leads now, or cannot be reached.
+    pub async fn describe_quorum(&self) -> Result<QuorumStatus, AdminError> {
+        match self.ask(Request::DescribeQuorum).await {
+            Ok(Response::DescribeQuorum(status)) => Ok(status),
             other => Err(refusal(other)),
         }
     }

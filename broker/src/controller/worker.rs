@@ -13,7 +13,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::base::{BrokerId, Clock};
 use crate::config::BrokerConfig;
 use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random, Record};
-use crate::quorum::{LogError, LogEvent, LogRole, MetadataLog, Recovered, Snapshot};
+use crate::quorum::{
+    LogError, LogEvent, LogRole, MetadataLog, QuorumReplica, QuorumStatus, Recovered, Snapshot,
+};
 
 use super::decide::{decide, fence_all};
 use super::inbox::Inbox;
@@ -188,8 +190,43 @@ impl Worker {
             self.commit(decision.records)?;
         }
         let offset = self.image.offset();
-        let answer = |response| Answer { offset, response };
+        let answer = |response| match response {
+            Response::DescribeQuorum(_) => {
+                Answer { offset, response: Response::DescribeQuorum(self.quorum()) }
+            }
+            response => Answer { offset, response },
+        };
         Ok(decision.responses.into_iter().map(answer).collect())
+    }
+
+    /// Who agrees on the metadata; this node, where it is alone.
+    fn quorum(&self) -> QuorumStatus {
+        let mut status = self.quorum_of_log();
+        let (own, now) = (self.sessions.own(), self.clock.monotonic());
+        for replica in status.replicas.iter_mut().filter(|replica| replica.broker != own) {
+            replica.heard_of = self.sessions.silence(replica.broker, now);
+        }
+        status
+    }
+
+    fn quorum_of_log(&self) -> QuorumStatus {
+        self.log.status().unwrap_or_else(|| {
+            let own = self.sessions.own();
+            let committed = self.image.offset();
+            let known = self.image.broker(own).and_then(|broker| broker.storage_ids.first());
+            let term = match *self.role.borrow() {
+                LogRole::Leader { term } => term,
+                LogRole::Follower { .. } => 0,
+            };
+            let alone = QuorumReplica {
+                broker: own,
+                directory: known.copied().unwrap_or_default(),
+                is_voter: true,
+                last: Some(committed),
+                heard_of: None,
+            };
+            QuorumStatus { leader: Some(own), term, committed, replicas: vec![alone] }
+        })
     }
 
     /// Proposes an entry and applies it.

@@ -44,6 +44,7 @@ mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
+mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
@@ -408,12 +409,13 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::ElectLeaders => answer_later!(call, elect_leaders),
         ApiKey::AlterPartitionReassignments => answer_later!(call, alter_partition_reassignments),
         ApiKey::ListPartitionReassignments => answer_later!(call, list_partition_reassignments),
+        ApiKey::DescribeQuorum => answer_later!(call, describe_quorum),
         ApiKey::UnregisterBroker => answer_later!(call, unregister_broker),
         ApiKey::UpdateFeatures => answer_later!(call, update_features),
         ApiKey::GetTelemetrySubscriptions => answer_later!(call, get_telemetry_subscriptions),
         ApiKey::PushTelemetry => answer_later!(call, push_telemetry),
         // Known to the table, not served: refused above.
-        ApiKey::DescribeQuorum | ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => {
+        ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => {
             Reply::Close(CloseReason::UnknownApi(key.as_i16()))
         }
     }

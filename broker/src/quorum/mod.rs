@@ -11,6 +11,7 @@ mod local;
 mod log_file;
 pub mod raft;
 mod snapshot_file;
+mod status;
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use identity::{
     DataDirectoryError, Identity, Membership, are_new, joining_storage_id, open_data_directories,
 };
 pub use local::{LocalLogOptions, LocalMetadataLog, OpenError, TornTail};
+pub use status::{QuorumReplica, QuorumStatus};
 
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,6 +129,11 @@ pub trait MetadataLog: Send + fmt::Debug {
 
     /// Has `wake` called whenever `poll` may have something new.
     fn on_news(&mut self, wake: Wake);
+
+    /// Who agrees on this log, and how far each is; `None` where this node is all there is.
+    fn status(&self) -> Option<QuorumStatus> {
+        None
+    }
 
     /// Whether the log has grown enough since the last snapshot to want one.
     fn wants_snapshot(&self) -> bool;

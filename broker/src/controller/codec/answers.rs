@@ -11,8 +11,8 @@ use super::super::error::{AdminError, AdminErrorKind};
 use super::super::request::{CreatedTopic, Response, Standing};
 use super::{
     ALLOCATE_PRODUCER_IDS, ALTER_CONFIGS, ALTER_PARTITIONS, ALTER_REASSIGNMENTS, BROKER_GONE,
-    CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, ELECT_LEADERS, HEARTBEAT, REGISTER_BROKER,
-    UNREGISTER_BROKER, UPDATE_FEATURES, VERSION, cluster, kind_of, partitions,
+    CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_QUORUM, ELECT_LEADERS, HEARTBEAT,
+    REGISTER_BROKER, UNREGISTER_BROKER, UPDATE_FEATURES, VERSION, cluster, kind_of, partitions,
 };
 
 const ANSWERED: u8 = 0;
@@ -142,6 +142,10 @@ fn encode_response(out: &mut Encoder, response: &Response) {
             out.u8(UNREGISTER_BROKER);
             result(out, one, |_, ()| ());
         }
+        Response::DescribeQuorum(status) => {
+            out.u8(DESCRIBE_QUORUM);
+            cluster::quorum(out, status);
+        }
         Response::UpdateFeatures(all) => {
             out.u8(UPDATE_FEATURES);
             out.list(all, |out, one| result(out, one, |_, ()| ()));
@@ -177,6 +181,7 @@ fn decode_response(input: &mut Decoder<'_>) -> Result<Response, DecodeError> {
             Response::AlterReassignments(input.list(|input| read_result(input, |_| Ok(())))?)
         }
         UNREGISTER_BROKER => Response::UnregisterBroker(read_result(input, |_| Ok(()))?),
+        DESCRIBE_QUORUM => Response::DescribeQuorum(cluster::read_quorum(input)?),
         UPDATE_FEATURES => {
             Response::UpdateFeatures(input.list(|input| read_result(input, |_| Ok(())))?)
         }

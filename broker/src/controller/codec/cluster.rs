@@ -1,7 +1,10 @@
-//! Requests about leaders, replicas and features, as bytes.
+//! Requests about leaders, replicas, features and the quorum, as bytes.
+
+use std::time::Duration;
 
 use crate::base::BrokerId;
-use crate::metadata::{DecodeError, Decoder, Encoder};
+use crate::metadata::{DecodeError, Decoder, Encoder, MetadataOffset};
+use crate::quorum::{QuorumReplica, QuorumStatus};
 
 use super::super::replicas::{Elected, Election};
 use super::super::request::{ElectedLeader, FeatureUpdate, Reassignment, UpgradeType};
@@ -87,5 +90,38 @@ pub(super) fn read_elected(input: &mut Decoder<'_>) -> Result<ElectedLeader, Dec
         topic: input.text()?,
         index: input.i32()?,
         result: read_result(input, leader)?,
+    })
+}
+
+pub(super) fn quorum(out: &mut Encoder, status: &QuorumStatus) {
+    out.optional(status.leader, |out, leader| out.i32(leader.0));
+    out.i64(i64::try_from(status.term).unwrap_or(i64::MAX));
+    out.i64(status.committed.0);
+    out.list(&status.replicas, |out, replica| {
+        out.i32(replica.broker.0);
+        out.uuid(replica.directory);
+        out.bool(replica.is_voter);
+        out.optional(replica.last, |out, last| out.i64(last.0));
+        let ago = replica.heard_of.map(|ago| i64::try_from(ago.as_millis()).unwrap_or(i64::MAX));
+        out.optional(ago, Encoder::i64);
+    });
+}
+
+pub(super) fn read_quorum(input: &mut Decoder<'_>) -> Result<QuorumStatus, DecodeError> {
+    Ok(QuorumStatus {
+        leader: input.optional(|input| Ok(BrokerId(input.i32()?)))?,
+        term: u64::try_from(input.i64()?).unwrap_or_default(),
+        committed: MetadataOffset(input.i64()?),
+        replicas: input.list(|input| {
+            Ok(QuorumReplica {
+                broker: BrokerId(input.i32()?),
+                directory: input.uuid()?,
+                is_voter: input.bool()?,
+                last: input.optional(|input| Ok(MetadataOffset(input.i64()?)))?,
+                heard_of: input
+                    .optional(Decoder::i64)?
+                    .map(|ms| Duration::from_millis(u64::try_from(ms).unwrap_or_default())),
+            })
+        })?,
     })
 }

@@ -13,6 +13,7 @@ use super::*;
 use crate::base::{BrokerEpoch, LeaderEpoch};
 use crate::config::{Endpoint, Overrides};
 use crate::metadata::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica};
+use crate::quorum::{QuorumReplica, QuorumStatus};
 
 fn endpoint() -> Endpoint {
     Endpoint { name: "PLAINTEXT".to_owned(), host: "h".to_owned(), port: 9093 }
@@ -115,6 +116,7 @@ fn requests() -> Vec<Request> {
             may_change_factor: true,
         },
         Request::UnregisterBroker(BrokerId(9)),
+        Request::DescribeQuorum,
         Request::UpdateFeatures { updates: levels.to_vec(), validate_only: true },
     ]
 }
@@ -143,6 +145,13 @@ fn replies() -> Vec<Reply> {
         AlterRefusal::NotController,
     ];
     let refused = refusals.map(AlterAnswer::Refused);
+    let replica = |last: Option<i64>, is_voter| QuorumReplica {
+        broker: BrokerId(2),
+        directory: Uuid([5; 16]),
+        is_voter,
+        last: last.map(MetadataOffset),
+        heard_of: last.map(|_| std::time::Duration::from_millis(30)),
+    };
     let standing = Standing { fenced: true, leaving: false, may_leave: true };
     let responses = [
         Response::CreateTopics(vec![
@@ -174,6 +183,12 @@ fn replies() -> Vec<Reply> {
             Err(told(AdminErrorKind::NoReassignment, "there is none")),
         ]),
         Response::UnregisterBroker(Err(told(AdminErrorKind::NotRegistered, "who"))),
+        Response::DescribeQuorum(QuorumStatus {
+            leader: Some(BrokerId(1)),
+            term: 7,
+            committed: MetadataOffset(9),
+            replicas: vec![replica(None, true), replica(Some(5), false)],
+        }),
         Response::UpdateFeatures(vec![Err(told(AdminErrorKind::FeatureUpdate, "no"))]),
     ];
     let answered = responses.map(|response| Reply::Answered(MetadataOffset(5), response));

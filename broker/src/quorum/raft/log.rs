@@ -23,7 +23,9 @@ use crate::base::BrokerId;
 use crate::metadata::{MetadataOffset, Record, encode_records};
 
 use super::super::local::{LocalLogOptions, OpenError, TornTail};
-use super::super::{LogError, LogEvent, LogRole, MetadataLog, Recovered, Snapshot, Wake};
+use super::super::{
+    LogError, LogEvent, LogRole, MetadataLog, QuorumStatus, Recovered, Snapshot, Wake,
+};
 use super::members::{self, Maintenance};
 use super::network::{Network, Transport};
 use super::recover::{self, Beginning};
@@ -179,6 +181,10 @@ impl MetadataLog for RaftMetadataLog {
 
     fn on_news(&mut self, wake: Wake) {
         self.quorum.shared.set_wake(wake);
+    }
+
+    fn status(&self) -> Option<QuorumStatus> {
+        Some(QuorumStatus::of(&self.quorum.state()))
     }
 
     fn wants_snapshot(&self) -> bool {

@@ -13,6 +13,16 @@ use super::AdminError;
 use super::decide::Scratch;
 use super::request::{AlterConfigs, Alteration, ConfigChange, ConfigOperation, ConfigTarget};
 
+/// What Kafka's reassignment tool takes back when a reassignment is done, whether it set any of it or
+/// not. Setting them is refused.
+const THROTTLES: [&str; 5] = [
+    "leader.replication.throttled.rate",
+    "follower.replication.throttled.rate",
+    "replica.alter.log.dirs.io.max.bytes.per.second",
+    "leader.replication.throttled.replicas",
+    "follower.replication.throttled.replicas",
+];
+
 /// Changes each resource on its own; all changes of one resource or none.
 pub(super) fn alter(
     scratch: &mut Scratch<'_>,
@@ -160,6 +170,9 @@ fn apply(
     let name = &change.name;
     if change.operation == ConfigOperation::Delete && wanted.remove(name).is_some() {
         // Also takes back a setting that this version does not know any more.
+        return Ok(());
+    }
+    if change.operation == ConfigOperation::Delete && THROTTLES.contains(&name.as_str()) {
         return Ok(());
     }
     let property = property(resource, name)?;

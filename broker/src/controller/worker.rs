@@ -137,6 +137,7 @@ impl Worker {
             // One too many is named again at a later look.
             let _ = self.suspects.try_send(suspect);
         }
+        self.commit_unasked(replicas::raise_internal(&self.image));
         let config = self.image.config();
         let interval = Duration::from_secs(config.leader_imbalance_check_interval_seconds);
         if config.auto_leader_rebalance_enable && now.saturating_sub(self.balanced_at) >= interval {

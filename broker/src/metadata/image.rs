@@ -86,12 +86,15 @@ impl PartitionState {
     }
 
     /// How many replicas have to be in sync for an acks=all write, of a topic with these settings.
-    /// While a reassignment is under way it is the replicas it leads to that count.
+    /// While a reassignment is under way it is the fewer of those it leads to and those it began with
+    /// that count: a partition that gets more copies takes writes while they are made.
     #[must_use]
     pub fn min_in_sync(&self, settings: &TopicConfig) -> usize {
-        let goes = |id: &&BrokerId| self.removing.contains(id);
-        let staying = self.replicas.len() - self.replicas.iter().filter(goes).count();
-        settings.min_in_sync(if staying == 0 { self.replicas.len() } else { staying })
+        let without = |gone: &[BrokerId]| {
+            let left = self.replicas.iter().filter(|id| !gone.contains(id)).count();
+            if left == 0 { self.replicas.len() } else { left }
+        };
+        settings.min_in_sync(without(&self.removing).min(without(&self.adding)))
     }
 
     /// Takes other replicas; those that stay keep their data directories.

@@ -84,7 +84,7 @@ pub fn reassign_all(
     (draft.records, results)
 }
 
-fn begin(
+pub(super) fn begin(
     draft: &mut Draft,
     topic: TopicId,
     index: i32,

@@ -420,3 +420,40 @@ fn a_broker_is_forgotten_with_all_it_was_said_to_have() {
     assert!(cluster.epoch(2) > old);
     assert_eq!(cluster.shape().2, None, "it may have come back with empty disks");
 }
+
+#[test]
+fn topics_of_the_brokers_own_get_three_copies_once_there_are_brokers_for_them() {
+    let mut cluster = Cluster::new();
+    let groups = Uuid([8; 16]);
+    cluster.take(vec![
+        Record::Topic { name: "__consumer_offsets".to_owned(), id: groups },
+        Record::Partition(PartitionRecord {
+            topic: groups,
+            index: 0,
+            replicas: ids(&[2]),
+            isr: ids(&[2]),
+            elr: vec![],
+            leader: Some(BrokerId(2)),
+            leader_epoch: LeaderEpoch(0),
+            partition_epoch: 0,
+            adding: vec![],
+            removing: vec![],
+            storage_ids: vec![],
+        }),
+    ]);
+    for id in [3, 4, 5] {
+        cluster.fence(id);
+    }
+    assert_eq!(raise_internal(&cluster.image), [], "two brokers are too few");
+    cluster.unfence(4);
+    cluster.take(raise_internal(&cluster.image));
+    let topic = cluster.image.topic("__consumer_offsets").unwrap().clone();
+    let state = topic.partition(0).unwrap();
+    let mut replicas = state.replicas.clone();
+    replicas.sort();
+    assert_eq!((replicas, state.replicas[0]), (ids(&[1, 2, 4]), BrokerId(2)));
+    assert_eq!(state.adding.len(), 2);
+    assert_eq!(state.min_in_sync(&topic.resolved), 1, "it takes commits while it is copied");
+    assert_eq!(raise_internal(&cluster.image), [], "it is under way");
+    assert_eq!(cluster.state().replicas.len(), 3, "other topics are nobody's business");
+}

@@ -127,6 +127,7 @@ fn kind_of(code: ErrorCode) -> Kind {
         | ErrorCode::GROUP_ID_NOT_FOUND
         | ErrorCode::UNKNOWN_MEMBER_ID
         | ErrorCode::UNKNOWN_TOPIC_ID
+        | ErrorCode::BROKER_ID_NOT_REGISTERED
         | ErrorCode::RESOURCE_NOT_FOUND => Kind::NotFound,
         ErrorCode::TOPIC_AUTHORIZATION_FAILED
         | ErrorCode::CLUSTER_AUTHORIZATION_FAILED
@@ -134,14 +135,19 @@ fn kind_of(code: ErrorCode) -> Kind {
         ErrorCode::REQUEST_TIMED_OUT
         | ErrorCode::COORDINATOR_NOT_AVAILABLE
         | ErrorCode::COORDINATOR_LOAD_IN_PROGRESS
-        | ErrorCode::NOT_COORDINATOR => Kind::Unreachable,
+        | ErrorCode::NOT_COORDINATOR
+        | ErrorCode::NOT_CONTROLLER => Kind::Unreachable,
         ErrorCode::TOPIC_ALREADY_EXISTS
         | ErrorCode::OFFSET_OUT_OF_RANGE
         | ErrorCode::NON_EMPTY_GROUP
+        | ErrorCode::NO_REASSIGNMENT_IN_PROGRESS
+        | ErrorCode::PREFERRED_LEADER_NOT_AVAILABLE
+        | ErrorCode::ELIGIBLE_LEADERS_NOT_AVAILABLE
         | ErrorCode::GROUP_SUBSCRIBED_TO_TOPIC => Kind::Precondition,
         ErrorCode::INVALID_CONFIG
         | ErrorCode::INVALID_PARTITIONS
         | ErrorCode::INVALID_REPLICATION_FACTOR
+        | ErrorCode::INVALID_REPLICA_ASSIGNMENT
         | ErrorCode::INVALID_TOPIC_EXCEPTION
         | ErrorCode::INVALID_GROUP_ID
         | ErrorCode::INVALID_REQUEST => Kind::Usage,

@@ -9,7 +9,7 @@ mod list;
 mod members;
 mod offsets_file;
 mod seek;
-mod timeline;
+pub(crate) mod timeline;
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;

@@ -60,7 +60,7 @@ impl Timeline {
 }
 
 /// RFC 3339; plain milliseconds where a broker says what no calendar has.
-fn time(ms: i64) -> String {
+pub(crate) fn time(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map_or_else(|_| ms.to_string(), |time| format!("{time:.3}"))
 }
 

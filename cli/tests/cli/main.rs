@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bench;
+mod cluster;
 mod dev;
 mod doctor;
 mod groups;

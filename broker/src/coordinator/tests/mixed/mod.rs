@@ -11,7 +11,9 @@
 //! and none after a newer one. The consumer protocol relies on that: its heartbeats have no numbers.
 //!
 //! `SAWLOG_MIXED_SEEDS` sets how many seeds are tried and `SAWLOG_MIXED_FIRST_SEED` which is the first;
-//! `SAWLOG_MIXED_SEED` tries one, and with `SAWLOG_MIXED_TRACE` it tells all that happens.
+//! `SAWLOG_MIXED_SEED` tries one, and with `SAWLOG_MIXED_TRACE` it tells all that happens. Seeds 0 to 59,999
+//! were lived through on 2026-11-21 (`SAWLOG_MIXED_SEEDS=60000 cargo test -p sawlog-broker --lib
+//! coordinator::tests::mixed`, in parts).
 
 mod classic;
 mod client;

@@ -12,16 +12,13 @@ use crate::config::{BrokerConfig, Sources};
 use crate::coordinator::tests::driver::{cluster_of, group};
 use crate::coordinator::tests::seeded::CallId;
 use crate::coordinator::tests::seeded::later::Later;
+use crate::coordinator::tests::seeded::scene::Scene;
 use crate::coordinator::tests::seeded::shell::{Shell, ask};
 use crate::coordinator::*;
 
-/// How long things go wrong, and how long the group has then to come to rest.
-const TROUBLE: Duration = Duration::from_secs(60);
-const REST: Duration = Duration::from_secs(100);
-
 /// Something on its way.
 #[derive(Clone, Debug)]
-enum Packet {
+pub(super) enum Packet {
     Request(CallId),
     Reply(CallId, Reply),
     Commit(usize),
@@ -112,61 +109,9 @@ impl World {
 
     /// Lives through it. Panics where a promise is broken.
     pub(super) fn run(mut self) -> Totals {
-        let calm_at = self.now() + TROUBLE;
-        while self.now() < calm_at {
-            self.step();
-            if self.random.below(250) == 0 {
-                self.restart(true);
-            }
-        }
-        self.is_calm = true;
-        self.calm_clients();
-        let end = calm_at + REST;
-        while self.now() < end {
-            self.step();
-        }
+        self.totals.events = self.live();
         self.check_rest();
         self.totals
-    }
-
-    /// The next thing that happens.
-    fn step(&mut self) {
-        self.totals.events += 1;
-        match (self.later.next_at(), self.shell.core.next_deadline()) {
-            (Some(at), deadline) if deadline.is_none_or(|deadline| at <= deadline) => {
-                self.shell.jump(at);
-                if let Some(packet) = self.later.pop() {
-                    self.handle(packet);
-                }
-            }
-            (_, Some(deadline)) => {
-                self.shell.jump(deadline);
-                let output = self.shell.core.on_timers(self.shell.now);
-                self.take(output, None);
-            }
-            (_, None) => panic!("seed {}: nothing will ever happen again", self.seed),
-        }
-    }
-
-    fn handle(&mut self, packet: Packet) {
-        match packet {
-            Packet::Request(call) => self.deliver(call),
-            Packet::Reply(call, reply) => self.on_reply(call, reply),
-            Packet::Commit(upto) => {
-                self.shell.commit(upto);
-                self.release();
-            }
-            Packet::Wake(place) => self.on_wake(place),
-            Packet::Assigned { done, core } if core == self.shell.core_number => {
-                let output = self.shell.core.on_assigned(self.shell.now, done);
-                self.take(output, None);
-            }
-            Packet::Assigned { .. } => {}
-            Packet::Grow => {
-                self.partitions += 1;
-                self.shell.see(cluster_of(&self.config, &[("orders", self.partitions)]));
-            }
-        }
     }
 
     /// A request reaches the coordinator, unless a newer one of its process has.
@@ -360,6 +305,50 @@ impl World {
 
     fn send_later(&mut self, delay: Duration, packet: Packet) {
         self.later.send(self.now() + delay, packet);
+    }
+}
+
+impl Scene for World {
+    type Packet = Packet;
+
+    const RESTART_ODDS: u64 = 250;
+
+    fn around(&mut self) -> (&mut Shell, &mut Later<Packet>, &mut SimRandom) {
+        (&mut self.shell, &mut self.later, &mut self.random)
+    }
+
+    fn handle(&mut self, packet: Packet) {
+        match packet {
+            Packet::Request(call) => self.deliver(call),
+            Packet::Reply(call, reply) => self.on_reply(call, reply),
+            Packet::Commit(upto) => {
+                self.shell.commit(upto);
+                self.release();
+            }
+            Packet::Wake(place) => self.on_wake(place),
+            Packet::Assigned { done, core } if core == self.shell.core_number => {
+                let output = self.shell.core.on_assigned(self.shell.now, done);
+                self.take(output, None);
+            }
+            Packet::Assigned { .. } => {}
+            Packet::Grow => {
+                self.partitions += 1;
+                self.shell.see(cluster_of(&self.config, &[("orders", self.partitions)]));
+            }
+        }
+    }
+
+    fn on_deadline(&mut self, output: Output) {
+        self.take(output, None);
+    }
+
+    fn restart_and_lose(&mut self) {
+        self.restart(true);
+    }
+
+    fn calm(&mut self) {
+        self.is_calm = true;
+        self.calm_clients();
     }
 }
 

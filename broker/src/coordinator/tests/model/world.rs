@@ -9,19 +9,16 @@ use crate::base::disk_sim::SimRandom;
 use crate::coordinator::tests::driver::{cluster, group};
 use crate::coordinator::tests::seeded::CallId;
 use crate::coordinator::tests::seeded::later::Later;
+use crate::coordinator::tests::seeded::scene::Scene;
 use crate::coordinator::tests::seeded::shell::{Held, Shell, ask};
 use crate::coordinator::*;
 
 /// Partitions of the one topic, `orders`.
 pub(super) const PARTITIONS: i32 = 4;
 
-/// How long things go wrong, and how long the group has then to come to rest.
-const TROUBLE: Duration = Duration::from_secs(60);
-const REST: Duration = Duration::from_secs(100);
-
 /// Something on its way.
 #[derive(Clone, Debug)]
-enum Packet {
+pub(super) enum Packet {
     Request(CallId),
     Reply(CallId, Answer),
     Commit(usize),
@@ -89,54 +86,10 @@ impl World {
 
     /// Lives through it. Panics where a promise is broken.
     pub(super) fn run(mut self) -> Totals {
-        let calm_at = self.now() + TROUBLE;
-        while self.now() < calm_at {
-            self.step();
-            if self.random.below(200) == 0 {
-                self.restart(true);
-            }
-        }
-        self.is_calm = true;
-        self.calm_members();
-        let end = calm_at + REST;
-        while self.now() < end {
-            self.step();
-        }
+        self.oracle.totals.events = self.live();
         self.check_rest();
         self.oracle.finish();
         self.oracle.totals
-    }
-
-    /// The next thing that happens.
-    fn step(&mut self) {
-        self.oracle.totals.events += 1;
-        match (self.later.next_at(), self.shell.core.next_deadline()) {
-            (Some(at), deadline) if deadline.is_none_or(|deadline| at <= deadline) => {
-                self.shell.jump(at);
-                if let Some(packet) = self.later.pop() {
-                    self.handle(packet);
-                }
-            }
-            (_, Some(deadline)) => {
-                self.shell.jump(deadline);
-                let output = self.shell.core.on_timers(self.shell.now);
-                self.check_expiry(&output);
-                self.take(output, None);
-            }
-            (_, None) => panic!("seed {}: nothing will ever happen again", self.seed),
-        }
-    }
-
-    fn handle(&mut self, packet: Packet) {
-        match packet {
-            Packet::Request(call) => self.deliver(call),
-            Packet::Reply(call, answer) => self.on_reply(call, answer, self.shell.committed),
-            Packet::Commit(upto) => {
-                self.shell.commit(upto);
-                self.release();
-            }
-            Packet::Wake(member) => self.on_wake(member),
-        }
     }
 
     /// A request reaches the coordinator.
@@ -290,6 +243,42 @@ impl World {
 
     fn send_later(&mut self, delay: Duration, packet: Packet) {
         self.later.send(self.now() + delay, packet);
+    }
+}
+
+impl Scene for World {
+    type Packet = Packet;
+
+    const RESTART_ODDS: u64 = 200;
+
+    fn around(&mut self) -> (&mut Shell, &mut Later<Packet>, &mut SimRandom) {
+        (&mut self.shell, &mut self.later, &mut self.random)
+    }
+
+    fn handle(&mut self, packet: Packet) {
+        match packet {
+            Packet::Request(call) => self.deliver(call),
+            Packet::Reply(call, answer) => self.on_reply(call, answer, self.shell.committed),
+            Packet::Commit(upto) => {
+                self.shell.commit(upto);
+                self.release();
+            }
+            Packet::Wake(member) => self.on_wake(member),
+        }
+    }
+
+    fn on_deadline(&mut self, output: Output) {
+        self.check_expiry(&output);
+        self.take(output, None);
+    }
+
+    fn restart_and_lose(&mut self) {
+        self.restart(true);
+    }
+
+    fn calm(&mut self) {
+        self.is_calm = true;
+        self.calm_members();
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the seeded suites share: how seeds are run, and the log, the clock and the network around a core.
 
 pub(super) mod later;
+pub(super) mod scene;
 pub(super) mod shell;
 pub(super) mod suite;
 

@@ -81,7 +81,7 @@ impl<T: Totals> Suite<T> {
         let mut missed = Vec::new();
         let mut table = String::from("bug: the first seed that finds it\n");
         for bug in bugs {
-            let found = (0..seeds).chain(self.kept.iter().copied()).find(|seed| {
+            let found = self.kept.iter().copied().chain(0..seeds).find(|seed| {
                 switch(Some(*bug));
                 let found = catch_unwind(|| live(*seed)).is_err();
                 switch(None);

@@ -1,12 +1,15 @@
 //! The cluster as an operator sees it, on our broker and, by [`crate::kafka`], on Apache Kafka.
 
+use std::time::Duration;
+
 use sawlog_client::{
     Client, ClientOptions, ConfigChange, ConfigEntry, ConfigKind, ConfigResource, Producer,
     ProducerOptions,
 };
 use tempfile::TempDir;
+use tokio::time::timeout;
 
-use crate::load::{connect, create, write};
+use crate::load::{DEADLINE, connect, create, write};
 use crate::process::{BrokerProcess, free_address};
 
 const TOPIC: &str = "administered";
@@ -91,9 +94,18 @@ async fn settings(client: &Client) {
     let change = ConfigChange::Set(name, value);
     client.alter_configs(everywhere, &[change], false).await.expect("dynamic");
     let broker = client.nodes().await.expect("told")[0].broker.id;
-    let retention =
-        setting(client, ConfigResource::Broker(broker), "log.cleaner.delete.retention.ms").await;
-    assert_eq!((retention.value.as_deref(), retention.source_name()), (Some("12345"), "cluster"));
+    let known = async {
+        loop {
+            let name = "log.cleaner.delete.retention.ms";
+            let retention = setting(client, ConfigResource::Broker(broker), name).await;
+            // Apache Kafka's brokers hear of it after the answer.
+            if retention.value.as_deref() == Some("12345") {
+                return retention.source_name();
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    assert_eq!(timeout(DEADLINE, known).await.expect("it is heard of"), "cluster");
     let unset = ConfigChange::Delete("log.cleaner.delete.retention.ms".to_owned());
     client.alter_configs(everywhere, &[unset], false).await.expect("dynamic");
 }

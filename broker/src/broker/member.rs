@@ -25,6 +25,9 @@ use crate::quorum::LogRole;
 /// How long stopping waits for others to take over.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long it asks a controller that does not answer: longer than an election takes.
+const LEAVE_UNANSWERED: Duration = Duration::from_secs(3);
+
 /// How often a broker that wants to leave asks whether it may.
 const LEAVE_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -160,15 +163,19 @@ impl Member {
             return;
         }
         let deadline = Instant::now() + LEAVE_DEADLINE;
-        while Instant::now() < deadline {
+        let mut answered_at = Instant::now();
+        while Instant::now() < deadline.min(answered_at + LEAVE_UNANSWERED) {
             match self.say(true, HEARTBEAT_INTERVAL).await {
                 Ok(standing) if standing.may_leave => {
                     info!("others have taken over");
                     return;
                 }
-                Ok(_) => {}
+                Ok(_) => answered_at = Instant::now(),
                 Err(ControllerError::Refused(_) | ControllerError::Stopped) => return,
                 Err(error) => debug!(%error, "cannot ask to leave"),
+            }
+            if self.is_alone() {
+                return;
             }
             sleep(LEAVE_INTERVAL).await;
         }

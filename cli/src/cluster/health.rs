@@ -13,6 +13,9 @@ use crate::output::{Output, Rows};
 /// How often it is looked again with --wait.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long the controller may take to say that it is there: an election is over by then.
+const CONTROLLER_WITHIN: Duration = Duration::from_secs(5);
+
 /// Say whether the cluster is whole: brokers, leaders, copies. Exits with 8 where it is not
 #[derive(Debug, Args)]
 pub(crate) struct Health {
@@ -87,7 +90,21 @@ async fn look(client: &Client) -> Result<Vec<Check>, Failure> {
         let least = least_in_sync(client, topic).await?;
         count(&mut sum, topic, least);
     }
-    Ok([vec![brokers], of_copies(sum)].concat())
+    Ok([vec![controller(client).await, brokers], of_copies(sum)].concat())
+}
+
+/// What the brokers say of themselves is what they heard last: without a controller it stays as it
+/// was.
+async fn controller(client: &Client) -> Check {
+    let check = |is_well, detail| Check { name: "controller", is_well, detail };
+    match tokio::time::timeout(CONTROLLER_WITHIN, client.describe_quorum()).await {
+        Ok(Ok(quorum)) => {
+            let voters = quorum.replicas.iter().filter(|node| node.is_voter).count();
+            check(true, format!("broker {} leads {voters} voters", quorum.leader))
+        }
+        Ok(Err(error)) => check(false, error.to_string()),
+        Err(_) => check(false, format!("no answer within {CONTROLLER_WITHIN:?}")),
+    }
 }
 
 /// `min.insync.replicas`, asked for only where copies are missing: it is a request for each topic.

@@ -180,13 +180,9 @@ impl How {
         let at_once = if self.no_wait { plan.len().max(1) } else { usize::from(self.at_once) };
         for part in plan.chunks(at_once) {
             begin(client, part).await?;
-            while !self.no_wait {
-                let left = still_moving(client, part).await?;
-                progress.update(done + u64::try_from(part.len() - left).unwrap_or(0));
-                if left == 0 {
-                    break;
-                }
-                tokio::time::sleep(LOOK_EVERY).await;
+            if !self.no_wait {
+                let moved = |count| progress.update(done + u64::try_from(count).unwrap_or(0));
+                until_moved(client, part, moved).await?;
             }
             done += u64::try_from(part.len()).unwrap_or(0);
         }
@@ -199,6 +195,22 @@ async fn begin(client: &Client, part: &[Placed]) -> Result<(), Failure> {
         .iter()
         .map(|placed| NewReplicas { of: name_of(placed), replicas: Some(placed.replicas.clone()) });
     report(client.reassign(&wanted.collect::<Vec<_>>()).await?)
+}
+
+/// Waits until all of `part` are where they are to be, and tells `moved` how many are.
+async fn until_moved(
+    client: &Client,
+    part: &[Placed],
+    mut moved: impl FnMut(usize),
+) -> Result<(), Failure> {
+    loop {
+        let left = still_moving(client, part).await?;
+        moved(part.len() - left);
+        if left == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// How many of `part` are not where they are to be.

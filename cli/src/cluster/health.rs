@@ -100,7 +100,7 @@ async fn controller(client: &Client) -> Check {
     match tokio::time::timeout(CONTROLLER_WITHIN, client.describe_quorum()).await {
         Ok(Ok(quorum)) => {
             let voters = quorum.replicas.iter().filter(|node| node.is_voter).count();
-            check(true, format!("broker {} leads {voters} voters", quorum.leader))
+            check(true, format!("broker {} leads, voters: {voters}", quorum.leader))
         }
         Ok(Err(error)) => check(false, error.to_string()),
         Err(_) => check(false, format!("no answer within {CONTROLLER_WITHIN:?}")),

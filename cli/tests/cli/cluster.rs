@@ -7,7 +7,7 @@ fn a_node_alone_is_whole_and_says_so() {
     let broker = Broker::start();
     broker.ok(&["topic", "create", "t", "-p", "2"], b"");
     let health = broker.ok(&["cluster", "health"], b"");
-    assert!(health.contains("controller\ttrue\tbroker 1 leads 1 voters"), "{health}");
+    assert!(health.contains("controller\ttrue\tbroker 1 leads, voters: 1"), "{health}");
     assert!(health.contains("brokers\ttrue\t1 running"), "{health}");
     assert!(health.contains("2 with a single one"), "{health}");
     let nodes = broker.ok(&["cluster", "nodes"], b"");

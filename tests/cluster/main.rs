@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use load::{Written, check, write};
-use nodes::{Nodes, is_whole, until};
+use nodes::{Nodes, all_vote, is_whole, until};
 use sawlog_client::{Client, NewTopic, Producer, ProducerOptions};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -126,6 +126,7 @@ async fn kill_9_of_each_broker_under_load_loses_doubles_and_reorders_nothing() {
             tokio::task::block_in_place(|| cluster.restart(id));
             let what = format!("round {round}: broker {id} is in sync again");
             until(&client, TOPIC, &what, |_, topic| is_whole(topic)).await;
+            all_vote(&client).await;
         }
     }
     let written = load.end().await;
@@ -150,6 +151,7 @@ async fn a_broker_that_was_stopped_beyond_its_session_comes_back_as_a_follower()
         cluster.signal(id, "-CONT");
         let what = format!("broker {id} is in sync again");
         until(&client, TOPIC, &what, |_, topic| is_whole(topic)).await;
+        all_vote(&client).await;
     }
     let written = load.end().await;
     check(&client, TOPIC, PARTITIONS, &written).await;
@@ -174,6 +176,7 @@ async fn brokers_stopped_one_after_another_hand_over_and_take_back_what_they_led
             is_whole(topic) && topic.partitions.iter().all(first)
         })
         .await;
+        all_vote(&client).await;
     }
     let written = load.end().await;
     check(&client, TOPIC, PARTITIONS, &written).await;
@@ -191,6 +194,8 @@ async fn a_broker_with_a_new_disk_gets_everything_again() {
     load.progress().await;
     tokio::task::block_in_place(|| cluster.restart(3));
     until(&client, TOPIC, "broker 3 is in sync again", |_, topic| is_whole(topic)).await;
+    // The new disk votes in place of the old one, or two of three could not go without a third.
+    all_vote(&client).await;
     assert!(cluster.data(3).join("meta").exists());
     // What it has now it has to have by itself.
     for id in [1, 2] {
@@ -198,6 +203,7 @@ async fn a_broker_with_a_new_disk_gets_everything_again() {
         load.progress().await;
         tokio::task::block_in_place(|| cluster.restart(id));
         until(&client, TOPIC, "in sync again", |_, topic| is_whole(topic)).await;
+        all_vote(&client).await;
     }
     let written = load.end().await;
     check(&client, TOPIC, PARTITIONS, &written).await;

@@ -63,6 +63,8 @@ impl Nodes {
                 sleep(PAUSE).await;
             }
         }
+        let client = cluster.client().await;
+        all_vote(&client).await;
         cluster
     }
 
@@ -184,6 +186,23 @@ pub(crate) async fn until(
             return found.clone();
         }
         assert!(Instant::now() < deadline, "{what}: {seen:#?}");
+        sleep(PAUSE).await;
+    }
+}
+
+/// Waits until three brokers agree on the metadata and all of them have it: from then on one can go.
+pub(crate) async fn all_vote(client: &Client) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let seen = client.describe_quorum().await;
+        if let Ok(quorum) = &seen {
+            let voters = quorum.replicas.iter().filter(|one| one.is_voter);
+            let known = voters.filter(|one| one.log_end >= quorum.high_watermark);
+            if known.count() == 3 {
+                return;
+            }
+        }
+        assert!(Instant::now() < deadline, "three brokers vote: {seen:#?}");
         sleep(PAUSE).await;
     }
 }

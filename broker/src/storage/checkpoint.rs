@@ -82,7 +82,7 @@ impl CheckpointStore {
         directory: &Path,
     ) -> Result<(Self, Found), StorageError> {
         let mut newest: Option<(u64, usize, Checkpoint)> = None;
-        let (mut files, mut broken) = (0, 0);
+        let (mut files, mut broken, mut last) = (0, 0, None);
         for (slot, name) in FILES.iter().enumerate() {
             let path = directory.join(name);
             let bytes = read_whole(&*disk, &path, BYTES_MAX)
@@ -90,9 +90,11 @@ impl CheckpointStore {
             let Some(bytes) = bytes else {
                 let too_long = usize::from(disk.exists(&path));
                 (files, broken) = (files + too_long, broken + too_long);
+                last = (too_long > 0).then_some(slot).or(last);
                 continue;
             };
             files += 1;
+            last = Some(slot);
             match decode(&bytes) {
                 Some((generation, content)) => {
                     let newer = newest.as_ref().is_none_or(|(newest, ..)| generation > *newest);
@@ -113,7 +115,9 @@ impl CheckpointStore {
             (Some(_), 0) => Found::Newest { both: files == FILES.len() },
             (Some(_), _) => Found::PerhapsOlder,
         };
-        let (generation, slot, content) = newest.unwrap_or((0, 1, Checkpoint::default()));
+        // One torn file alone is written over before the other is made: else a crash could leave two.
+        let other = if files == 1 { last.map_or(1, |torn| 1 - torn.min(1)) } else { 1 };
+        let (generation, slot, content) = newest.unwrap_or((0, other, Checkpoint::default()));
         // A file that is not whole may have been of the generation after the one found.
         let state = State { content, generation: generation + 1, next: 1 - slot.min(1) };
         Ok((Self { disk, directory: directory.to_owned(), state: Mutex::new(state) }, found))
@@ -314,6 +318,20 @@ mod tests {
                 [found, 100].contains(&after),
                 "{after} after {found}, crash {at}, seed {seed}"
             );
+        }
+    }
+
+    #[test]
+    fn crashes_while_the_first_are_made_never_leave_two_that_are_torn() {
+        for (at, seed) in (1..9).flat_map(|at| (0..300).map(move |seed| (at, seed))) {
+            let mut disk = SimDisk::new();
+            for life in 0..4 {
+                let (store, found) = load(&disk);
+                assert_ne!(found, Found::Damaged, "crash {at}, seed {seed}, life {life}");
+                disk.plan(1 + (at + 3 * life) % 8, Fault::Crash);
+                store.write_both().ok();
+                disk = disk.restart(seed + life);
+            }
         }
     }
 

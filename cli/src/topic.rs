@@ -7,7 +7,9 @@ use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
-use sawlog_client::{Client, ClientError, ConfigChange, ConfigResource, NewTopic, TopicInfo};
+use sawlog_client::{
+    Client, ClientError, ConfigChange, ConfigResource, NewTopic, PartitionSize, TopicInfo,
+};
 use serde_json::json;
 
 use crate::Global;
@@ -166,9 +168,18 @@ impl Topic {
     }
 }
 
+/// Bytes on the disks of brokers, and which of them cannot be asked: the user is told.
+async fn sizes(client: &Client) -> Result<(Vec<PartitionSize>, Vec<i32>), Failure> {
+    let (sizes, silent) = client.reachable_partition_sizes().await?;
+    for (broker, error) in &silent {
+        say(format!("note: bytes on broker {broker} are not known: {error}"));
+    }
+    Ok((sizes, silent.into_iter().map(|(broker, _)| broker).collect()))
+}
+
 async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
     let cluster = client.describe(None).await?;
-    let sizes = client.partition_sizes().await?;
+    let (sizes, _) = sizes(client).await?;
     let mut rows = Rows::new(&["name", "partitions", "replicas", "bytes", "id"]);
     for topic in &cluster.topics {
         let bytes: i64 =
@@ -200,7 +211,10 @@ async fn describe(
         rows.sort();
         return output.print(&rows);
     }
-    let sizes = client.partition_sizes().await?;
+    let ranges = client.offset_ranges(std::slice::from_ref(&topic)).await?;
+    // Leaders as they are by now: one may have gone, and another was waited for.
+    let topic = client.topic(name).await?;
+    let (sizes, silent) = sizes(client).await?;
     let mut rows = Rows::new(&[
         "partition",
         "leader",
@@ -212,12 +226,12 @@ async fn describe(
         "records",
         "bytes",
     ]);
-    let ranges = client.offset_ranges(std::slice::from_ref(&topic)).await?;
     for partition in &topic.partitions {
         let range = ranges.iter().find(|range| range.partition == partition.index);
         let size = sizes.iter().find(|size| {
             (size.broker, &*size.topic, size.partition) == (partition.leader, name, partition.index)
         });
+        let is_silent = silent.contains(&partition.leader);
         rows.push(vec![
             json!(partition.index),
             json!(partition.leader),
@@ -227,7 +241,7 @@ async fn describe(
             json!(range.map(|range| range.start)),
             json!(range.map(|range| range.end)),
             json!(range.map(|range| range.end - range.start)),
-            json!(size.map_or(0, |size| size.bytes)),
+            json!(size.map(|size| size.bytes).or((!is_silent).then_some(0))),
         ]);
     }
     output.print(&rows)?;

@@ -39,8 +39,9 @@ use sawlog_protocol::{ErrorCode, decode_response};
 
 use crate::backoff::Random;
 use crate::cluster::Client;
-use crate::consumer::{EARLIEST, LATEST};
+use crate::consumer::{Position, TimeQuery};
 use crate::error::{ClientError, check};
+use crate::search::Search;
 
 /// Longest wait of the broker for a change to take effect.
 const TIMEOUT_MS: i32 = 30_000;
@@ -206,6 +207,22 @@ impl Client {
         partition: i32,
         offset: i64,
     ) -> Result<i64, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.delete_records_once(topic, partition, offset).await {
+                // What is deleted already is deleted once more without harm.
+                Err(error) => search.after(&[topic], error).await?,
+                deleted => return deleted,
+            }
+        }
+    }
+
+    async fn delete_records_once(
+        &self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+    ) -> Result<i64, ClientError> {
         let request = DeleteRecordsRequest {
             topics: vec![DeleteRecordsTopic {
                 name: topic,
@@ -235,8 +252,8 @@ impl Client {
     /// # }
     /// ```
     pub async fn offsets(&self, topic: &str, partition: i32) -> Result<(i64, i64), ClientError> {
-        let start = self.offset_for(topic, partition, EARLIEST).await?.unwrap_or(0);
-        let end = self.offset_for(topic, partition, LATEST).await?.unwrap_or(0);
+        let start = self.position_of(topic, partition, Position::Start).await?;
+        let end = self.position_of(topic, partition, Position::End).await?;
         Ok((start, end))
     }
 
@@ -262,7 +279,9 @@ impl Client {
         partition: i32,
         timestamp: i64,
     ) -> Result<Option<i64>, ClientError> {
-        self.offset_for(topic, partition, timestamp.max(0)).await
+        let timestamp = timestamp.max(0);
+        let query = TimeQuery { topic: topic.to_owned(), partition, timestamp };
+        Ok(self.offsets_for_times(&[query]).await?.into_iter().next().flatten())
     }
 }
 

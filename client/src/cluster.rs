@@ -19,6 +19,7 @@ use crate::connection::{Connection, ConnectionOptions, Reply};
 use crate::coordinator::Coordinators;
 use crate::error::{ClientError, check};
 use crate::metadata::{BrokerInfo, Cache, ClusterInfo, TopicInfo};
+use crate::search::Search;
 use crate::transport::{Connector, TcpConnector};
 
 /// First Metadata version that finds topics by id (KIP-516).
@@ -329,18 +330,36 @@ impl Client {
         Ok(found.leader)
     }
 
-    /// A connection to the leader of a partition.
+    /// A connection to the leader of a partition, with one attempt at finding and reaching it.
     pub(crate) async fn leader(&self, topic: &str, index: i32) -> Result<Connection, ClientError> {
         self.broker(self.leader_id(topic, index).await?, Channel::GENERAL).await
     }
 
-    /// A connection to the broker administration goes to.
+    /// A connection to the broker administration goes to: to the next one, if this one is gone.
     pub(crate) async fn controller(&self) -> Result<Connection, ClientError> {
-        let info = self.describe(Some(&[])).await?;
-        if info.controller < 0 {
-            return self.any().await;
+        let mut search = Search::new(self);
+        let mut controller = self.describe(Some(&[])).await?.controller;
+        loop {
+            if controller < 0 {
+                return self.any().await;
+            }
+            match self.broker(controller, Channel::GENERAL).await {
+                Err(error) => search.after(&[], error).await?,
+                connected => return connected,
+            }
+            controller = self.cache().controller;
         }
-        self.broker(info.controller, Channel::GENERAL).await
+    }
+
+    /// A connection to this broker and no other: tried again while the others take it for running.
+    pub(crate) async fn this_broker(&self, id: i32) -> Result<Connection, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.broker(id, Channel::GENERAL).await {
+                Err(error) => search.after_unreached(&[], error).await?,
+                connected => return connected,
+            }
+        }
     }
 
     /// A channel nobody else has.

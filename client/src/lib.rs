@@ -50,6 +50,7 @@ mod group;
 mod metadata;
 mod offsets;
 mod producer;
+mod search;
 mod transport;
 
 pub use admin::{

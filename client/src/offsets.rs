@@ -1,5 +1,6 @@
 //! First and end offsets of many partitions, with one request for each broker that leads some.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sawlog_protocol::decode_response;
@@ -11,6 +12,7 @@ use crate::cluster::Client;
 use crate::consumer::{EARLIEST, LATEST, MAX_TIMESTAMP};
 use crate::error::{ClientError, check};
 use crate::metadata::TopicInfo;
+use crate::search::Search;
 
 /// The offsets a partition has right now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +61,34 @@ impl Client {
         &self,
         topics: &[TopicInfo],
     ) -> Result<Vec<OffsetRange>, ClientError> {
+        let mut search = Search::new(self);
+        let mut topics = Cow::Borrowed(topics);
+        loop {
+            match self.offset_ranges_once(&topics).await {
+                Err(error) => topics = self.led_now(&mut search, &topics, error).await?,
+                found => return found,
+            }
+        }
+    }
+
+    /// The same topics with the leaders they have now, after a failure at one.
+    async fn led_now<'t>(
+        &self,
+        search: &mut Search<'_>,
+        topics: &[TopicInfo],
+        error: ClientError,
+    ) -> Result<Cow<'t, [TopicInfo]>, ClientError> {
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        search.after(&names, error).await?;
+        // One that was deleted meanwhile has no offsets.
+        let now = names.iter().filter_map(|name| self.cached(name).0);
+        Ok(now.map(|topic| topic.as_ref().clone()).collect())
+    }
+
+    async fn offset_ranges_once(
+        &self,
+        topics: &[TopicInfo],
+    ) -> Result<Vec<OffsetRange>, ClientError> {
         let mut ranges = Vec::new();
         for led in by_leader(topics).values() {
             let starts = self.offsets_of(led, EARLIEST).await?;
@@ -87,6 +117,20 @@ impl Client {
     /// # }
     /// ```
     pub async fn newest_timestamps(
+        &self,
+        topics: &[TopicInfo],
+    ) -> Result<BTreeMap<(String, i32), i64>, ClientError> {
+        let mut search = Search::new(self);
+        let mut topics = Cow::Borrowed(topics);
+        loop {
+            match self.newest_timestamps_once(&topics).await {
+                Err(error) => topics = self.led_now(&mut search, &topics, error).await?,
+                found => return found,
+            }
+        }
+    }
+
+    async fn newest_timestamps_once(
         &self,
         topics: &[TopicInfo],
     ) -> Result<BTreeMap<(String, i32), i64>, ClientError> {

@@ -18,4 +18,5 @@ mod examples;
 mod groups;
 mod groups_admin;
 mod kafka;
+mod moved;
 mod producing;

@@ -108,7 +108,7 @@ async fn survey(client: &Client, names: &[String]) -> Result<BTreeMap<String, Ve
         }
         topics
     };
-    let sizes = client.partition_sizes().await?;
+    let (sizes, _) = super::sizes(client).await?;
     let mut bytes = BTreeMap::new();
     for size in &sizes {
         *bytes.entry((size.topic.as_str(), size.partition)).or_insert(0) += size.bytes;

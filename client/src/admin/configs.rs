@@ -10,7 +10,7 @@ use sawlog_protocol::messages::list_config_resources::ListConfigResourcesRequest
 use sawlog_protocol::{Request, decode_response};
 
 use super::{MISSING, unknown_topic};
-use crate::cluster::{Channel, Client};
+use crate::cluster::Client;
 use crate::connection::Reply;
 use crate::error::{ClientError, check};
 
@@ -262,7 +262,7 @@ impl Client {
             ConfigResource::Broker(id) => {
                 // Who is asked to talk to a broker should know which there are.
                 self.describe(Some(&[])).await?;
-                self.broker(id, Channel::GENERAL).await?.call(request).await
+                self.this_broker(id).await?.call(request).await
             }
             ConfigResource::Topic(_) | ConfigResource::AllBrokers | ConfigResource::Group(_) => {
                 self.ask_controller(request).await

@@ -6,6 +6,7 @@ use sawlog_protocol::messages::describe_log_dirs::{DescribeLogDirsRequest, Descr
 
 use crate::cluster::{Channel, Client};
 use crate::error::{ClientError, check};
+use crate::search::is_unreached;
 
 /// A data directory of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,16 +69,35 @@ impl Client {
     /// # }
     /// ```
     pub async fn log_dirs(&self) -> Result<Vec<LogDir>, ClientError> {
-        let request = DescribeLogDirsRequest { topics: None };
-        let mut directories = Vec::new();
+        let (directories, silent) = self.reachable_log_dirs().await?;
+        silent.into_iter().next().map_or(Ok(directories), |(_, error)| Err(error))
+    }
+
+    /// As [`Client::log_dirs`], of the brokers that can be reached; with those that cannot, and why.
+    ///
+    /// # Errors
+    /// No broker answers, or one refuses.
+    pub async fn reachable_log_dirs(
+        &self,
+    ) -> Result<(Vec<LogDir>, Vec<(i32, ClientError)>), ClientError> {
+        let (mut directories, mut silent) = (Vec::new(), Vec::new());
         for broker in self.describe(Some(&[])).await?.brokers {
-            let reply = self.broker(broker.id, Channel::GENERAL).await?.call(&request).await?;
-            let (_, response) =
-                decode_response::<DescribeLogDirsRequest<'_>>(&reply.frame, reply.version)?;
-            check(response.error_code, None)?;
-            directories.extend(response.results.iter().map(|one| log_dir(broker.id, one)));
+            match self.log_dirs_of(broker.id).await {
+                Ok(found) => directories.extend(found),
+                Err(error) if is_silence(&error) => silent.push((broker.id, error)),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(directories)
+        Ok((directories, silent))
+    }
+
+    async fn log_dirs_of(&self, broker: i32) -> Result<Vec<LogDir>, ClientError> {
+        let request = DescribeLogDirsRequest { topics: None };
+        let reply = self.broker(broker, Channel::GENERAL).await?.call(&request).await?;
+        let (_, response) =
+            decode_response::<DescribeLogDirsRequest<'_>>(&reply.frame, reply.version)?;
+        check(response.error_code, None)?;
+        Ok(response.results.iter().map(|one| log_dir(broker, one)).collect())
     }
 
     /// Bytes on disk, of every replica of every partition, on all brokers that run.
@@ -93,8 +113,22 @@ impl Client {
     /// # }
     /// ```
     pub async fn partition_sizes(&self) -> Result<Vec<PartitionSize>, ClientError> {
+        let (sizes, silent) = self.reachable_partition_sizes().await?;
+        silent.into_iter().next().map_or(Ok(sizes), |(_, error)| Err(error))
+    }
+
+    /// As [`Client::partition_sizes`], of the brokers that can be reached; with those that cannot, and
+    /// why.
+    ///
+    /// # Errors
+    /// As [`Client::reachable_log_dirs`]; and a directory cannot be used, so that its partitions are
+    /// not known.
+    pub async fn reachable_partition_sizes(
+        &self,
+    ) -> Result<(Vec<PartitionSize>, Vec<(i32, ClientError)>), ClientError> {
         let mut sizes = Vec::new();
-        for directory in self.log_dirs().await? {
+        let (directories, silent) = self.reachable_log_dirs().await?;
+        for directory in directories {
             check(directory.failure.unwrap_or(ErrorCode::NONE), None)?;
             let copies = directory.copies.into_iter().filter(|copy| !copy.is_future);
             sizes.extend(copies.map(|copy| PartitionSize {
@@ -104,8 +138,12 @@ impl Client {
                 bytes: copy.bytes,
             }));
         }
-        Ok(sizes)
+        Ok((sizes, silent))
     }
+}
+
+fn is_silence(error: &ClientError) -> bool {
+    is_unreached(error) || matches!(error, ClientError::Timeout { .. })
 }
 
 fn log_dir(broker: i32, result: &DescribeLogDirsResult<'_>) -> LogDir {

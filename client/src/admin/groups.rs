@@ -15,6 +15,7 @@ use crate::backoff::Random;
 use crate::cluster::{Channel, Client};
 use crate::coordinator::GroupCall;
 use crate::error::{ClientError, check};
+use crate::search::Search;
 
 /// First version of LeaveGroup that names several members, or instances (KIP-345).
 const LEAVE_SEVERAL: i16 = 3;
@@ -76,6 +77,20 @@ impl Client {
     /// # }
     /// ```
     pub async fn list_groups(&self, filter: &GroupFilter) -> Result<Vec<ListedGroup>, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.list_groups_once(filter).await {
+                // Its groups move to others, once it is taken for gone.
+                Err(error) => search.after(&[], error).await?,
+                listed => return listed,
+            }
+        }
+    }
+
+    async fn list_groups_once(
+        &self,
+        filter: &GroupFilter,
+    ) -> Result<Vec<ListedGroup>, ClientError> {
         let mut listed = Vec::new();
         for broker in self.describe(Some(&[])).await?.brokers {
             let mut random = Random::new();

@@ -12,6 +12,7 @@ use super::{MISSING, unknown_topic};
 use crate::cluster::Client;
 use crate::error::{ClientError, check};
 use crate::metadata::PartitionInfo;
+use crate::search::Search;
 
 /// A partition with the state of its replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +62,20 @@ impl Client {
         &self,
         topic: &str,
     ) -> Result<Vec<PartitionStatus>, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.describe_partitions_once(topic).await {
+                // A topic without a leader is described, too: only who is asked may be another.
+                Err(error) => search.after_unreached(&[], error).await?,
+                found => return found,
+            }
+        }
+    }
+
+    async fn describe_partitions_once(
+        &self,
+        topic: &str,
+    ) -> Result<Vec<PartitionStatus>, ClientError> {
         let connection = self.any().await?;
         let mut found: Vec<PartitionStatus> = Vec::new();
         loop {
@@ -101,6 +116,20 @@ impl Client {
     /// # }
     /// ```
     pub async fn describe_producers(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<Vec<PartitionWriter>, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.describe_producers_once(topic, partition).await {
+                Err(error) => search.after(&[topic], error).await?,
+                found => return found,
+            }
+        }
+    }
+
+    async fn describe_producers_once(
         &self,
         topic: &str,
         partition: i32,

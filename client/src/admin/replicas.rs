@@ -18,6 +18,7 @@ use super::TIMEOUT_MS;
 use crate::cluster::Client;
 use crate::error::{ClientError, check};
 use crate::metadata::BrokerInfo;
+use crate::search::Search;
 
 /// The first DescribeCluster version that tells of brokers that are not running.
 const FENCED_BROKERS: i16 = 2;
@@ -96,6 +97,16 @@ impl Client {
     /// # }
     /// ```
     pub async fn nodes(&self) -> Result<Vec<ClusterNode>, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.nodes_once().await {
+                Err(error) => search.after_unreached(&[], error).await?,
+                nodes => return nodes,
+            }
+        }
+    }
+
+    async fn nodes_once(&self) -> Result<Vec<ClusterNode>, ClientError> {
         let connection = self.any().await?;
         let newest = connection.version(ApiKey::DescribeCluster, i16::MAX)?;
         let request = DescribeClusterRequest {

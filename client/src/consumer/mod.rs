@@ -217,10 +217,10 @@ impl Consumer {
         for one in assignments {
             let info = client.topic_shared(&one.topic).await?;
             info.partition(one.partition).ok_or_else(|| no_partition(&info, one.partition))?;
-            let from = client.offset_of(&one.topic, one.partition, one.from).await?;
+            let from = client.position_of(&one.topic, one.partition, one.from).await?;
             let until = match one.until {
                 Some(position) => {
-                    Some(client.offset_of(&one.topic, one.partition, position).await?)
+                    Some(client.position_of(&one.topic, one.partition, position).await?)
                 }
                 None => None,
             };

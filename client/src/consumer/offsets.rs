@@ -14,6 +14,7 @@ use sawlog_protocol::{DecodeError, decode_response};
 use super::options::Position;
 use crate::cluster::{Channel, Client};
 use crate::error::{ClientError, check};
+use crate::search::Search;
 
 /// Timestamps of ListOffsets with a meaning of their own.
 pub(crate) const LATEST: i64 = -1;
@@ -49,6 +50,22 @@ impl Client {
     /// # }
     /// ```
     pub async fn offsets_for_times(
+        &self,
+        queries: &[TimeQuery],
+    ) -> Result<Vec<Option<i64>>, ClientError> {
+        let mut topics: Vec<&str> = queries.iter().map(|query| query.topic.as_str()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        let mut search = Search::new(self);
+        loop {
+            match self.offsets_for_times_once(queries).await {
+                Err(error) => search.after(&topics, error).await?,
+                found => return found,
+            }
+        }
+    }
+
+    async fn offsets_for_times_once(
         &self,
         queries: &[TimeQuery],
     ) -> Result<Vec<Option<i64>>, ClientError> {
@@ -130,18 +147,34 @@ impl Client {
         Ok(offsets)
     }
 
-    /// The first offset with at least this timestamp; `None` if there is none.
-    pub(crate) async fn offset_for(
+    /// The first offset with at least this timestamp; `None` if there is none. One attempt.
+    async fn offset_for(
         &self,
         topic: &str,
         partition: i32,
         timestamp: i64,
     ) -> Result<Option<i64>, ClientError> {
         let query = TimeQuery { topic: topic.to_owned(), partition, timestamp };
-        Ok(self.offsets_for_times(&[query]).await?.into_iter().next().flatten())
+        Ok(self.offsets_for_times_once(&[query]).await?.into_iter().next().flatten())
     }
 
-    /// The offset a position means right now.
+    /// The offset a position means right now, of whoever leads the partition now or soon.
+    pub(crate) async fn position_of(
+        &self,
+        topic: &str,
+        partition: i32,
+        position: Position,
+    ) -> Result<i64, ClientError> {
+        let mut search = Search::new(self);
+        loop {
+            match self.offset_of(topic, partition, position).await {
+                Err(error) => search.after(&[topic], error).await?,
+                found => return found,
+            }
+        }
+    }
+
+    /// The same with one attempt.
     pub(crate) async fn offset_of(
         &self,
         topic: &str,

@@ -347,7 +347,9 @@ impl Log {
 
     fn begin_anew(&mut self, at: Offset) -> Result<(), StorageError> {
         if !self.prepared {
-            if at == self.end {
+            // Without a batch, too, a log may have producer state: only where there is no file there
+            // is nothing to forget.
+            if at == self.end && !self.disk.exists(&self.directory) {
                 return Ok(());
             }
             self.prepare()?;

@@ -82,6 +82,39 @@ fn a_log_begun_anew_takes_the_batch_its_start_lies_in() {
 }
 
 #[test]
+fn an_empty_log_begun_anew_where_it_ends_forgets_its_producers() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    let bytes = batch(Some((5, 0)), 4, 30, 0);
+    append(&mut log, &bytes);
+    let mut producers = ProducerTable::default();
+    producers.record(&BatchHeader::parse(&bytes).unwrap(), Offset(0), Timestamp(0));
+    log.roll();
+    log.save_producers(&producers, Offset(4));
+    flush(&mut log);
+    log.advance_start(Offset(4), &EpochCache::default()).unwrap();
+    drop(log);
+    let disk = disk.restart(1);
+    let Recovered { mut log, producers, .. } = open(&disk);
+    assert_eq!((log.log_start(), log.log_end()), (Offset(4), Offset(4)));
+    assert_eq!(producers.iter().count(), 1, "known, though what it wrote is removed");
+    log.restart_at(Offset(4)).unwrap();
+    append(&mut log, &batch(Some((6, 0)), 1, 30, 0));
+    flush(&mut log);
+    drop(log);
+    let known: Vec<_> = open(&disk.restart(2)).producers.iter().map(|p| p.producer_id).collect();
+    assert_eq!(known, [6], "as they were told to the caller");
+}
+
+#[test]
+fn a_log_without_files_begun_anew_where_it_ends_has_none() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    log.restart_at(Offset(0)).unwrap();
+    assert!(!disk.exists(Path::new(DIRECTORY)));
+}
+
+#[test]
 fn gaps_in_what_a_leader_has_are_no_damage_in_its_copy() {
     let disk = disk();
     let Recovered { mut log, .. } = open(&disk);

@@ -40,6 +40,9 @@ pub(super) struct Model {
     pub(super) start: i64,
     /// The log start of a call that failed: it may have been written down.
     pub(super) start_tried: i64,
+    /// Log starts that a damaged checkpoint has taken back: one that damage makes whole again says
+    /// so again.
+    pub(super) starts_taken_back: Vec<i64>,
     /// Where logs were begun anew by calls that failed: one may have been.
     pub(super) restarts_tried: Vec<i64>,
     /// A cut has failed: producers below the log start may be forgotten.
@@ -108,8 +111,11 @@ impl Life {
         model.restarts_tried.clear();
         // With both checkpoints gone, and the quarantine, it begins with what is there.
         let lost = report.checkpoint_damaged && (starts[0]..start).all(|at| model.in_hole(at));
-        let known = restarted || starts.contains(&start) || (lied && (start <= starts[1] || lost));
+        let again = model.starts_taken_back.contains(&start);
+        let excused = lied && (start <= starts[1] || lost || again);
+        let known = restarted || starts.contains(&start) || excused;
         assert!(known, "seed {seed}: start {start}, not {starts:?}");
+        model.starts_taken_back.extend(starts.iter().filter(|known| **known > start));
         assert_eq!(self.log.durable_end().0, end, "what recovery found is durable");
         if end < model.acknowledged && model.start < model.acknowledged {
             model.check_cut(seed, (start, end), Medium::of(&self.disk).end());

@@ -152,8 +152,9 @@ impl Log {
             quarantine: Arc::new(quarantine),
             // The next segment may begin beyond all that was ever durable, and only the newer
             // checkpoint say so: without it the segment would be taken for what a crash has left.
-            prepared: !segments.is_empty()
-                && matches!(found, Found::Newest { both: true } | Found::PerhapsOlder),
+            // And one that is damaged is written over before anything else: should it be read as it
+            // was one day, it would speak of a log that has changed since.
+            prepared: !segments.is_empty() && found == Found::Newest { both: true },
             segments,
             unsealed,
             start,

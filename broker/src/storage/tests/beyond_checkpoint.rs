@@ -324,6 +324,46 @@ fn a_log_whose_records_a_disk_has_lost_needs_only_one_of_its_checkpoints() {
 }
 
 #[test]
+fn a_checkpoint_that_was_damaged_says_nothing_of_before_an_append_when_it_can_be_read_again() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    for _ in 0..3 {
+        append(&mut log, &batch(None, 1, 100, 0));
+    }
+    flush(&mut log);
+    for start in 1..3 {
+        log.advance_start(Offset(start), &EpochCache::default()).unwrap();
+    }
+    let newer = Path::new(DIRECTORY).join(newer_checkpoint(&disk));
+    let disk = disk.restart(1);
+    disk.flip_bit(&newer, 20, 1);
+    let Recovered { mut log, .. } = open(&disk);
+    assert_eq!(log.log_start(), Offset(1), "what the older one knows");
+    append(&mut log, &batch(None, 1, 100, 0));
+    log.begin_flush(&EpochCache::default()).unwrap().sync_files().unwrap();
+    let disk = disk.restart(2);
+    disk.flip_bit(&newer, 20, 1);
+    let Recovered { log, .. } = open(&disk);
+    assert_eq!((log.log_start(), log.log_end()), (Offset(1), Offset(4)));
+}
+
+#[test]
+fn a_log_begun_anew_where_it_ended_is_empty_though_a_checkpoint_was_damaged() {
+    let disk = disk();
+    let Recovered { mut log, .. } = open(&disk);
+    append(&mut log, &batch(None, 3, 100, 0));
+    flush(&mut log);
+    let disk = disk.restart(1);
+    disk.flip_bit(&Path::new(DIRECTORY).join(newer_checkpoint(&disk)), 20, 1);
+    let Recovered { mut log, .. } = open(&disk);
+    log.restart_at(Offset(3)).unwrap();
+    assert_eq!((log.log_start(), log.log_end()), (Offset(3), Offset(3)));
+    assert_eq!(log.size_bytes(), 0);
+    let Recovered { log, .. } = open(&disk.restart(2));
+    assert_eq!((log.log_start(), log.log_end()), (Offset(3), Offset(3)));
+}
+
+#[test]
 fn two_damaged_batches_in_a_row_take_nothing_along() {
     for start_between in [false, true] {
         let (disk, all) = written();

@@ -119,6 +119,7 @@ impl Life {
                 let (base, epoch) = (base.0, self.epoch);
                 self.model.batches.push(Written { base, next, time, epoch, bytes: stored });
                 self.model.end = next;
+                self.model.starts_taken_back.clear();
                 self.model.sequences[who] += i32::try_from(count).unwrap();
                 Outcome::Alive
             }
@@ -240,6 +241,7 @@ impl Life {
         match self.log.advance_start(Offset(to), &self.epochs) {
             Ok(()) => {
                 self.model.start = self.model.start.max(to);
+                self.model.starts_taken_back.clear();
                 self.epochs.truncate_from_start(self.log.log_start());
                 Outcome::Alive
             }

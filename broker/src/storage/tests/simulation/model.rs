@@ -41,7 +41,7 @@ pub(super) struct Model {
     /// The log start of a call that failed: it may have been written down.
     pub(super) start_tried: i64,
     /// Log starts that a damaged checkpoint has taken back: one that damage makes whole again says
-    /// so again.
+    /// so again, as long as nothing was appended since: then it is written over.
     pub(super) starts_taken_back: Vec<i64>,
     /// Where logs were begun anew by calls that failed: one may have been.
     pub(super) restarts_tried: Vec<i64>,

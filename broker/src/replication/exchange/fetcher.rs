@@ -61,10 +61,13 @@ impl Queue {
         !self.begun.swap(true, Ordering::SeqCst)
     }
 
-    pub(super) fn follow(&self, id: PartitionId, partition: &Arc<Partition>) -> u32 {
-        let slot = self.slots.fetch_add(1, Ordering::Relaxed);
+    /// A slot nobody had before.
+    pub(super) fn new_slot(&self) -> u32 {
+        self.slots.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub(super) fn follow(&self, slot: u32, id: PartitionId, partition: &Arc<Partition>) {
         self.push(Event::Follow(slot, id, partition.clone()));
-        slot
     }
 
     pub(super) fn unfollow(&self, slot: u32) {

@@ -161,8 +161,10 @@ impl Replicated {
         self.leave();
         let Some(leader) = leader else { return };
         let queue = self.exchange.queue(leader);
-        let slot = queue.follow(self.id, partition);
-        self.link.store(Some(Arc::new(Link { leader, queue, slot })));
+        let slot = queue.new_slot();
+        // First: records that come are on disk at once, and whoever is not told of that waits for ever.
+        self.link.store(Some(Arc::new(Link { leader, queue: queue.clone(), slot })));
+        queue.follow(slot, self.id, partition);
     }
 
     pub(in crate::replication) fn unfollow(&self) {

@@ -173,9 +173,18 @@ async fn administration(client: &sawlog_client::Client) {
     let change = ConfigChange::Set("retention.ms".to_owned(), "7200000".to_owned());
     let resource = ConfigResource::Topic(topic);
     client.alter_configs(resource, &[change], false).await.expect("altered");
-    let configs = client.configs(resource).await.expect("described");
-    let retention = configs.iter().find(|entry| entry.name == "retention.ms").expect("there");
-    assert_eq!(retention.value.as_deref(), Some("7200000"));
+    let known = async {
+        loop {
+            let configs = client.configs(resource).await.expect("described");
+            let retention = configs.iter().find(|entry| entry.name == "retention.ms");
+            // Apache Kafka's brokers hear of it after the answer.
+            if retention.expect("there").value.as_deref() == Some("7200000") {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), known).await.expect("it is heard of");
     client.create_partitions(topic, 4, false).await.expect("grown");
 
     client.delete_records(topic, 0, 600).await.expect("deleted");

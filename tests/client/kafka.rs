@@ -184,7 +184,7 @@ async fn administration(client: &sawlog_client::Client) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(30), known).await.expect("it is heard of");
+    timeout(DEADLINE, known).await.expect("it is heard of");
     client.create_partitions(topic, 4, false).await.expect("grown");
 
     client.delete_records(topic, 0, 600).await.expect("deleted");

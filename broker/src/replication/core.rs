@@ -149,21 +149,6 @@ impl PartitionCore {
         self.registration = registration;
     }
 
-    /// The controller made this broker the leader, in a cluster where it is the only one: nothing
-    /// that is older can arrive, and no follower needs the time. Returns whether the high watermark
-    /// moved.
-    pub fn on_leader(&mut self, epoch: LeaderEpoch, in_sync: &[BrokerId]) -> bool {
-        let state = PartitionState {
-            leader: Some(self.broker),
-            leader_epoch: epoch,
-            partition_epoch: self.partition_epoch.saturating_add(1),
-            replicas: in_sync.to_vec(),
-            isr: in_sync.to_vec(),
-            ..PartitionState::default()
-        };
-        self.on_image(Duration::ZERO, &state, BrokerEpoch::NONE).moved
-    }
-
     /// The partition as the metadata has it, in an image that knows this broker by `registered`.
     /// What is older than what was acted on is ignored, and so is an image from before this
     /// process: it may name a leader that has lost its log since (E1–E3).

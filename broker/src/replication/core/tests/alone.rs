@@ -3,9 +3,22 @@
 use super::*;
 use crate::storage::ProducerError;
 
+/// Metadata makes the only replica the leader in `epoch`.
+fn lead(core: &mut PartitionCore, epoch: LeaderEpoch) {
+    let state = PartitionState {
+        leader: Some(ME),
+        leader_epoch: epoch,
+        partition_epoch: core.partition_epoch + 1,
+        replicas: vec![ME],
+        isr: vec![ME],
+        ..PartitionState::default()
+    };
+    core.on_image(at(0), &state, BrokerEpoch::NONE);
+}
+
 fn leader() -> PartitionCore {
     let mut core = core();
-    core.on_leader(LeaderEpoch(0), &[ME]);
+    lead(&mut core, LeaderEpoch(0));
     core
 }
 
@@ -69,7 +82,7 @@ fn a_repeated_batch_keeps_its_offsets_and_waits_like_the_first() {
 fn who_does_not_lead_neither_takes_nor_confirms() {
     let mut core = core();
     assert_eq!(core.on_produce(&batch(None, 1), Acks::All), Err(AppendRefusal::NotLeader));
-    core.on_leader(LeaderEpoch(3), &[ME]);
+    lead(&mut core, LeaderEpoch(3));
     append(&mut core, &batch(None, 1));
     core.on_resigned();
     assert_eq!(core.ack_state(Offset(0)), AckState::NotLeader);
@@ -79,12 +92,12 @@ fn who_does_not_lead_neither_takes_nor_confirms() {
 fn a_new_epoch_starts_at_the_log_end() {
     let mut core = leader();
     append(&mut core, &batch(None, 4));
-    core.on_leader(LeaderEpoch(2), &[ME]);
+    lead(&mut core, LeaderEpoch(2));
     append(&mut core, &batch(None, 1));
     assert_eq!(core.end_offset_for(LeaderEpoch(0)), Some((LeaderEpoch(0), Offset(4))));
     assert_eq!(core.end_offset_for(LeaderEpoch(1)), Some((LeaderEpoch(0), Offset(4))));
     assert_eq!(core.end_offset_for(LeaderEpoch(2)), Some((LeaderEpoch(2), Offset(5))));
-    core.on_leader(LeaderEpoch(1), &[ME]);
+    lead(&mut core, LeaderEpoch(1));
     assert_eq!(core.leader_epoch(), Some(LeaderEpoch(2)), "an older epoch is ignored");
 }
 

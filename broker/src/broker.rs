@@ -9,6 +9,7 @@ mod data;
 mod http;
 mod member;
 mod peers;
+pub(crate) mod wiring;
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -17,25 +18,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
-use self::alters::Alters;
 use self::member::Member;
+use self::wiring::Wired;
 use crate::admin::{Parts, Status};
 use crate::base::disk::{DirLock, Disk};
 use crate::base::disk_real::RealDisk;
 use crate::base::handles::{HandleLimits, raise_descriptor_limit};
 use crate::base::limits::CONTROL_REQUEST_BYTES_MAX;
 use crate::base::memory::MemoryBudget;
-use crate::base::{BrokerId, Clock, DataDirectory, SystemClock};
+use crate::base::{BrokerId, Clock, DataDirectory, SystemClock, Tasks, Threads};
 use crate::config::{BrokerConfig, Endpoint};
-use crate::controller::replicas::BrokerStart;
-use crate::controller::{Controller, Registration};
-use crate::coordinator::assignor::Assignor;
-use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
-use crate::handlers::{FetchSessions, Node, ProducerIds};
-use crate::metrics::BrokerMetrics;
+use crate::controller::Registration;
+use crate::handlers::Node;
+use crate::metadata::SystemRandom;
 use crate::peer::Peers;
 use crate::quorum::Identity;
 use crate::quorum::raft::Quorum;
@@ -45,7 +43,6 @@ use crate::replication::{
 use crate::server::connection::ConnectionOptions;
 use crate::server::input::FrameLimits;
 use crate::server::listener::{self, ListenerOptions};
-use crate::telemetry::Telemetry;
 
 /// How often records of `flush.mode=os` topics are synced in the background.
 const LAZY_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -193,67 +190,27 @@ impl Broker {
         let identity = *identities.first().ok_or_else(|| {
             StartError::new(StartErrorKind::Config, "log.dirs names no directory")
         })?;
-        let partitions = Partitions::start(identity.node_id, &directories, clock.clone());
-        let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
-        let image = controller.images().load();
-        let recovered = partitions.recover(&image, |so_far| {
+        let registration =
+            registration(&config, &identities, &addresses, &peers, peer_endpoint.clone());
+        let from = wiring::Parts {
+            config: config.clone(),
+            clock: clock.clone(),
+            random: Box::new(SystemRandom),
+            directories: &directories,
+            controller,
+            peers: Arc::new(peers),
+            tasks: Tasks::Runtime(runtime.handle().clone()),
+            threads: Threads::Real,
+            stopped: stopped.clone(),
+        };
+        let wired = wiring::wire(from, registration, |so_far| {
             let RecoveryProgress { done, partitions, bytes_read } = so_far;
             info!(done, partitions, bytes_read, "opening partitions");
             status.recovering(so_far);
             progress(so_far);
         });
-        let start = BrokerStart {
-            registration: registration(
-                &config,
-                &identities,
-                &addresses,
-                &peers,
-                peer_endpoint.clone(),
-            ),
-            was_clean: recovered.scanned == 0 && recovered.offline == 0,
-            damaged: Vec::new(),
-            gives_up_missing: config.log_dirs_allow_missing,
-            has_session: false,
-        };
-        let member = runtime
-            .block_on(Member::register(controller.clone(), start))
-            .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
-        partitions.on_registered(member.epoch());
-        let alters = Arc::new(Alters(controller.clone()));
-        partitions.connect(&peers, runtime.handle(), controller.images(), alters);
-        let image = controller.subscribe(partitions.clone(), &image);
-        let groups = Arc::new(Coordinator::new(
-            partitions.clone(),
-            controller.images(),
-            clock.clone(),
-            runtime.handle().clone(),
-            group_settings(&config),
-        ));
-        controller.subscribe(groups.clone(), &image);
-        runtime.spawn(member.clone().beat(stopped.clone()));
-        runtime.spawn(ask_after_suspects(controller.clone()));
-        runtime.block_on(member.welcome());
-
-        let images = controller.images();
-        let telemetry = Arc::new(Telemetry::new(clock.clone(), images, config.telemetry_max_bytes));
-        let node = Arc::new(Node {
-            config: config.clone(),
-            clock: clock.clone(),
-            images: controller.images(),
-            controller,
-            partitions: partitions.clone(),
-            groups,
-            fetch_sessions: FetchSessions::new(
-                usize::try_from(config.max_incremental_fetch_session_cache_slots)
-                    .unwrap_or(usize::MAX),
-            ),
-            producer_ids: ProducerIds::default(),
-            heavy_requests: Arc::new(Semaphore::new(
-                std::thread::available_parallelism().map_or(1, usize::from),
-            )),
-            metrics: Arc::new(BrokerMetrics::default()),
-            telemetry,
-        });
+        let Wired { node, member, recovered } = runtime.block_on(wired)?;
+        let partitions = node.partitions.clone();
         listen(&runtime, listeners, &node, &stopped)?;
         let cleaner = Cleaner::start(partitions.clone(), clock.clone(), &config);
         let cleaner = cleaner.map_err(cannot_start_threads)?;
@@ -377,10 +334,6 @@ impl Broker {
     }
 }
 
-async fn ask_after_suspects(controller: Arc<Controller>) {
-    controller.ask_after_suspects().await;
-}
-
 /// What can be asked about over HTTP.
 fn parts(node: &Node, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
     Parts {
@@ -392,38 +345,6 @@ fn parts(node: &Node, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
         compaction: Box::new(cleaner.reporter()),
         scrub: Box::new(scrubber.reporter()),
     }
-}
-
-fn group_settings(config: &BrokerConfig) -> (GroupsTopicOptions, GroupOptions) {
-    let topic = GroupsTopicOptions {
-        partitions: config.offsets_topic_num_partitions,
-        segment_bytes: config.offsets_topic_segment_bytes,
-    };
-    let options = GroupOptions {
-        initial_rebalance_delay: Duration::from_millis(config.group_initial_rebalance_delay_ms),
-        session_timeout_min: Duration::from_millis(config.group_min_session_timeout_ms),
-        session_timeout_max: Duration::from_millis(config.group_max_session_timeout_ms),
-        size_max: usize::try_from(config.group_max_size).unwrap_or(usize::MAX),
-        consumer_size_max: usize::try_from(config.group_consumer_max_size).unwrap_or(usize::MAX),
-        migration: match config.group_consumer_migration_policy.as_str() {
-            "upgrade" => Migration::Upgrade,
-            "downgrade" => Migration::Downgrade,
-            "disabled" => Migration::Disabled,
-            // The only other one the configuration lets through.
-            _ => Migration::Bidirectional,
-        },
-        assignors: config
-            .group_consumer_assignors
-            .iter()
-            .filter_map(|name| Assignor::by_name(name))
-            .collect(),
-        offset_metadata_bytes_max: usize::try_from(config.offset_metadata_max_bytes)
-            .unwrap_or(usize::MAX),
-        offsets_retention: Duration::from_secs(60 * config.offsets_retention_minutes),
-        offsets_check_interval: Duration::from_millis(config.offsets_retention_check_interval_ms),
-        ..GroupOptions::default()
-    };
-    (topic, options)
 }
 
 fn registration(

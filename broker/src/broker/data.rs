@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::peers::{self, KnownPeers, PeerPort};
 use super::{StartError, StartErrorKind};
 use crate::base::disk::{DirLock, Disk};
-use crate::base::{BrokerId, Clock, DataDirectory};
+use crate::base::{BrokerId, Clock, DataDirectory, Threads};
 use crate::config::BrokerConfig;
 use crate::controller::{Controller, ControllerOptions, ControllerService};
 use crate::metadata::{Random as _, SystemRandom};
@@ -112,6 +112,7 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
         random: Box::new(SystemRandom),
         clock: clock.clone(),
         link: Arc::new(peers.clone()),
+        threads: Threads::Real,
     })
     .map_err(|error| refused(error.to_string()))?;
     let controller = Arc::new(controller);

@@ -39,7 +39,7 @@ const WELCOME_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A registered process.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     controller: Arc<Controller>,
     id: BrokerId,
     epoch: i64,
@@ -52,7 +52,7 @@ impl Member {
     ///
     /// # Errors
     /// It is refused.
-    pub(super) async fn register(
+    pub(crate) async fn register(
         controller: Arc<Controller>,
         start: BrokerStart,
     ) -> Result<Arc<Self>, ControllerError> {
@@ -66,12 +66,12 @@ impl Member {
     }
 
     /// The registration of this process.
-    pub(super) fn epoch(&self) -> BrokerEpoch {
+    pub(crate) fn epoch(&self) -> BrokerEpoch {
         BrokerEpoch(self.epoch)
     }
 
     /// Waits, not too long, until it may lead and be in sync.
-    pub(super) async fn welcome(&self) {
+    pub(crate) async fn welcome(&self) {
         let mut changes = self.controller.watch();
         let is_in = |image: &Arc<Image>| image.broker(self.id).is_some_and(|me| !me.fenced);
         if timeout(WELCOME_DEADLINE, changes.wait_for(is_in)).await.is_err() {
@@ -80,7 +80,7 @@ impl Member {
     }
 
     /// Waits until it cannot go on, and tells why.
-    pub(super) async fn over(&self) -> String {
+    pub(crate) async fn over(&self) -> String {
         let mut over = self.over.subscribe();
         match over.wait_for(Option::is_some).await {
             Ok(why) => why.clone().unwrap_or_default(),
@@ -90,12 +90,12 @@ impl Member {
     }
 
     /// Says that it is there, until `stop` says so, or it is over.
-    pub(super) async fn beat(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+    pub(crate) async fn beat(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut roles = self.controller.role();
         let mut changes = self.controller.watch();
         loop {
-            let role = *roles.borrow_and_update();
-            let image = Arc::clone(&changes.borrow_and_update());
+            let role = roles.get();
+            let image = changes.get();
             let fenced = image.broker(self.id).is_none_or(|me| me.fenced);
             let is_quiet = matches!(role, LogRole::Leader { .. }) && !fenced;
             let mut said = MetadataOffset(i64::MAX);
@@ -129,6 +129,7 @@ impl Member {
             };
             // All branches only wait: dropping them loses nothing.
             tokio::select! {
+                biased;
                 () = sleep(HEARTBEAT_INTERVAL), if !is_quiet => {}
                 changed = roles.changed() => if changed.is_err() { return },
                 changed = changes.wait_for(is_urgent) => if changed.is_err() { return },
@@ -158,7 +159,7 @@ impl Member {
 
     /// P6: has others take over what they can, and returns once all of them know, or it took too
     /// long.
-    pub(super) async fn leave(&self) {
+    pub(crate) async fn leave(&self) {
         if self.is_alone() {
             return;
         }
@@ -183,7 +184,7 @@ impl Member {
     }
 
     /// Says that it is gone, so that nobody has to find out.
-    pub(super) async fn last_word(&self) {
+    pub(crate) async fn last_word(&self) {
         if self.is_alone() {
             return;
         }

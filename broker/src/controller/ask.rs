@@ -85,7 +85,7 @@ impl Controller {
         let mut backoff = BACKOFF_MIN;
         let mut hint = None;
         loop {
-            let role = *roles.borrow_and_update();
+            let role = roles.get();
             let why = match self.attempt(&request, role, hint.take(), deadline).await? {
                 Attempt::Answered(answer) => {
                     if request.changes_what_is_served() {
@@ -162,10 +162,11 @@ impl Controller {
             LogRole::Leader { .. } => true,
             LogRole::Follower { leader: now } => now.is_some_and(|now| now != leader),
         };
-        let was_another = is_another(&roles.borrow());
+        let was_another = is_another(&roles.get());
         // Dropping the call leaves it undecided whether it was carried out; dropping the wait for
         // another leader loses nothing.
         let reply = tokio::select! {
+            biased;
             reply = self.link.call(leader, bytes, patience) => reply,
             _ = roles.wait_for(is_another), if !was_another => {
                 return Ok(Attempt::Uncertain(format!("broker {leader} is not the controller any more")));

@@ -18,6 +18,9 @@ const ROOM: usize = 1024;
 pub(super) struct Inbox<T> {
     state: Mutex<State<T>>,
     wake: Condvar,
+    /// As `wake`, for a taker that is a task.
+    #[cfg(any(test, feature = "sim"))]
+    roused: tokio::sync::Notify,
     room: Semaphore,
 }
 
@@ -39,7 +42,13 @@ pub(super) struct Work<T> {
 impl<T> Inbox<T> {
     pub(super) fn new() -> Self {
         let state = State { waiting: VecDeque::new(), has_news: true, is_closed: false };
-        Self { state: Mutex::new(state), wake: Condvar::new(), room: Semaphore::new(ROOM) }
+        Self {
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            #[cfg(any(test, feature = "sim"))]
+            roused: tokio::sync::Notify::new(),
+            room: Semaphore::new(ROOM),
+        }
     }
 
     /// Puts something in, once there is room. False if it is closed.
@@ -51,21 +60,46 @@ impl<T> Inbox<T> {
         }
         permit.forget();
         state.waiting.push_back(value);
-        self.wake.notify_one();
+        self.rouse();
         true
+    }
+
+    fn rouse(&self) {
+        self.wake.notify_one();
+        #[cfg(any(test, feature = "sim"))]
+        self.roused.notify_one();
+    }
+
+    /// Waits until there is something to take, or for `patience`.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) async fn ready(&self, patience: Option<Duration>) {
+        let is_ready = || {
+            let state = self.state.lock();
+            !state.waiting.is_empty() || state.has_news || state.is_closed
+        };
+        let until_ready = async {
+            while !is_ready() {
+                self.roused.notified().await;
+            }
+        };
+        match patience {
+            None => until_ready.await,
+            // That it was not ready in time is found by whoever takes.
+            Some(patience) => drop(tokio::time::timeout(patience, until_ready).await),
+        }
     }
 
     /// The log has something new, or may have.
     pub(super) fn tell_news(&self) {
         self.state.lock().has_news = true;
-        self.wake.notify_one();
+        self.rouse();
     }
 
     /// Nothing more goes in.
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
         self.room.close();
-        self.wake.notify_one();
+        self.rouse();
     }
 
     /// As [`Inbox::close`], and what is in it is given up: nobody takes it any more.

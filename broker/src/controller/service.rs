@@ -6,15 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::BrokerId;
-use crate::peer::{PeerAnswer, PeerError, PeerId, PeerReply, PeerService, Peers, Service};
+use crate::peer::{PeerAnswer, PeerError, PeerId, PeerNet, PeerReply, PeerService, Service};
 
 use super::link::{ControllerLink, LinkAnswer, LinkError};
 use super::shell::Controller;
 
-impl ControllerLink for Peers {
+impl<N: PeerNet> ControllerLink for N {
     fn call(&self, broker: BrokerId, request: Bytes, timeout: Duration) -> LinkAnswer<'_> {
         Box::pin(async move {
-            let answer = Peers::call(self, broker, Service::Controller, request, timeout).await;
+            let answer = PeerNet::call(self, broker, Service::Controller, request, timeout).await;
             answer.map_err(|error| match error {
                 PeerError::Unreachable(why) => LinkError::Gone(why),
                 PeerError::NoRoute(why) | PeerError::Refused(why) => LinkError::NotSent(why),

@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use crate::base::{BrokerId, Clock, TopicId};
+use crate::base::watched::{Watched, watched};
+use crate::base::{BrokerId, Clock, Threads, TopicId};
 use crate::config::BrokerConfig;
 use crate::metadata::{ApplyError, Image, ImageCell, Random};
 use crate::quorum::{LogError, LogRole, MetadataLog, QuorumStatus, Recovered};
@@ -79,15 +80,17 @@ pub struct ControllerOptions {
     pub clock: Arc<dyn Clock>,
     /// The way to the controllers of other brokers.
     pub link: Arc<dyn ControllerLink>,
+    /// Where it decides.
+    pub threads: Threads,
 }
 
 /// The way to change the cluster's metadata. Dropping it stops the thread.
 pub struct Controller {
     pub(super) broker: BrokerId,
     images: Arc<ImageCell>,
-    pub(super) changes: watch::Receiver<Arc<Image>>,
+    pub(super) changes: Watched<Arc<Image>>,
     subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
-    pub(super) role: watch::Receiver<LogRole>,
+    pub(super) role: Watched<LogRole>,
     pub(super) inbox: Arc<Inbox<Waiting>>,
     pub(super) link: Arc<dyn ControllerLink>,
     /// Brokers to be asked after, until somebody does.
@@ -101,13 +104,14 @@ impl Controller {
     /// # Errors
     /// The log does not make sense, or no thread can be started.
     pub fn start(options: ControllerOptions) -> Result<Self, ControllerError> {
-        let ControllerOptions { cluster_id, config, log, recovered, random, clock, link } = options;
+        let ControllerOptions { cluster_id, config, log, recovered, random, clock, link, threads } =
+            options;
         let broker = BrokerId(config.node_id);
         let image = Arc::new(replay(cluster_id, &config, &recovered)?);
         let images = Arc::new(ImageCell::new(Arc::clone(&image)));
-        let (change, changes) = watch::channel(Arc::clone(&image));
+        let (change, changes) = watched(Arc::clone(&image));
         let subscribers = Arc::new(Mutex::new(Vec::new()));
-        let (role, roles) = watch::channel(LogRole::Follower { leader: None });
+        let (role, roles) = watched(LogRole::Follower { leader: None });
         let inbox = Arc::new(Inbox::new());
         let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
         let worker = Worker {
@@ -127,10 +131,18 @@ impl Controller {
             subscribers: Arc::clone(&subscribers),
             failed: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("controller".to_owned())
-            .spawn(move || worker.run())
-            .map_err(|error| ControllerError::Thread(error.to_string()))?;
+        let thread = match threads {
+            Threads::Real => {
+                let thread = std::thread::Builder::new().name("controller".to_owned());
+                let thread = thread.spawn(move || worker.run());
+                Some(thread.map_err(|error| ControllerError::Thread(error.to_string()))?)
+            }
+            #[cfg(any(test, feature = "sim"))]
+            Threads::Simulated(process) => {
+                process.spawn(Box::pin(worker.run_simulated(Arc::clone(&process))));
+                None
+            }
+        };
         Ok(Self {
             broker,
             images,
@@ -140,7 +152,7 @@ impl Controller {
             inbox,
             link,
             suspects: Mutex::new(Some(suspects)),
-            thread: Some(thread),
+            thread,
         })
     }
 
@@ -152,13 +164,13 @@ impl Controller {
 
     /// Wakes at every new image.
     #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Arc<Image>> {
+    pub fn watch(&self) -> Watched<Arc<Image>> {
         self.changes.clone()
     }
 
     /// What this node is to the metadata log; wakes at every change.
     #[must_use]
-    pub fn role(&self) -> watch::Receiver<LogRole> {
+    pub fn role(&self) -> Watched<LogRole> {
         self.role.clone()
     }
 

@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sawlog_protocol::Uuid;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
+#[cfg(any(test, feature = "sim"))]
+use crate::base::tasks::{SimulatedProcess, Step};
+use crate::base::watched::Source;
 use crate::base::{BrokerId, Clock};
 use crate::config::BrokerConfig;
 use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random, Record};
@@ -18,7 +21,7 @@ use crate::quorum::{
 };
 
 use super::decide::{decide, fence_all};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Work};
 use super::request::{Request, Response};
 use super::sessions::Sessions;
 use super::shell::ControllerError;
@@ -51,8 +54,8 @@ pub(super) struct Worker {
     pub(super) random: Box<dyn Random>,
     pub(super) inbox: Arc<Inbox<Waiting>>,
     pub(super) images: Arc<ImageCell>,
-    pub(super) change: watch::Sender<Arc<Image>>,
-    pub(super) role: watch::Sender<LogRole>,
+    pub(super) change: Source<Arc<Image>>,
+    pub(super) role: Source<LogRole>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) sessions: Sessions,
     /// Brokers to be asked after. One too many for it will be named again.
@@ -89,27 +92,51 @@ pub(super) fn replay(
 
 impl Worker {
     pub(super) fn run(mut self) {
-        let inbox = Arc::clone(&self.inbox);
-        let _leaving = Leaving(Arc::clone(&inbox));
-        let wake = Arc::clone(&inbox);
-        self.log.on_news(Arc::new(move || wake.tell_news()));
+        let (inbox, _leaving) = self.begin();
         loop {
             let work = inbox.take(BATCH_MAX, self.patience());
-            // Why it failed was logged, and is what everyone who asks is told.
-            let _ = self.follow();
-            let is_idle = work.batch.is_empty();
-            if !is_idle {
-                self.serve(work.batch);
-            }
-            if self.leads() {
-                // Who waits to be heard is not silent.
-                self.look_around(is_idle);
-            }
-            self.snapshot_if_due();
-            if work.is_over {
+            if self.step(work) {
                 return;
             }
         }
+    }
+
+    /// As [`Self::run`], as a task of a simulated process.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) async fn run_simulated(mut self, process: Arc<dyn SimulatedProcess>) {
+        let (inbox, _leaving) = self.begin();
+        loop {
+            inbox.ready(self.patience()).await;
+            process.take_time(Step::Decide).await;
+            let work = inbox.take(BATCH_MAX, Some(Duration::ZERO));
+            if self.step(work) {
+                return;
+            }
+        }
+    }
+
+    fn begin(&mut self) -> (Arc<Inbox<Waiting>>, Leaving) {
+        let inbox = Arc::clone(&self.inbox);
+        let leaving = Leaving(Arc::clone(&inbox));
+        let wake = Arc::clone(&inbox);
+        self.log.on_news(Arc::new(move || wake.tell_news()));
+        (inbox, leaving)
+    }
+
+    /// Does what there is to do. Returns whether that was all there will be.
+    fn step(&mut self, work: Work<Waiting>) -> bool {
+        // Why it failed was logged, and is what everyone who asks is told.
+        let _ = self.follow();
+        let is_idle = work.batch.is_empty();
+        if !is_idle {
+            self.serve(work.batch);
+        }
+        if self.leads() {
+            // Who waits to be heard is not silent.
+            self.look_around(is_idle);
+        }
+        self.snapshot_if_due();
+        work.is_over
     }
 
     /// How long nothing has to be done unless somebody asks. A broker alone has no timer at all.
@@ -117,8 +144,12 @@ impl Worker {
         if self.leads() { self.sessions.look_again(&self.image) } else { None }
     }
 
+    fn current_role(&self) -> LogRole {
+        self.role.look(|role| *role)
+    }
+
     fn leads(&self) -> bool {
-        self.failed.is_none() && matches!(*self.role.borrow(), LogRole::Leader { .. })
+        self.failed.is_none() && matches!(self.current_role(), LogRole::Leader { .. })
     }
 
     /// Does what is due by time.
@@ -182,7 +213,7 @@ impl Worker {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
         }
-        if let LogRole::Follower { leader } = *self.role.borrow() {
+        if let LogRole::Follower { leader } = self.current_role() {
             return Err(ControllerError::NotController { leader });
         }
         let now = self.clock.monotonic();
@@ -215,7 +246,7 @@ impl Worker {
             let own = self.sessions.own();
             let committed = self.image.offset();
             let known = self.image.broker(own).and_then(|broker| broker.storage_ids.first());
-            let term = match *self.role.borrow() {
+            let term = match self.current_role() {
                 LogRole::Leader { term } => term,
                 LogRole::Follower { .. } => 0,
             };
@@ -283,7 +314,7 @@ impl Worker {
 
     /// Returns whether this node became the controller.
     fn take_role(&mut self, role: LogRole) -> bool {
-        if !self.role.send_if_modified(|before| std::mem::replace(before, role) != role) {
+        if !self.role.change(|before| std::mem::replace(before, role) != role) {
             return false;
         }
         match role {
@@ -319,7 +350,7 @@ impl Worker {
             subscriber.image_changed(&self.image, &image);
         }
         self.images.store(Arc::clone(&image));
-        self.change.send_replace(Arc::clone(&image));
+        self.change.set(Arc::clone(&image));
         self.image = image;
     }
 

@@ -9,9 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::task::JoinHandle;
 use tracing::error;
 
 use super::core::Ask;
@@ -22,7 +20,8 @@ use super::types::{
     GroupError, GroupId, GroupState, GroupType, ListGroups, ListedGroup, TopicsDeleted,
 };
 use crate::base::limits::GROUP_MEMBERS_BYTES_MAX;
-use crate::base::{Clock, Offset};
+use crate::base::tasks::Owned;
+use crate::base::{Clock, Offset, Tasks};
 use crate::controller::{AdminErrorKind, Controller, CreateTopic, ImageSubscriber};
 use crate::metadata::{Image, ImageCell};
 use crate::replication::{Partition, Partitions};
@@ -45,13 +44,8 @@ pub(crate) struct GroupsTopicOptions {
 #[derive(Debug)]
 struct Running {
     shard: Arc<Shard>,
-    keeper: JoinHandle<()>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.keeper.abort();
-    }
+    /// Ends with this.
+    _keeper: Owned,
 }
 
 /// The groups this broker coordinates.
@@ -59,7 +53,7 @@ pub(crate) struct Coordinator {
     partitions: Arc<Partitions>,
     images: Arc<ImageCell>,
     clock: Arc<dyn Clock>,
-    runtime: Handle,
+    tasks: Tasks,
     topic: GroupsTopicOptions,
     options: GroupOptions,
     shards: Mutex<BTreeMap<i32, Running>>,
@@ -74,18 +68,18 @@ impl std::fmt::Debug for Coordinator {
 }
 
 impl Coordinator {
-    /// A coordinator whose tasks run on `runtime`.
+    /// A coordinator whose tasks run on `tasks`.
     pub(crate) fn new(
         partitions: Arc<Partitions>,
         images: Arc<ImageCell>,
         clock: Arc<dyn Clock>,
-        runtime: Handle,
+        tasks: Tasks,
         (topic, options): (GroupsTopicOptions, GroupOptions),
     ) -> Self {
         let shards = Mutex::default();
         let memory = GroupMemory::new(GROUP_MEMBERS_BYTES_MAX);
         let loads = Arc::new(Semaphore::new(LOADS_MAX));
-        Self { partitions, images, clock, runtime, topic, options, shards, memory, loads }
+        Self { partitions, images, clock, tasks, topic, options, shards, memory, loads }
     }
 
     /// What subscriptions and assignments that are kept are charged to.
@@ -205,8 +199,8 @@ impl Coordinator {
             self.options.clone(),
             self.loads.clone(),
         ));
-        let keeper = self.runtime.spawn(shard.clone().keep());
-        Running { shard, keeper }
+        let keeper = self.tasks.spawn_owned(shard.clone().keep());
+        Running { shard, _keeper: keeper }
     }
 
     /// Starts and ends shards as leadership has come and gone. A partition that was never written

@@ -26,6 +26,7 @@ use super::load::load;
 use super::options::GroupOptions;
 use super::stored;
 use super::types::{GroupError, GroupState, GroupType, Now};
+use crate::base::tasks::{blocking, start_blocking};
 use crate::base::{Clock, LeaderEpoch, Offset};
 use crate::metadata::ImageCell;
 use crate::replication::{AckState, AppendError, AppendRefusal, Partition, Signal};
@@ -325,9 +326,10 @@ impl Shard {
             }
             // Dropping either loses nothing: the loop looks at both again.
             tokio::select! {
-                () = fired(&signal) => {}
-                () = self.keeper.notified() => {}
-            }
+            biased;
+                           () = fired(&signal) => {}
+                           () = self.keeper.notified() => {}
+                       }
         }
     }
 
@@ -371,7 +373,7 @@ impl Shard {
         inner.is_assigning = true;
         drop(inner);
         let shard = self.clone();
-        tokio::task::spawn_blocking(move || while shard.assign_next() {});
+        start_blocking(move || while shard.assign_next() {});
     }
 
     /// Computes an assignment and brings it to the core. Whether there was one to compute.
@@ -408,9 +410,10 @@ impl Shard {
             }
         };
         tokio::select! {
-            () = sleep => {}
-            () = self.keeper.notified() => {}
-        }
+        biased;
+                   () = sleep => {}
+                   () = self.keeper.notified() => {}
+               }
     }
 
     /// Decides about the deadlines that are over. Returns how long there is nothing to do.
@@ -446,10 +449,8 @@ impl Shard {
         let until = self.partition.log_end();
         let partition = self.partition.clone();
         let mut core = GroupCore::new(self.options.clone(), self.images.load());
-        let loaded = tokio::task::spawn_blocking(move || {
-            load(&partition, until, &mut core).map(|count| (core, count))
-        })
-        .await;
+        let loaded =
+            blocking(move || load(&partition, until, &mut core).map(|count| (core, count))).await;
         drop(turn);
         if self.partition.leader_epoch() != Some(epoch) {
             return true;

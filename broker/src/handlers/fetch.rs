@@ -118,7 +118,7 @@ impl Fetch {
             self
         };
         // It panicked, or the broker stops.
-        tokio::task::spawn_blocking(read).await.map_err(|_| CloseReason::Failed(key))
+        crate::base::tasks::blocking(read).await.map_err(|_| CloseReason::Failed(key))
     }
 
     async fn read_cold_and_wait(self, wait: Duration) -> Result<Rope, CloseReason> {

@@ -106,7 +106,7 @@ async fn search(
     look: impl FnOnce(&Partition) -> Result<Found, StorageError> + Send + 'static,
 ) -> Result<Found, ErrorCode> {
     let searched = partition.clone();
-    match tokio::task::spawn_blocking(move || look(&searched)).await {
+    match crate::base::tasks::blocking(move || look(&searched)).await {
         Ok(Ok(found)) => {
             let start = partition.log_start();
             // A record below a start advanced by DeleteRecords is gone, if its bytes are not.

@@ -306,7 +306,7 @@ async fn order_elsewhere(call: Call, progress: produce::Progress) -> Reply {
         let _permit = permit;
         call.with_request(|ctx, request| produce::handle_rest(ctx, request, progress))
     };
-    match tokio::task::spawn_blocking(order).await {
+    match crate::base::tasks::blocking(order).await {
         Ok(Ok(produce::Step::Ordered(reply))) => reply,
         Ok(Err(reason)) => Reply::Close(reason),
         // It panicked, or the broker stops; the allowance there has no end.

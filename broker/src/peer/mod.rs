@@ -19,6 +19,8 @@ mod write;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sawlog_protocol::Uuid;
@@ -126,6 +128,21 @@ pub trait PeerService: Send + Sync {
     /// in the order in which one peer's requests were sent; after that they overtake each other. It must not block: other
     /// requests of that peer to this service wait meanwhile.
     fn call(&self, from: PeerId, request: Bytes) -> PeerAnswer;
+}
+
+/// The future of a call.
+pub type PeerCall = Pin<Box<dyn Future<Output = Result<Bytes, PeerError>> + Send>>;
+
+/// The way to other brokers: [`Peers`], or a simulated network.
+pub trait PeerNet: Send + Sync + fmt::Debug {
+    /// As [`Peers::serve`].
+    fn serve(&self, service: Service, by: Arc<dyn PeerService>);
+
+    /// As [`Peers::call`].
+    fn call(&self, to: BrokerId, service: Service, request: Bytes, timeout: Duration) -> PeerCall;
+
+    /// As [`Peers::tell`].
+    fn tell(&self, to: BrokerId, service: Service, message: Bytes);
 }
 
 /// Why there is no answer. The request may have been carried out, except with

@@ -22,7 +22,7 @@ use super::accept;
 use super::frame::FRAME_BYTES_MAX;
 use super::incarnations::Incarnations;
 use super::link::{Link, Target};
-use super::{PeerError, PeerIdentity, PeerService, Service};
+use super::{PeerCall, PeerError, PeerIdentity, PeerNet, PeerService, Service};
 
 /// How long stopping waits for the tasks of connections.
 pub const PEER_STOP_DEADLINE: Duration = Duration::from_secs(1);
@@ -200,6 +200,21 @@ impl Peers {
             });
         }
         answer
+    }
+}
+
+impl PeerNet for Peers {
+    fn serve(&self, service: Service, by: Arc<dyn PeerService>) {
+        Self::serve(self, service, by);
+    }
+
+    fn call(&self, to: BrokerId, service: Service, request: Bytes, timeout: Duration) -> PeerCall {
+        let peers = self.clone();
+        Box::pin(async move { Self::call(&peers, to, service, request, timeout).await })
+    }
+
+    fn tell(&self, to: BrokerId, service: Service, message: Bytes) {
+        Self::tell(self, to, service, message);
     }
 }
 

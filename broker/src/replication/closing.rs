@@ -8,6 +8,7 @@ use tracing::error;
 use super::directory::LogDirectory;
 use super::partition::Partition;
 use super::threads::in_parallel;
+use crate::base::Threads;
 use crate::base::disk::Syncs;
 use crate::storage::{Closing, StorageError};
 
@@ -27,19 +28,23 @@ struct Job {
 
 /// Syncs and closes `partitions`, all of `directory`, whose flusher has stopped. What cannot be
 /// closed is told in the log; the next start reads it.
-pub(super) fn close_all(directory: &LogDirectory, mut partitions: Vec<Arc<Partition>>) {
+pub(super) fn close_all(
+    threads: &Threads,
+    directory: &LogDirectory,
+    mut partitions: Vec<Arc<Partition>>,
+) {
     while !partitions.is_empty() {
         let rest = partitions.len().saturating_sub(TOGETHER_MAX);
-        close_together(directory, partitions.split_off(rest));
+        close_together(threads, directory, partitions.split_off(rest));
     }
 }
 
-fn close_together(directory: &LogDirectory, partitions: Vec<Arc<Partition>>) {
+fn close_together(threads: &Threads, directory: &LogDirectory, partitions: Vec<Arc<Partition>>) {
     let mut jobs: Vec<Job> = partitions.into_iter().filter_map(begin).collect();
     let file_system = directory.flusher().shared_sync(jobs.len());
     let syncs = if file_system.is_some() { Syncs::Shared } else { Syncs::Own };
     while !jobs.is_empty() {
-        jobs = in_parallel(CLOSING_THREADS, jobs, |mut job| {
+        jobs = in_parallel(threads.at_most(CLOSING_THREADS), jobs, |mut job| {
             job.step = job.closing.step(syncs);
             job
         });

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::flusher::Flusher;
 use super::partition::Partition;
-use crate::base::{Clock, DataDirectory, Timestamp};
+use crate::base::{Clock, DataDirectory, Threads, Timestamp};
 
 /// The partitions of one data directory.
 #[derive(Debug)]
@@ -30,8 +30,21 @@ impl LogDirectory {
     ///
     /// # Errors
     /// No thread can be started.
+    #[cfg(test)]
     pub(crate) fn start(data: Arc<DataDirectory>, clock: Arc<dyn Clock>) -> io::Result<Arc<Self>> {
-        let flusher = Flusher::start(&**data.disk(), data.path(), clock.clone())?;
+        Self::start_on(&Threads::Real, data, clock)
+    }
+
+    /// An empty directory whose flusher runs on `threads`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start_on(
+        threads: &Threads,
+        data: Arc<DataDirectory>,
+        clock: Arc<dyn Clock>,
+    ) -> io::Result<Arc<Self>> {
+        let flusher = Flusher::start(threads, &**data.disk(), data.path(), clock.clone())?;
         let (members, placed) = (Mutex::default(), AtomicU64::new(0));
         Ok(Arc::new(Self { data, clock, flusher, members, placed }))
     }

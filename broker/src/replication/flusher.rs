@@ -24,8 +24,8 @@ use tracing::warn;
 
 use super::partition::Partition;
 use super::sync_choice::{Method, SyncChoice};
-use crate::base::Clock;
 use crate::base::disk::{Disk, FileSystem};
+use crate::base::{Clock, Threads};
 use crate::metrics::{Counter, Histogram, count};
 use crate::storage::{FlushTicket, StorageError};
 
@@ -79,6 +79,9 @@ struct Queue {
     stopping: bool,
     /// It has ended; helpers end when no job is left.
     over: bool,
+    /// A set is being synced, where the flusher is a task.
+    #[cfg(any(test, feature = "sim"))]
+    jobs_under_way: bool,
 }
 
 /// What a flusher has done.
@@ -106,14 +109,19 @@ pub(crate) struct Flusher {
     wake: Condvar,
     /// Wakes a helper.
     help: Condvar,
+    threads: Threads,
+    /// Wakes the flusher where it is a task.
+    #[cfg(any(test, feature = "sim"))]
+    roused: tokio::sync::Notify,
 }
 
 impl Flusher {
-    /// Starts the flusher of `directory`, which may not be there yet.
+    /// Starts the flusher of `directory`, which may not be there yet, on `threads`.
     ///
     /// # Errors
     /// No thread can be started.
     pub(crate) fn start(
+        threads: &Threads,
         disk: &dyn Disk,
         directory: &Path,
         clock: Arc<dyn Clock>,
@@ -130,11 +138,21 @@ impl Flusher {
             queue: Mutex::default(),
             wake: Condvar::new(),
             help: Condvar::new(),
+            threads: threads.clone(),
+            #[cfg(any(test, feature = "sim"))]
+            roused: tokio::sync::Notify::new(),
         });
         let running = flusher.clone();
-        let thread =
-            std::thread::Builder::new().name("flush".to_owned()).spawn(move || running.run())?;
-        flusher.queue.lock().thread = Some(thread);
+        match threads {
+            Threads::Real => {
+                let thread = std::thread::Builder::new().name("flush".to_owned());
+                flusher.queue.lock().thread = Some(thread.spawn(move || running.run())?);
+            }
+            #[cfg(any(test, feature = "sim"))]
+            Threads::Simulated(process) => {
+                process.spawn(Box::pin(simulated::run(running, process.clone())));
+            }
+        }
         Ok(flusher)
     }
 
@@ -211,6 +229,8 @@ impl Flusher {
         if std::mem::take(&mut queue.asleep) {
             drop(queue);
             self.wake.notify_one();
+            #[cfg(any(test, feature = "sim"))]
+            self.roused.notify_one();
         }
     }
 
@@ -234,6 +254,12 @@ impl Flusher {
 
     /// Makes one set durable.
     fn round(self: &Arc<Self>, set: &mut Vec<Arc<Partition>>) {
+        let jobs = self.begin(set);
+        self.carry_out(jobs);
+    }
+
+    /// What is to be done for a set.
+    fn begin(&self, set: &mut Vec<Arc<Partition>>) -> Vec<Job> {
         let mut jobs = Vec::with_capacity(set.len());
         for partition in set.drain(..) {
             // From here on an append marks the partition again: it may have missed this sync.
@@ -247,6 +273,10 @@ impl Flusher {
             self.metrics.rounds.increment();
             self.metrics.partitions.add(count(jobs.len()));
         }
+        jobs
+    }
+
+    fn carry_out(self: &Arc<Self>, jobs: Vec<Job>) {
         let method = self.choice.lock().choose(jobs.len());
         match (method, &self.file_system) {
             (Method::Whole, Some(file_system)) => self.sync_whole(&**file_system, jobs),
@@ -353,8 +383,9 @@ impl Flusher {
         queue.jobs.extend(jobs);
         let woken = queue.idle_helpers.min(wanted);
         queue.idle_helpers -= woken;
-        for _ in woken..wanted.min(HELPERS_MAX) {
-            if queue.helpers.len() >= HELPERS_MAX || queue.stopping {
+        let helpers_max = if self.is_threaded() { HELPERS_MAX } else { 0 };
+        for _ in woken..wanted.min(helpers_max) {
+            if queue.helpers.len() >= helpers_max || queue.stopping {
                 break;
             }
             let flusher = self.clone();
@@ -375,6 +406,10 @@ impl Flusher {
         if alone {
             self.work_off();
         }
+    }
+
+    fn is_threaded(&self) -> bool {
+        matches!(self.threads, Threads::Real)
     }
 
     /// Does all jobs there are, here.
@@ -419,5 +454,7 @@ fn complete(ticket: FlushTicket, partition: &Partition) {
     partition.end_flush(ticket.complete());
 }
 
+#[cfg(any(test, feature = "sim"))]
+mod simulated;
 #[cfg(test)]
 mod tests;

@@ -30,7 +30,7 @@ pub(crate) use directory::LogDirectory;
 pub(crate) use exchange::{AlterAnswers, AskAlter};
 pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice, View};
 pub use partitions::RecoveryProgress;
-pub(crate) use partitions::{LocalTopic, Partitions};
+pub(crate) use partitions::{LocalTopic, Partitions, Recovered};
 pub use scrubber::ScrubTotals;
 pub(crate) use scrubber::{ScrubOptions, Scrubber};
 pub(crate) use waiters::Signal;

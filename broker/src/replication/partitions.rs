@@ -6,7 +6,6 @@
 
 mod recovery;
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
+pub(crate) use self::recovery::Recovered;
 pub use self::recovery::RecoveryProgress;
 use super::closing::close_all;
 use super::directory::LogDirectory;
@@ -22,10 +22,15 @@ use super::high_watermarks::HighWatermarks;
 use super::partition::Partition;
 use super::placement::TOPICS;
 use super::threads::in_parallel;
-use crate::base::{BrokerEpoch, BrokerId, Clock, DataDirectory, PartitionId, Timestamp, TopicId};
+use crate::base::{
+    BrokerEpoch, BrokerId, Clock, DataDirectory, HashMap, PartitionId, Tasks, Threads, Timestamp,
+    TopicId,
+};
 use crate::controller::ImageSubscriber;
-use crate::metadata::{Image, ImageCell, PartitionState, Topic};
-use crate::peer::{Peers, Service};
+#[cfg(test)]
+use crate::metadata::SystemRandom;
+use crate::metadata::{Image, ImageCell, PartitionState, Random, Topic};
+use crate::peer::{PeerNet, Service};
 
 /// A topic with the partitions of it that are here, by index.
 #[derive(Debug)]
@@ -89,6 +94,7 @@ struct Table {
 pub(crate) struct Partitions {
     broker: BrokerId,
     directories: Vec<Arc<LogDirectory>>,
+    threads: Threads,
     clock: Arc<dyn Clock>,
     table: ArcSwap<Table>,
     /// Serialises changes of the table.
@@ -102,20 +108,36 @@ impl Partitions {
     ///
     /// # Errors
     /// No thread can be started.
+    #[cfg(test)]
     pub(crate) fn start(
         broker: BrokerId,
         directories: &[Arc<DataDirectory>],
         clock: Arc<dyn Clock>,
     ) -> io::Result<Self> {
+        Self::start_on(Threads::Real, broker, directories, clock, Box::new(SystemRandom))
+    }
+
+    /// No partitions yet, and a flusher for each directory, which runs on `threads`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub(crate) fn start_on(
+        threads: Threads,
+        broker: BrokerId,
+        directories: &[Arc<DataDirectory>],
+        clock: Arc<dyn Clock>,
+        random: Box<dyn Random>,
+    ) -> io::Result<Self> {
         let high_watermarks = HighWatermarks::load(directories);
         let directories = directories
             .iter()
-            .map(|data| LogDirectory::start(data.clone(), clock.clone()))
+            .map(|data| LogDirectory::start_on(&threads, data.clone(), clock.clone()))
             .collect::<io::Result<_>>()?;
         Ok(Self {
             broker,
             directories,
-            exchange: Exchange::new(broker, clock.clone()),
+            exchange: Exchange::new(broker, clock.clone(), random),
+            threads,
             clock,
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
@@ -127,15 +149,15 @@ impl Partitions {
     /// In-sync sets are asked for with `ask`.
     pub(crate) fn connect(
         self: &Arc<Self>,
-        peers: &Peers,
-        runtime: &tokio::runtime::Handle,
+        peers: Arc<dyn PeerNet>,
+        tasks: &Tasks,
         images: Arc<ImageCell>,
         ask: Arc<dyn AskAlter>,
     ) {
         let service = ReplicaService::new(self.clone(), images, self.clock.clone());
-        runtime.spawn(service.clone().tick());
+        tasks.spawn(service.clone().tick());
         peers.serve(Service::Replication, service);
-        self.exchange.connect(peers.clone(), runtime.clone(), ask);
+        self.exchange.connect(peers, tasks.clone(), ask);
     }
 
     pub(super) fn exchange(&self) -> &Arc<Exchange> {
@@ -250,9 +272,10 @@ impl Partitions {
         self.note_high_watermarks();
         self.directories.iter().for_each(|directory| directory.flusher().stop());
         let all = self.all();
-        in_parallel(self.directories.len(), self.directories.clone(), |directory| {
+        let threads = self.threads.at_most(self.directories.len());
+        in_parallel(threads, self.directories.clone(), |directory| {
             let here = |partition: &&Arc<Partition>| Arc::ptr_eq(partition.directory(), &directory);
-            close_all(&directory, all.iter().filter(here).cloned().collect());
+            close_all(&self.threads, &directory, all.iter().filter(here).cloned().collect());
         });
     }
 

@@ -123,6 +123,7 @@ fn nodes(agreed: &Arc<Agreed>) -> (Vec<Arc<Controller>>, Arc<Lines>) {
             random: Box::new(SeededRandom::new(3)),
             clock: Arc::new(SystemClock::new()),
             link: lines.clone(),
+            threads: Threads::Real,
         };
         Arc::new(Controller::start(options).unwrap())
     };

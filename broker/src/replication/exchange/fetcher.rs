@@ -4,8 +4,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -20,8 +18,7 @@ use super::Exchange;
 use super::codec::{Answer, Ask, Durable, Message, Told};
 use super::slots::Slots;
 use crate::base::{BrokerId, PartitionId};
-use crate::metadata::{Random as _, SystemRandom};
-use crate::peer::{PeerError, Peers, Service};
+use crate::peer::{PeerCall, PeerError, PeerNet, Service};
 
 /// How long a leader may hold a request, and how long the way there and back may take beyond.
 const WAIT: Duration = Duration::from_millis(500);
@@ -98,8 +95,6 @@ impl fmt::Debug for Queue {
     }
 }
 
-type Call = Pin<Box<dyn Future<Output = Result<Bytes, PeerError>> + Send>>;
-
 /// What the task owns.
 struct Fetcher {
     exchange: Arc<Exchange>,
@@ -110,17 +105,17 @@ struct Fetcher {
     durable: Vec<u32>,
 }
 
-/// Fetches from `leader` as long as the runtime lives.
+/// Fetches from `leader`, in sessions numbered from `session` on, as long as the runtime lives.
 pub(super) async fn run(
     exchange: Arc<Exchange>,
-    leader: BrokerId,
+    (leader, session): (BrokerId, u64),
     queue: Arc<Queue>,
-    peers: Peers,
+    peers: Arc<dyn PeerNet>,
 ) {
-    let slots = Slots::new(SystemRandom.next_u64());
+    let slots = Slots::new(session);
     let (partitions, durable) = (HashMap::new(), Vec::new());
     let mut fetcher = Fetcher { exchange, leader, slots, partitions, durable };
-    let mut held: Option<Call> = None;
+    let mut held: Option<PeerCall> = None;
     loop {
         fetcher.take_events(&queue);
         if fetcher.slots.is_empty() && held.is_none() {
@@ -132,10 +127,7 @@ pub(super) async fn run(
         if !paused && let Some(message) = fetcher.next_message(now, held.is_none()) {
             let bytes = message.encode();
             if message.waits {
-                let peers = peers.clone();
-                held = Some(Box::pin(async move {
-                    peers.call(leader, Service::Replication, bytes, WAIT + WAY_MAX).await
-                }));
+                held = Some(peers.call(leader, Service::Replication, bytes, WAIT + WAY_MAX));
             } else {
                 peers.tell(leader, Service::Replication, bytes);
             }
@@ -144,6 +136,7 @@ pub(super) async fn run(
         let sleep = due.map(|due| due.saturating_sub(now)).unwrap_or(Duration::MAX);
         // Dropping a branch loses nothing: the call stays where it is, events stay in the queue.
         tokio::select! {
+            biased;
             answer = poll(&mut held) => {
                 held = None;
                 fetcher.on_answer(answer);
@@ -155,7 +148,7 @@ pub(super) async fn run(
 }
 
 /// The answer to the request that is held; never, if none is.
-async fn poll(held: &mut Option<Call>) -> Result<Bytes, PeerError> {
+async fn poll(held: &mut Option<PeerCall>) -> Result<Bytes, PeerError> {
     match held {
         Some(call) => call.await,
         None => std::future::pending().await,

@@ -25,7 +25,6 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use self::alters::Alters;
@@ -34,9 +33,9 @@ use self::fetcher::Queue;
 pub(in crate::replication) use self::news::News;
 pub(crate) use self::service::ReplicaService;
 use super::partition::Partition;
-use crate::base::{BrokerEpoch, BrokerId, Clock, PartitionId};
-use crate::metadata::AlterPartition;
-use crate::peer::Peers;
+use crate::base::{BrokerEpoch, BrokerId, Clock, PartitionId, Tasks};
+use crate::metadata::{AlterPartition, Random};
+use crate::peer::PeerNet;
 
 /// What connects this broker's replicas with those of others.
 pub(crate) struct Exchange {
@@ -45,13 +44,19 @@ pub(crate) struct Exchange {
     registration: AtomicI64,
     fetchers: Mutex<BTreeMap<BrokerId, Arc<Queue>>>,
     alters: Arc<Alters>,
-    connected: OnceLock<(Peers, Handle)>,
+    connected: OnceLock<(Arc<dyn PeerNet>, Tasks)>,
+    /// Sessions with leaders are numbered from here.
+    sessions: Mutex<Box<dyn Random>>,
     /// A partition is led that others have replicas of.
     leads: Notify,
 }
 
 impl Exchange {
-    pub(in crate::replication) fn new(broker: BrokerId, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(in crate::replication) fn new(
+        broker: BrokerId,
+        clock: Arc<dyn Clock>,
+        random: Box<dyn Random>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             broker,
             clock,
@@ -59,6 +64,7 @@ impl Exchange {
             fetchers: Mutex::default(),
             alters: Arc::default(),
             connected: OnceLock::new(),
+            sessions: Mutex::new(random),
             leads: Notify::new(),
         })
     }
@@ -79,12 +85,12 @@ impl Exchange {
     /// Begins to speak with others: what was to be followed before is followed now.
     pub(in crate::replication) fn connect(
         self: &Arc<Self>,
-        peers: Peers,
-        runtime: Handle,
+        peers: Arc<dyn PeerNet>,
+        tasks: Tasks,
         ask: Arc<dyn AskAlter>,
     ) {
-        runtime.spawn(self.alters.clone().run(ask));
-        if self.connected.set((peers, runtime)).is_err() {
+        tasks.spawn(self.alters.clone().run(ask));
+        if self.connected.set((peers, tasks)).is_err() {
             return;
         }
         let queues: Vec<_> =
@@ -108,10 +114,11 @@ impl Exchange {
     }
 
     fn start(self: &Arc<Self>, leader: BrokerId, queue: Arc<Queue>) {
-        if let Some((peers, runtime)) = self.connected.get()
+        if let Some((peers, tasks)) = self.connected.get()
             && queue.begin()
         {
-            runtime.spawn(fetcher::run(self.clone(), leader, queue, peers.clone()));
+            let session = self.sessions.lock().next_u64();
+            tasks.spawn(fetcher::run(self.clone(), (leader, session), queue, peers.clone()));
         }
     }
 }

@@ -1,6 +1,5 @@
 //! What this broker answers to its followers, as the leader of their partitions.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +10,7 @@ use super::super::partition::Heard;
 use super::super::partitions::Partitions;
 use super::codec::{Answer, Message};
 use super::session::Session;
-use crate::base::{BrokerEpoch, BrokerId, Clock};
+use crate::base::{BrokerEpoch, BrokerId, Clock, HashMap};
 use crate::metadata::ImageCell;
 use crate::peer::{PeerAnswer, PeerId, PeerReply, PeerService};
 

@@ -3,7 +3,6 @@
 //! Always: of a slot one question stands at most, and what is answered stands no more; news of a
 //! partition is looked at after its watcher was set back, so that none is missed.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,8 +15,9 @@ use super::super::core::{DurableReport, FetchAnswer};
 use super::super::partition::{Found, Partition, Watcher};
 use super::codec::{Answer, Ask, Message, Told};
 use super::news::News;
+use crate::base::tasks::blocking;
 use crate::base::waiting::without_waiting;
-use crate::base::{BrokerEpoch, BrokerId, PartitionId};
+use crate::base::{BrokerEpoch, BrokerId, HashMap, PartitionId};
 use crate::peer::PeerReply;
 use crate::storage::ReadError;
 
@@ -181,7 +181,7 @@ impl Session {
                 // What is not in memory is read where waiting is allowed.
                 let session = self.clone();
                 let read = move || session.read_all(cold, Reply::default(), max_bytes).0;
-                reply = tokio::task::spawn_blocking(read).await.unwrap_or_default();
+                reply = blocking(read).await.unwrap_or_default();
             } else {
                 cold.iter().for_each(|wanted| wanted.watcher.tell());
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sawlog_protocol::Uuid;
 use sawlog_protocol::records::{BatchBuilder, BatchHeader, Compression};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::*;
@@ -16,7 +17,7 @@ use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::replicas::{BrokerStart, alter_partition, fence, register, unfence};
 use crate::controller::{ImageSubscriber as _, Registration};
 use crate::metadata::{ConfigResource, Image, ImageCell, PartitionRecord, PartitionState, Record};
-use crate::peer::{PeerId, PeerIdentity};
+use crate::peer::{PeerId, PeerIdentity, Peers};
 use crate::replication::partitions::Partitions;
 use crate::replication::{AckState, Acks, EpochMismatch, LogGeneration, PartitionCore, View};
 
@@ -161,7 +162,8 @@ impl World {
         let (stop, stopped) = watch::channel(false);
         peers.listen(listener, stopped).unwrap();
         let ask = Arc::new(Ask(self.clone()));
-        partitions.connect(&peers, &Handle::current(), images.clone(), ask);
+        let tasks = Tasks::Runtime(Handle::current());
+        partitions.connect(Arc::new(peers.clone()), &tasks, images.clone(), ask);
         let node = Node { partitions, peers, at, images, stop, epoch };
         let mut nodes = self.nodes.lock();
         nodes.insert(id, node);

@@ -3,7 +3,6 @@
 //! Reading comes first, for all of them; then what was found is made durable, with one sync of the
 //! file system for many logs; only then is any of them a partition that can be served.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use tracing::{error, info};
 
 use super::{LocalTopic, Partitions, Place, Table};
-use crate::base::{PartitionId, TopicId, TopicPartition};
+use crate::base::{HashMap, PartitionId, TopicId, TopicPartition};
 use crate::metadata::{Image, Topic};
 use crate::replication::core::{LogView, PartitionCore};
 use crate::replication::directory::LogDirectory;
@@ -81,11 +80,12 @@ impl Partitions {
             .collect();
         let read = self.read_all(&wanted, progress);
         let synced = self.sync_shared(read.iter().filter_map(|(.., log)| log.as_ref()));
-        let opened = in_parallel(RECOVERY_THREADS, read, |(topic, index, log)| {
+        let threads = self.threads.at_most(RECOVERY_THREADS);
+        let opened = in_parallel(threads, read, |(topic, index, log)| {
             (topic, index, log.and_then(|log| self.serve(log, &synced)))
         });
         let mut recovered = Recovered::default();
-        let mut by_partition = HashMap::new();
+        let mut by_partition = HashMap::default();
         for (topic, index, partition) in opened {
             recovered.partitions += 1;
             match partition {
@@ -130,6 +130,12 @@ impl Partitions {
         wanted: &[Wanted<'image>],
         progress: impl Fn(RecoveryProgress),
     ) -> Vec<(TopicId, i32, Option<ReadLog<'image>>)> {
+        let threads = self.threads.at_most(RECOVERY_THREADS).min(wanted.len());
+        if threads <= 1 {
+            let read =
+                |(topic, index): &Wanted<'image>| (topic.id, *index, self.read(topic, *index));
+            return wanted.iter().map(read).collect();
+        }
         let next = AtomicUsize::new(0);
         let read = Mutex::new(Vec::with_capacity(wanted.len()));
         let one_more = Condvar::new();
@@ -141,7 +147,6 @@ impl Partitions {
                     one_more.notify_one();
                 }
             };
-            let threads = RECOVERY_THREADS.min(wanted.len());
             let workers: Vec<_> = (0..threads).map(|_| scope.spawn(read_next)).collect();
             let mut read = read.lock();
             let mut due = self.clock.monotonic() + PROGRESS_INTERVAL;

@@ -33,7 +33,18 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
-    _directory: TempDir,
+    directory: Option<TempDir>,
+}
+
+/// What a failed test leaves is looked at.
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(directory) = self.directory.take()
+        {
+            eprintln!("the data of the brokers is in {}", directory.keep().display());
+        }
+    }
 }
 
 impl Nodes {
@@ -49,7 +60,7 @@ impl Nodes {
             process: None,
         };
         let nodes = (1..=count).map(node).collect();
-        let mut cluster = Self { nodes, _directory: directory };
+        let mut cluster = Self { nodes, directory: Some(directory) };
         tokio::task::block_in_place(|| (1..=count).for_each(|id| cluster.restart(id)));
         for id in 1..=count {
             let client = cluster.client_at(id).await;

@@ -6,6 +6,8 @@
 //!   confirmed one makes it refuse gaps.
 //! - After a failure nothing new goes out until every batch on its way has its answer; then those
 //!   that may succeed go out again, in order.
+//! - What is on its way under sequences is on its way to one broker: a batch may be sent again only
+//!   while the broker remembers it, and later ones that another broker takes make it forget.
 //! - A sequence number is used again only with the same batch. A batch that the broker certainly
 //!   does not have and that is given up leaves a gap: the others go out under a new epoch from 0
 //!   (KIP-360; without transactions the producer counts epochs itself, as Kafka's own does).
@@ -28,6 +30,7 @@ pub(crate) const IN_FLIGHT_MAX: usize = 5;
 #[derive(Debug)]
 struct Flight {
     request: u64,
+    node: i32,
     batch: Batch,
     failure: Option<ClientError>,
 }
@@ -48,8 +51,8 @@ pub(crate) struct Lane {
     rules: Rules,
     identity: Option<Identity>,
     next_sequence: i32,
-    /// Something was confirmed under this identity.
-    is_proven: bool,
+    /// The first sequence of the batch that was confirmed last under this identity.
+    confirmed: Option<i32>,
     in_flight: VecDeque<Flight>,
     /// Sent before, to be sent again before anything new.
     again: VecDeque<Batch>,
@@ -84,7 +87,7 @@ impl Lane {
             rules,
             identity: None,
             next_sequence: 0,
-            is_proven: false,
+            confirmed: None,
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
             failures: 0,
@@ -101,7 +104,7 @@ impl Lane {
     pub(crate) fn identify(&mut self, identity: Identity) {
         self.identity = Some(identity);
         self.next_sequence = 0;
-        self.is_proven = false;
+        self.confirmed = None;
     }
 
     /// Whether nothing is on its way and nothing is to be sent again.
@@ -111,7 +114,7 @@ impl Lane {
 
     /// Whether another batch may be on its way.
     pub(crate) fn may_send(&self) -> bool {
-        let is_alone = self.rules.is_idempotent && !self.is_proven;
+        let is_alone = self.rules.is_idempotent && self.confirmed.is_none();
         let limit = if is_alone { 1 } else { self.rules.in_flight_max };
         self.in_flight.len() < limit && self.in_flight.iter().all(|one| one.failure.is_none())
     }
@@ -145,17 +148,37 @@ impl Lane {
         Some(batch)
     }
 
-    /// Notes that a batch is on its way.
-    pub(crate) fn sent(&mut self, request: u64, batch: Batch) {
-        self.in_flight.push_back(Flight { request, batch, failure: None });
+    /// Notes that a batch is on its way to the broker `node`.
+    pub(crate) fn sent(&mut self, request: u64, node: i32, batch: Batch) {
+        self.in_flight.push_back(Flight { request, node, batch, failure: None });
+    }
+
+    /// Whether something numbered is on its way to another broker than `leader`.
+    pub(crate) fn is_elsewhere(&self, leader: i32) -> bool {
+        self.rules.is_idempotent && self.in_flight.iter().any(|one| one.node != leader)
+    }
+
+    /// Gives up waiting for answers: another broker leads the partition now. Whether the one before
+    /// has the batches is not known; the sequences tell the new one.
+    pub(crate) fn leave(&mut self) {
+        let moved = ClientError::broker(
+            ErrorCode::NETWORK_EXCEPTION,
+            Some("another broker leads the partition; it is asked instead"),
+        );
+        for flight in self.in_flight.iter_mut().filter(|flight| flight.failure.is_none()) {
+            flight.batch.is_ambiguous = true;
+            flight.failure = Some(moved.clone());
+        }
     }
 
     /// The batch of a request is confirmed.
     pub(crate) fn confirm(&mut self, request: u64, base_offset: i64) -> Option<Settled> {
         let at = self.in_flight.iter().position(|one| one.request == request)?;
         let flight = self.in_flight.remove(at)?;
-        if flight.batch.numbered.map(|(identity, _)| identity) == self.identity {
-            self.is_proven = true;
+        if let Some((identity, sequence)) = flight.batch.numbered
+            && Some(identity) == self.identity
+        {
+            self.confirmed = Some(sequence);
         }
         self.failures = 0;
         Some(Settled { batch: flight.batch, outcome: Ok(base_offset) })
@@ -244,6 +267,11 @@ impl Lane {
             }
             // Behind another failed batch it only says that that one is missing.
             _ if gap && self.rules.is_idempotent && !is_first => Verdict::Repeat,
+            // A later one is confirmed, so it may be there already, too long ago for the broker to
+            // tell: better an error than the records twice.
+            _ if gap && self.rules.is_idempotent && self.is_overtaken(batch) => {
+                Verdict::Fail(error.clone())
+            }
             // The broker has neither this one nor the one before, which is settled: its state and
             // ours will not meet again under these numbers.
             _ if gap && self.rules.is_idempotent => Verdict::Renumber,
@@ -253,6 +281,16 @@ impl Lane {
             _ if error.is_retriable() => Verdict::Repeat,
             _ => Verdict::Fail(error.clone()),
         }
+    }
+
+    /// Whether a batch that was sent later is confirmed.
+    fn is_overtaken(&self, batch: &Batch) -> bool {
+        let (Some(confirmed), Some((identity, sequence))) = (self.confirmed, batch.numbered) else {
+            return false;
+        };
+        // Sequences begin again at 0 after the largest; few are on their way at once.
+        let ahead = confirmed.wrapping_sub(sequence) & i32::MAX;
+        Some(identity) == self.identity && (1..1 << 30).contains(&ahead)
     }
 
     /// Gives up what was not confirmed in time, of what is to be sent again.

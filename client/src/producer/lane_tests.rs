@@ -17,6 +17,7 @@ struct Bench {
     now: Instant,
     deliveries: Vec<Delivery>,
     request: u64,
+    leader: i32,
 }
 
 impl Bench {
@@ -27,7 +28,7 @@ impl Bench {
             assert!(lane.lacks_identity());
             lane.identify(IDENTITY);
         }
-        Self { lane, now: Instant::now(), deliveries: Vec::new(), request: 0 }
+        Self { lane, now: Instant::now(), deliveries: Vec::new(), request: 0, leader: 1 }
     }
 
     /// A batch of so many records in the queue.
@@ -47,7 +48,7 @@ impl Bench {
         let batch = self.lane.next().expect("a batch to send");
         let header = BatchHeader::parse(&batch.bytes).expect("a batch");
         self.request += 1;
-        self.lane.sent(self.request, batch);
+        self.lane.sent(self.request, self.leader, batch);
         (self.request, header.producer_epoch, header.base_sequence)
     }
 
@@ -182,6 +183,37 @@ fn an_unknown_producer_goes_on_only_with_what_cannot_be_there_already() {
     assert_eq!(bench.outcomes(), [Some(Err(ErrorCode::UNKNOWN_PRODUCER_ID))]);
 }
 
+/// A leader that hangs, and another one: the new one would take what follows, and what is on its way
+/// to the old one would come too late to be known as sent before.
+#[test]
+fn what_is_on_its_way_to_a_leader_of_before_goes_first_to_the_new_one() {
+    let mut bench = proven();
+    let held = [bench.send_new(1), bench.send_new(1)];
+    bench.leader = 2;
+    assert!(!bench.lane.is_elsewhere(1) && bench.lane.is_elsewhere(2));
+    bench.lane.leave();
+    assert_eq!(bench.regroup(), 2);
+    let again = [bench.send(), bench.send(), bench.send_new(1)];
+    assert_eq!(again.map(|one| (one.1, one.2)), [(0, 2), (0, 3), (0, 4)]);
+    assert!(bench.lane.confirm(held[0].0, 2).is_none(), "a late answer of the old one");
+    for (request, ..) in again {
+        bench.confirm(request, 7);
+    }
+    assert_eq!(bench.outcomes(), [Some(Ok(7)); 3]);
+}
+
+#[test]
+fn a_batch_behind_a_confirmed_one_is_not_sent_under_other_numbers() {
+    let mut bench = proven();
+    let (first, ..) = bench.send_new(1);
+    let (second, ..) = bench.send_new(1);
+    bench.confirm(second, 3);
+    bench.fail(first, ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER);
+    assert_eq!(bench.regroup(), 0, "it may be there already");
+    let refused = Some(Err(ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER));
+    assert_eq!(bench.outcomes(), [refused, Some(Ok(3))]);
+}
+
 #[test]
 fn a_batch_too_large_goes_out_in_halves() {
     let mut bench = proven();
@@ -311,7 +343,7 @@ fn nothing_is_lost_doubled_or_reordered_whatever_fails() {
                     }
                 };
                 replies.push_back((bench.request, outcome));
-                bench.lane.sent(bench.request, batch);
+                bench.lane.sent(bench.request, bench.leader, batch);
             }
             if random.below(2) == 0
                 && let Some((request, outcome)) = replies.pop_front()

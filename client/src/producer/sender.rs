@@ -211,9 +211,9 @@ impl Sender {
         }
         let Some(lane) = self.lanes.get(at).and_then(Option::as_ref) else { return };
         let topic = lane.queue.topic.clone();
-        let (info, _, _) = self.shared.client.cached(&topic);
-        let leader = info.and_then(|info| Some(info.partition(lane.queue.index)?.leader));
-        match leader.filter(|leader| *leader >= 0) {
+        match leader_of(&self.shared, lane) {
+            // Its answers first.
+            Some(leader) if lane.is_elsewhere(leader) => self.move_on(at, now),
             Some(leader) => {
                 self.in_line.insert(at);
                 self.nodes.entry(leader).or_default().waiting.push_back(at);
@@ -221,6 +221,33 @@ impl Sender {
             None => {
                 self.stale_topics.insert(topic);
                 self.delay(at, now);
+            }
+        }
+    }
+
+    /// Looks where the lanes' leaders are now. Who waits for another broker waits in vain, and for
+    /// long if that one hangs.
+    fn follow_leaders(&mut self, now: Instant) {
+        let mut strayed = Vec::new();
+        for (id, node) in &mut self.nodes {
+            node.waiting.retain(|at| {
+                let lane = self.lanes.get(*at).and_then(Option::as_ref);
+                let leader = lane.and_then(|lane| leader_of(&self.shared, lane));
+                let stays = leader.is_none_or(|leader| leader == *id);
+                if !stays {
+                    strayed.push(*at);
+                }
+                stays
+            });
+        }
+        for at in strayed {
+            self.in_line.remove(&at);
+            self.visit(at, now);
+        }
+        for at in 0..self.lanes.len() {
+            let Some(lane) = self.lanes.get(at).and_then(Option::as_ref) else { continue };
+            if leader_of(&self.shared, lane).is_some_and(|leader| lane.is_elsewhere(leader)) {
+                self.move_on(at, now);
             }
         }
     }
@@ -350,7 +377,7 @@ impl Sender {
             let part = Part { topic: lane.queue.topic.clone(), index: lane.queue.index, lane: at };
             bytes += batch.bytes.len();
             batches.push((part, batch.bytes.clone()));
-            lane.sent(request, batch);
+            lane.sent(request, id, batch);
         }
         if let Some(node) = self.nodes.get_mut(&id) {
             node.waiting = line;
@@ -410,6 +437,13 @@ impl Sender {
             drop(events.send(Event::Refreshed));
         });
     }
+}
+
+/// Who leads a lane's partition, as far as is known.
+fn leader_of(shared: &Shared, lane: &Lane) -> Option<i32> {
+    let (info, _, _) = shared.client.cached(&lane.queue.topic);
+    let leader = info?.partition(lane.queue.index)?.leader;
+    (leader >= 0).then_some(leader)
 }
 
 /// Timers are not set finer than this.

@@ -20,6 +20,7 @@ impl Sender {
             Event::Refreshed => {
                 self.is_refreshing = false;
                 self.shared.topics_changed();
+                self.follow_leaders(now);
             }
         }
     }
@@ -115,12 +116,26 @@ impl Sender {
         }
         if lane.is_broken() {
             let round = lane.regroup(now);
-            self.regrouped(part.lane, round, now);
+            self.regrouped(part.lane, round, now, true);
         }
         self.visit(part.lane, now);
     }
 
-    fn regrouped(&mut self, at: usize, round: Round, now: Instant) {
+    /// Another broker leads a lane's partition: what is on its way goes to that one now.
+    pub(super) fn move_on(&mut self, at: usize, now: Instant) {
+        let Some(lane) = self.lanes.get_mut(at).and_then(Option::as_mut) else { return };
+        lane.leave();
+        if !lane.is_broken() {
+            return;
+        }
+        let round = lane.regroup(now);
+        // It has not failed where it goes now.
+        lane.failures = 0;
+        self.regrouped(at, round, now, false);
+        self.visit(at, now);
+    }
+
+    fn regrouped(&mut self, at: usize, round: Round, now: Instant, may_pause: bool) {
         let Some(lane) = self.lanes.get(at).and_then(Option::as_ref) else { return };
         let Round { settled, repeats, reason, splits } = round;
         for one in settled {
@@ -135,8 +150,10 @@ impl Sender {
         }
         if let (Some(error), true) = (reason, repeats > 0) {
             self.shared.tell_retry(lane, &error, now);
-            self.stale_topics.insert(lane.queue.topic.clone());
-            if splits == 0 {
+            if may_pause {
+                self.stale_topics.insert(lane.queue.topic.clone());
+            }
+            if may_pause && splits == 0 {
                 self.delay(at, now);
             }
         }

@@ -86,6 +86,7 @@ impl OpenBatch {
             created: self.created,
             weight: self.weight,
             numbered: None,
+            place: 0,
             is_ambiguous: false,
             attempts: 0,
             is_settled: false,
@@ -106,6 +107,8 @@ pub(crate) struct Batch {
     pub(crate) weight: usize,
     /// Identity and first sequence number it was sent with.
     pub(crate) numbered: Option<(Identity, i32)>,
+    /// Which of its partition's batches it is, in the order they were numbered.
+    pub(crate) place: u64,
     /// An attempt ended without a broker's word: it may be in the log.
     pub(crate) is_ambiguous: bool,
     pub(crate) attempts: u32,
@@ -171,6 +174,7 @@ impl Batch {
             created: self.created,
             weight: weights.next().unwrap_or_default(),
             numbered: None,
+            place: 0,
             is_ambiguous: false,
             attempts: self.attempts,
             is_settled: false,

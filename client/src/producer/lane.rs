@@ -6,8 +6,9 @@
 //!   confirmed one makes it refuse gaps.
 //! - After a failure nothing new goes out until every batch on its way has its answer; then those
 //!   that may succeed go out again, in order.
-//! - What is on its way under sequences is on its way to one broker: a batch may be sent again only
-//!   while the broker remembers it, and later ones that another broker takes make it forget.
+//! - A batch may have to be sent again as long as it is not confirmed, and a broker knows only the
+//!   last [`IN_FLIGHT_MAX`] as sent before. So none goes out that many places ahead of one that is not
+//!   confirmed, and none to another broker than those before it.
 //! - A sequence number is used again only with the same batch. A batch that the broker certainly
 //!   does not have and that is given up leaves a gap: the others go out under a new epoch from 0
 //!   (KIP-360; without transactions the producer counts epochs itself, as Kafka's own does).
@@ -51,6 +52,8 @@ pub(crate) struct Lane {
     rules: Rules,
     identity: Option<Identity>,
     next_sequence: i32,
+    /// Batches numbered so far.
+    places: u64,
     /// The first sequence of the batch that was confirmed last under this identity.
     confirmed: Option<i32>,
     in_flight: VecDeque<Flight>,
@@ -87,6 +90,7 @@ impl Lane {
             rules,
             identity: None,
             next_sequence: 0,
+            places: 0,
             confirmed: None,
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
@@ -116,7 +120,16 @@ impl Lane {
     pub(crate) fn may_send(&self) -> bool {
         let is_alone = self.rules.is_idempotent && self.confirmed.is_none();
         let limit = if is_alone { 1 } else { self.rules.in_flight_max };
-        self.in_flight.len() < limit && self.in_flight.iter().all(|one| one.failure.is_none())
+        self.in_flight.len() < limit
+            && self.in_flight.iter().all(|one| one.failure.is_none())
+            && (!self.rules.is_idempotent || !self.again.is_empty() || self.is_remembered())
+    }
+
+    /// Whether the broker knows the oldest batch on its way even with another one behind the last.
+    fn is_remembered(&self) -> bool {
+        let oldest = self.in_flight.iter().map(|one| one.batch.place).min();
+        let kept = u64::try_from(IN_FLIGHT_MAX).unwrap_or(u64::MAX);
+        oldest.is_none_or(|oldest| self.places - oldest < kept)
     }
 
     /// When the first record of the oldest batch that is not on its way came, if it was sent before.
@@ -139,6 +152,8 @@ impl Lane {
                 _ => {
                     let sequence = self.next_sequence;
                     self.next_sequence = increment_sequence(sequence, batch.sequences());
+                    batch.place = self.places;
+                    self.places += 1;
                     sequence
                 }
             };

@@ -202,6 +202,25 @@ fn what_is_on_its_way_to_a_leader_of_before_goes_first_to_the_new_one() {
     assert_eq!(bench.outcomes(), [Some(Ok(7)); 3]);
 }
 
+/// A leader that just began refuses the first of five it has from the leader before, and knows the
+/// others.
+#[test]
+fn nothing_goes_out_that_makes_a_broker_forget_what_is_not_confirmed() {
+    let mut bench = proven();
+    let five = [(); 5].map(|()| bench.send_new(1));
+    bench.fail(five[0].0, ErrorCode::NOT_LEADER_OR_FOLLOWER);
+    for (request, ..) in &five[1..] {
+        bench.confirm(*request, 9);
+    }
+    assert_eq!(bench.regroup(), 1);
+    let (again, _, sequence) = bench.send();
+    assert_eq!(sequence, 2);
+    bench.fill(1);
+    assert!(!bench.lane.may_send(), "behind a sixth the first is not known any more");
+    bench.confirm(again, 2);
+    assert_eq!(bench.send().2, 7);
+}
+
 #[test]
 fn a_batch_behind_a_confirmed_one_is_not_sent_under_other_numbers() {
     let mut bench = proven();

@@ -59,7 +59,7 @@ pub struct MemberState {
     pub raft_id: u64,
     /// Who it is.
     pub member: Member,
-    /// Whether it votes.
+    /// Whether it votes, and goes on to where the voters are being changed.
     pub votes: bool,
     /// The last entry it is known to have; `None` if this node does not lead, or has not heard.
     pub last_index: Option<u64>,
@@ -89,13 +89,15 @@ impl Quorum {
     #[must_use]
     pub fn state(&self) -> QuorumState {
         let metrics = self.raft.metrics().borrow().clone();
-        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let membership = metrics.membership_config.membership();
+        // While a change is half done, who is on the way in or out cannot be counted on.
+        let votes = |id: &u64| membership.get_joint_config().iter().all(|set| set.contains(id));
         let members = metrics.membership_config.nodes().map(|(id, member)| {
             let matched = metrics.replication.as_ref().and_then(|all| all.get(id)).copied();
             MemberState {
                 raft_id: *id,
                 member: member.clone(),
-                votes: voters.contains(id),
+                votes: votes(id),
                 last_index: matched.flatten().map(|id| id.index),
             }
         });

@@ -128,10 +128,10 @@ apis! {
     75 DescribeTopicPartitions describe_topic_partitions 0..=0 flexible 0:
         DescribeTopicPartitionsRequest<'a> => DescribeTopicPartitionsResponse<'r>;
     /// One more voter.
-    80 AddRaftVoter add_raft_voter 0..=1 flexible 0 [unserved]:
+    80 AddRaftVoter add_raft_voter 0..=1 flexible 0:
         AddRaftVoterRequest<'a> => AddRaftVoterResponse<'r>;
     /// One voter less.
-    81 RemoveRaftVoter remove_raft_voter 0..=0 flexible 0 [unserved]:
+    81 RemoveRaftVoter remove_raft_voter 0..=0 flexible 0:
         RemoveRaftVoterRequest<'a> => RemoveRaftVoterResponse<'r>;
     /// What happened to a group lately. The first of Sawlog's own keys, far from Kafka's, which count
     /// up from 0.

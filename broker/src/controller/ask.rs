@@ -15,8 +15,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::base::BrokerId;
 use crate::metadata::MetadataOffset;
-use crate::quorum::LogRole;
+use crate::quorum::{LogRole, VoterChange, VoterError};
 
+use super::AdminError;
 use super::codec::{Reply, decode_reply, decode_request, encode_reply, encode_request};
 use super::link::LinkError;
 use super::replicas::BrokerStart;
@@ -138,8 +139,48 @@ impl Controller {
         }
     }
 
-    /// Asks the thread of this node.
+    /// Asks this node: the thread, but for who votes, which only the log knows.
     pub(super) async fn ask_here(&self, request: Request) -> Result<Answer, ControllerError> {
+        let Some(voters) = &self.voters else { return self.ask_thread(request).await };
+        match request {
+            Request::ChangeVoters(change) => {
+                let changed = voters.change(change).await;
+                self.voters_changed(changed, Response::ChangeVoters)
+            }
+            Request::UnregisterBroker(broker) => {
+                let image = self.images().load();
+                let known = image.broker(broker);
+                if known.is_some_and(|known| !known.fenced) {
+                    // It is running, and will be refused.
+                    return self.ask_thread(request).await;
+                }
+                // First its vote: without a majority it is not forgotten either, and asked again
+                // it is all the same.
+                match voters.change(VoterChange::Forget(broker)).await {
+                    Ok(true) if known.is_none() => {
+                        self.voters_changed(Ok(true), Response::UnregisterBroker)
+                    }
+                    Ok(_) => self.ask_thread(request).await,
+                    refused => self.voters_changed(refused, Response::UnregisterBroker),
+                }
+            }
+            request => self.ask_thread(request).await,
+        }
+    }
+
+    fn voters_changed(
+        &self,
+        changed: Result<bool, VoterError>,
+        response: impl FnOnce(Result<(), AdminError>) -> Response,
+    ) -> Result<Answer, ControllerError> {
+        if let Err(VoterError::NotLeader { leader }) = changed {
+            return Err(ControllerError::NotController { leader });
+        }
+        let response = response(changed.map(drop).map_err(AdminError::from));
+        Ok(Answer { offset: self.images().load().offset(), response })
+    }
+
+    async fn ask_thread(&self, request: Request) -> Result<Answer, ControllerError> {
         let (answer, answered) = oneshot::channel();
         if !self.inbox.put(Waiting { request, answer }).await {
             return Err(ControllerError::Stopped);
@@ -256,7 +297,8 @@ impl Request {
             Self::CreateTopics { .. }
             | Self::DeleteTopics(_)
             | Self::CreatePartitions { .. }
-            | Self::UnregisterBroker(_) => false,
+            | Self::UnregisterBroker(_)
+            | Self::ChangeVoters(_) => false,
             Self::AlterConfigs { .. }
             | Self::AllocateProducerIds { .. }
             | Self::RegisterBroker(_)
@@ -287,6 +329,7 @@ impl Request {
             | Self::AlterPartitions(_)
             | Self::AllocateProducerIds { .. }
             | Self::DescribeQuorum
+            | Self::ChangeVoters(_)
             | Self::BrokerGone { .. } => false,
         }
     }

@@ -37,6 +37,7 @@ const ALTER_REASSIGNMENTS: u8 = 17;
 const UNREGISTER_BROKER: u8 = 18;
 const UPDATE_FEATURES: u8 = 19;
 const DESCRIBE_QUORUM: u8 = 20;
+const CHANGE_VOTERS: u8 = 21;
 
 /// A request as bytes.
 pub(super) fn encode_request(request: &Request) -> Vec<u8> {
@@ -117,6 +118,10 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
             out.i32(broker.0);
         }
         Request::DescribeQuorum => out.u8(DESCRIBE_QUORUM),
+        Request::ChangeVoters(change) => {
+            out.u8(CHANGE_VOTERS);
+            cluster::voter_change(&mut out, change);
+        }
         Request::UpdateFeatures { updates, validate_only } => {
             out.u8(UPDATE_FEATURES);
             out.list(updates, cluster::feature_update);
@@ -181,6 +186,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
         },
         UNREGISTER_BROKER => Request::UnregisterBroker(BrokerId(input.i32()?)),
         DESCRIBE_QUORUM => Request::DescribeQuorum,
+        CHANGE_VOTERS => Request::ChangeVoters(cluster::read_voter_change(&mut input)?),
         UPDATE_FEATURES => Request::UpdateFeatures {
             updates: input.list(cluster::read_feature_update)?,
             validate_only: input.bool()?,

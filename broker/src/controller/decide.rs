@@ -83,6 +83,11 @@ fn decide_one(scratch: &mut Scratch<'_>, members: &mut Members<'_>, request: &Re
         Request::UnregisterBroker(broker) => {
             Response::UnregisterBroker(cluster::unregister_broker(scratch, *broker))
         }
+        // Nothing to decide: who may change voters is asked before, and here nobody may.
+        Request::ChangeVoters(_) => {
+            let reason = "the metadata log of this broker has no other nodes";
+            Response::ChangeVoters(Err(AdminError::InvalidRequest(reason.to_owned())))
+        }
         // Nothing to decide: the log knows, and whoever holds it fills it in.
         Request::DescribeQuorum => Response::DescribeQuorum(QuorumStatus::default()),
         Request::UpdateFeatures { updates, validate_only } => {

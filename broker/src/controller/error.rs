@@ -7,6 +7,7 @@ use crate::base::limits::{
 };
 use crate::base::{BrokerId, TopicId};
 use crate::config::ConfigError;
+use crate::quorum::VoterError;
 
 use super::replicas::{DuplicateBroker, RemovalError};
 
@@ -180,10 +181,12 @@ pub enum AdminErrorKind {
     NoReassignment,
     NotRegistered,
     FeatureUpdate,
+    DuplicateVoter,
+    VoterNotFound,
 }
 
 impl AdminErrorKind {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::InvalidTopicName,
         Self::TopicExists,
         Self::UnknownTopic,
@@ -205,6 +208,8 @@ impl AdminErrorKind {
         Self::NoReassignment,
         Self::NotRegistered,
         Self::FeatureUpdate,
+        Self::DuplicateVoter,
+        Self::VoterNotFound,
     ];
 
     /// Its number between brokers.
@@ -278,6 +283,18 @@ impl From<RemovalError> for AdminError {
             RemovalError::Unknown(broker) => Self::NotRegistered(broker),
             RemovalError::Running(_) => Self::InvalidRequest(error.to_string()),
         }
+    }
+}
+
+impl From<VoterError> for AdminError {
+    fn from(error: VoterError) -> Self {
+        let kind = match &error {
+            VoterError::Duplicate(_) => AdminErrorKind::DuplicateVoter,
+            VoterError::NotFound(_) => AdminErrorKind::VoterNotFound,
+            VoterError::Refused(_) => AdminErrorKind::InvalidRequest,
+            VoterError::Unfinished(_) | VoterError::NotLeader { .. } => AdminErrorKind::Unavailable,
+        };
+        Self::Told { kind, text: error.to_string() }
     }
 }
 

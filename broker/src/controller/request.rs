@@ -5,7 +5,7 @@ use sawlog_protocol::Uuid;
 use crate::base::{BrokerId, TopicId};
 use crate::config::Endpoint;
 use crate::metadata::{AlterAnswer, AlterPartition, MetadataOffset};
-use crate::quorum::QuorumStatus;
+use crate::quorum::{QuorumStatus, VoterChange};
 
 use super::AdminError;
 use super::replicas::{BrokerStart, Elected, Election};
@@ -74,6 +74,8 @@ pub enum Request {
     UnregisterBroker(BrokerId),
     /// Tell who agrees on the metadata.
     DescribeQuorum,
+    /// Change who agrees on the metadata.
+    ChangeVoters(VoterChange),
     /// Change what the cluster as a whole does, all of it or nothing.
     UpdateFeatures {
         /// Each feature once.
@@ -112,6 +114,8 @@ pub enum Response {
     UnregisterBroker(Result<(), AdminError>),
     /// Who agrees, and how far each is.
     DescribeQuorum(QuorumStatus),
+    /// Whether it is done.
+    ChangeVoters(Result<(), AdminError>),
     /// Per feature; if one is refused none has changed.
     UpdateFeatures(Vec<Result<(), AdminError>>),
 }

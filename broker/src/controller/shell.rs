@@ -17,7 +17,7 @@ use crate::base::watched::{Watched, watched};
 use crate::base::{BrokerId, Clock, Threads, TopicId};
 use crate::config::BrokerConfig;
 use crate::metadata::{ApplyError, Image, ImageCell, Random};
-use crate::quorum::{LogError, LogRole, MetadataLog, QuorumStatus, Recovered};
+use crate::quorum::{LogError, LogRole, MetadataLog, QuorumStatus, Recovered, VoterChange, Voters};
 
 use super::inbox::Inbox;
 use super::replicas::Election;
@@ -93,6 +93,8 @@ pub struct Controller {
     pub(super) role: Watched<LogRole>,
     pub(super) inbox: Arc<Inbox<Waiting>>,
     pub(super) link: Arc<dyn ControllerLink>,
+    /// The way to change who votes, where others can.
+    pub(super) voters: Option<Arc<dyn Voters>>,
     /// Brokers to be asked after, until somebody does.
     pub(super) suspects: Mutex<Option<mpsc::Receiver<(BrokerId, i64)>>>,
     thread: Option<JoinHandle<()>>,
@@ -114,6 +116,7 @@ impl Controller {
         let (role, roles) = watched(LogRole::Follower { leader: None });
         let inbox = Arc::new(Inbox::new());
         let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
+        let voters = log.voters();
         let worker = Worker {
             cluster_id,
             config,
@@ -151,6 +154,7 @@ impl Controller {
             role: roles,
             inbox,
             link,
+            voters,
             suspects: Mutex::new(Some(suspects)),
             thread,
         })
@@ -284,6 +288,17 @@ impl Controller {
     pub async fn describe_quorum(&self) -> Result<QuorumStatus, AdminError> {
         match self.ask(Request::DescribeQuorum).await {
             Ok(Response::DescribeQuorum(status)) => Ok(status),
+            other => Err(refusal(other)),
+        }
+    }
+
+    /// Changes who agrees on the metadata.
+    ///
+    /// # Errors
+    /// It is not changed, or not yet.
+    pub async fn change_voters(&self, change: VoterChange) -> Result<(), AdminError> {
+        match self.ask(Request::ChangeVoters(change)).await {
+            Ok(Response::ChangeVoters(result)) => result,
             other => Err(refusal(other)),
         }
     }

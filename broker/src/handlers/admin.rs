@@ -2,6 +2,7 @@
 
 use sawlog_protocol::ErrorCode;
 
+use super::RequestContext;
 use crate::base::BrokerId;
 use crate::controller::{AdminError, AdminErrorKind, ConfigTarget};
 use crate::metadata::{Broker, Image, PartitionState};
@@ -51,6 +52,8 @@ pub(super) fn code(error: &AdminError) -> ErrorCode {
         AdminErrorKind::NoReassignment => ErrorCode::NO_REASSIGNMENT_IN_PROGRESS,
         AdminErrorKind::NotRegistered => ErrorCode::BROKER_ID_NOT_REGISTERED,
         AdminErrorKind::FeatureUpdate => ErrorCode::INVALID_UPDATE_VERSION,
+        AdminErrorKind::DuplicateVoter => ErrorCode::DUPLICATE_VOTER,
+        AdminErrorKind::VoterNotFound => ErrorCode::VOTER_NOT_FOUND,
     }
 }
 
@@ -59,6 +62,20 @@ pub(super) fn outcome<T>(result: &Result<T, AdminError>) -> (ErrorCode, Option<S
     match result {
         Ok(_) => (ErrorCode::NONE, None),
         Err(error) => (code(error), Some(error.to_string())),
+    }
+}
+
+/// A request may name the cluster it is for.
+///
+/// # Errors
+/// This is another one, as a sentence.
+pub(super) fn check_cluster(ctx: &RequestContext<'_>, meant: Option<&str>) -> Result<(), String> {
+    let own = ctx.node.images.load().cluster_id().to_string();
+    match meant {
+        Some(meant) if meant != own => {
+            Err(format!("cluster {meant} is meant, and this broker belongs to cluster {own}"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -28,6 +28,7 @@ use crate::metrics::BrokerMetrics;
 use crate::replication::{EpochMismatch, LocalTopic, Partitions};
 use crate::telemetry::{ClientFacts, Telemetry};
 
+mod add_raft_voter;
 mod admin;
 mod alter_configs;
 mod alter_partition_reassignments;
@@ -70,6 +71,7 @@ mod offset_fetch;
 mod offset_for_leader_epoch;
 mod produce;
 mod push_telemetry;
+mod remove_raft_voter;
 mod sync_group;
 mod unregister_broker;
 mod update_features;
@@ -414,9 +416,7 @@ pub(crate) fn dispatch(peer: &Arc<Peer>, frame: Bytes) -> Reply {
         ApiKey::UpdateFeatures => answer_later!(call, update_features),
         ApiKey::GetTelemetrySubscriptions => answer_later!(call, get_telemetry_subscriptions),
         ApiKey::PushTelemetry => answer_later!(call, push_telemetry),
-        // Known to the table, not served: refused above.
-        ApiKey::AddRaftVoter | ApiKey::RemoveRaftVoter => {
-            Reply::Close(CloseReason::UnknownApi(key.as_i16()))
-        }
+        ApiKey::AddRaftVoter => answer_later!(call, add_raft_voter),
+        ApiKey::RemoveRaftVoter => answer_later!(call, remove_raft_voter),
     }
 }

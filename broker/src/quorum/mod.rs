@@ -12,6 +12,7 @@ mod log_file;
 pub mod raft;
 mod snapshot_file;
 mod status;
+mod voters;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use identity::{
 };
 pub use local::{LocalLogOptions, LocalMetadataLog, OpenError, TornTail};
 pub use status::{QuorumReplica, QuorumStatus};
+pub use voters::{VoterChange, VoterError, Voters, VotersChanged};
 
 /// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,6 +134,11 @@ pub trait MetadataLog: Send + fmt::Debug {
 
     /// Who agrees on this log, and how far each is; `None` where this node is all there is.
     fn status(&self) -> Option<QuorumStatus> {
+        None
+    }
+
+    /// The way to change who votes; `None` where this node is all there can be.
+    fn voters(&self) -> Option<Arc<dyn Voters>> {
         None
     }
 

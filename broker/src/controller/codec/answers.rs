@@ -11,8 +11,9 @@ use super::super::error::{AdminError, AdminErrorKind};
 use super::super::request::{CreatedTopic, Response, Standing};
 use super::{
     ALLOCATE_PRODUCER_IDS, ALTER_CONFIGS, ALTER_PARTITIONS, ALTER_REASSIGNMENTS, BROKER_GONE,
-    CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_QUORUM, ELECT_LEADERS, HEARTBEAT,
-    REGISTER_BROKER, UNREGISTER_BROKER, UPDATE_FEATURES, VERSION, cluster, kind_of, partitions,
+    CHANGE_VOTERS, CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_QUORUM, ELECT_LEADERS,
+    HEARTBEAT, REGISTER_BROKER, UNREGISTER_BROKER, UPDATE_FEATURES, VERSION, cluster, kind_of,
+    partitions,
 };
 
 const ANSWERED: u8 = 0;
@@ -146,6 +147,10 @@ fn encode_response(out: &mut Encoder, response: &Response) {
             out.u8(DESCRIBE_QUORUM);
             cluster::quorum(out, status);
         }
+        Response::ChangeVoters(one) => {
+            out.u8(CHANGE_VOTERS);
+            result(out, one, |_, ()| ());
+        }
         Response::UpdateFeatures(all) => {
             out.u8(UPDATE_FEATURES);
             out.list(all, |out, one| result(out, one, |_, ()| ()));
@@ -182,6 +187,7 @@ fn decode_response(input: &mut Decoder<'_>) -> Result<Response, DecodeError> {
         }
         UNREGISTER_BROKER => Response::UnregisterBroker(read_result(input, |_| Ok(()))?),
         DESCRIBE_QUORUM => Response::DescribeQuorum(cluster::read_quorum(input)?),
+        CHANGE_VOTERS => Response::ChangeVoters(read_result(input, |_| Ok(()))?),
         UPDATE_FEATURES => {
             Response::UpdateFeatures(input.list(|input| read_result(input, |_| Ok(())))?)
         }

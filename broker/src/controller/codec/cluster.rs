@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::base::BrokerId;
 use crate::metadata::{DecodeError, Decoder, Encoder, MetadataOffset};
-use crate::quorum::{QuorumReplica, QuorumStatus};
+use crate::quorum::{QuorumReplica, QuorumStatus, VoterChange};
 
 use super::super::replicas::{Elected, Election};
 use super::super::request::{ElectedLeader, FeatureUpdate, Reassignment, UpgradeType};
@@ -124,4 +124,43 @@ pub(super) fn read_quorum(input: &mut Decoder<'_>) -> Result<QuorumStatus, Decod
             })
         })?,
     })
+}
+
+const ADD: u8 = 1;
+const REMOVE: u8 = 2;
+const FORGET: u8 = 3;
+
+pub(super) fn voter_change(out: &mut Encoder, change: &VoterChange) {
+    match change {
+        VoterChange::Add { broker, directory, patience } => {
+            out.u8(ADD);
+            out.i32(broker.0);
+            out.uuid(*directory);
+            out.u64(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX));
+        }
+        VoterChange::Remove { broker, directory } => {
+            out.u8(REMOVE);
+            out.i32(broker.0);
+            out.uuid(*directory);
+        }
+        VoterChange::Forget(broker) => {
+            out.u8(FORGET);
+            out.i32(broker.0);
+        }
+    }
+}
+
+pub(super) fn read_voter_change(input: &mut Decoder<'_>) -> Result<VoterChange, DecodeError> {
+    let kind = input.u8()?;
+    let broker = BrokerId(input.i32()?);
+    match kind {
+        ADD => Ok(VoterChange::Add {
+            broker,
+            directory: input.uuid()?,
+            patience: Duration::from_millis(input.u64()?),
+        }),
+        REMOVE => Ok(VoterChange::Remove { broker, directory: input.uuid()? }),
+        FORGET => Ok(VoterChange::Forget(broker)),
+        other => Err(DecodeError::UnknownKind(other)),
+    }
 }

@@ -13,7 +13,7 @@ use super::*;
 use crate::base::{BrokerEpoch, LeaderEpoch};
 use crate::config::{Endpoint, Overrides};
 use crate::metadata::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica};
-use crate::quorum::{QuorumReplica, QuorumStatus};
+use crate::quorum::{QuorumReplica, QuorumStatus, VoterChange};
 
 fn endpoint() -> Endpoint {
     Endpoint { name: "PLAINTEXT".to_owned(), host: "h".to_owned(), port: 9093 }
@@ -117,6 +117,16 @@ fn requests() -> Vec<Request> {
         },
         Request::UnregisterBroker(BrokerId(9)),
         Request::DescribeQuorum,
+        Request::ChangeVoters(VoterChange::Add {
+            broker: BrokerId(4),
+            directory: Uuid([8; 16]),
+            patience: std::time::Duration::from_millis(1500),
+        }),
+        Request::ChangeVoters(VoterChange::Remove {
+            broker: BrokerId(4),
+            directory: Uuid([8; 16]),
+        }),
+        Request::ChangeVoters(VoterChange::Forget(BrokerId(4))),
         Request::UpdateFeatures { updates: levels.to_vec(), validate_only: true },
     ]
 }

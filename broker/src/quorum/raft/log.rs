@@ -24,7 +24,7 @@ use crate::metadata::{MetadataOffset, Record, encode_records};
 
 use super::super::local::{LocalLogOptions, OpenError, TornTail};
 use super::super::{
-    LogError, LogEvent, LogRole, MetadataLog, QuorumStatus, Recovered, Snapshot, Wake,
+    LogError, LogEvent, LogRole, MetadataLog, QuorumStatus, Recovered, Snapshot, Voters, Wake,
 };
 use super::members::{self, Maintenance};
 use super::network::{Network, Transport};
@@ -93,6 +93,8 @@ pub struct Quorum {
     pub(super) doubt: mpsc::UnboundedSender<()>,
     pub(super) transport: Arc<dyn Transport>,
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
+    /// Voters there should be, once there are nodes for it.
+    pub(super) voters: usize,
 }
 
 /// The metadata log of several nodes, as the controller of one of them sees it. Dropping it stops the
@@ -151,7 +153,9 @@ impl RaftMetadataLog {
         let raft = raft.map_err(failed)?;
         let transport = options.transport.clone();
         let runtime = handle;
-        let quorum = Quorum { raft_id, raft, shared, runtime, role, doubt, transport, changing };
+        let voters = options.voters;
+        let quorum =
+            Quorum { raft_id, raft, shared, runtime, role, doubt, transport, changing, voters };
         let log = Self { quorum, stop: Some(stop), thread: Some(thread) };
         Ok((log, opened.recovered, opened.torn))
     }
@@ -185,6 +189,10 @@ impl MetadataLog for RaftMetadataLog {
 
     fn status(&self) -> Option<QuorumStatus> {
         Some(QuorumStatus::of(&self.quorum.state()))
+    }
+
+    fn voters(&self) -> Option<Arc<dyn Voters>> {
+        Some(Arc::new(self.quorum.clone()))
     }
 
     fn wants_snapshot(&self) -> bool {
@@ -342,6 +350,7 @@ impl Node {
         let mut progress = Progress::default();
         let mut ready = Some(ready);
         let mut ticks = true;
+        let mut speaks = true;
         let give_up = tokio::time::sleep(ALONE_TIMEOUT);
         tokio::pin!(give_up);
         if !self.alone {
@@ -360,6 +369,12 @@ impl Node {
             if !self.alone || leads(role) {
                 // It is taken once.
                 let _ = ready.take().map(|ready| ready.send(Ok(raft.clone())));
+            }
+            let stays = !leads_as_stranger(&now, self.raft_id);
+            if stays != speaks {
+                // The library goes on leading; it is silent until another is elected.
+                raft.runtime_config().heartbeat(stays);
+                speaks = stays;
             }
             let wanted = now.membership_config.nodes().count() != 1 || !leads(role);
             if wanted != ticks {
@@ -428,7 +443,7 @@ impl Progress {
             let leader = metrics.current_leader.filter(|leader| *leader != raft_id);
             return follows(leader.and_then(|id| broker_of(metrics, id)));
         }
-        if is_cut_off(metrics, raft_id, election_timeout) {
+        if is_cut_off(metrics, raft_id, election_timeout) || leads_as_stranger(metrics, raft_id) {
             self.leading = None;
             return follows(None);
         }
@@ -448,6 +463,14 @@ impl Progress {
 fn broker_of(metrics: &Metrics, raft_id: u64) -> Option<BrokerId> {
     let membership: &Membership = metrics.membership_config.membership();
     membership.get_node(&raft_id).map(|member| member.broker)
+}
+
+/// Whether this node leads although it is agreed that it votes no more.
+fn leads_as_stranger(metrics: &Metrics, raft_id: u64) -> bool {
+    let stored = &metrics.membership_config;
+    metrics.state == ServerState::Leader
+        && metrics.last_applied >= *stored.log_id()
+        && stored.voter_ids().all(|voter| voter != raft_id)
 }
 
 /// Whether a majority has not answered this leader for so long that it may have elected another.

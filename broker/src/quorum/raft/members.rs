@@ -3,7 +3,7 @@
 //!
 //! A configuration changes in two steps, of which the library remembers the first: a leader that finds
 //! a change half done finishes it. Voters are made of nodes that have caught up, an odd number at a time;
-//! nothing here ever lowers their number.
+//! nothing here ever lowers their number: that takes somebody who asks (`voters`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -152,44 +152,8 @@ impl Quorum {
         Ok(member)
     }
 
-    /// Makes a node a voter. It has to have caught up.
-    ///
-    /// # Errors
-    /// This node does not lead, it is no node, or the change is not done.
-    pub async fn add_voter(&self, raft_id: u64) -> Result<(), MemberError> {
-        let _one_at_a_time = self.changing.lock().await;
-        let metrics = self.leading()?;
-        if metrics.membership_config.membership().get_node(&raft_id).is_none() {
-            return Err(MemberError::Refused(format!("{raft_id} is no node of the metadata log")));
-        }
-        let change = ChangeMembers::AddVoterIds(BTreeSet::from([raft_id]));
-        change_members(&self.raft, change, true).await
-    }
-
-    /// Has a node vote no more; with `forget` it is no node at all any more.
-    ///
-    /// # Errors
-    /// This node does not lead, it is the last voter, or the change is not done.
-    pub async fn remove_voter(&self, raft_id: u64, forget: bool) -> Result<(), MemberError> {
-        let _one_at_a_time = self.changing.lock().await;
-        let metrics = self.leading()?;
-        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
-        if voters.contains(&raft_id) {
-            if voters.len() == 1 {
-                let reason = "it is the only voter of the metadata log";
-                return Err(MemberError::Refused(reason.to_owned()));
-            }
-            let change = ChangeMembers::RemoveVoters(BTreeSet::from([raft_id]));
-            change_members(&self.raft, change, !forget).await
-        } else if forget && metrics.membership_config.membership().get_node(&raft_id).is_some() {
-            let change = ChangeMembers::RemoveNodes(BTreeSet::from([raft_id]));
-            change_members(&self.raft, change, true).await
-        } else {
-            Ok(())
-        }
-    }
-
-    fn leading(&self) -> Result<Metrics, MemberError> {
+    /// What the library says, if this node leads.
+    pub(super) fn leading(&self) -> Result<Metrics, MemberError> {
         let metrics = self.raft.metrics().borrow().clone();
         if matches!(*self.role.borrow(), LogRole::Leader { .. }) {
             return Ok(metrics);
@@ -220,7 +184,7 @@ impl Quorum {
 }
 
 /// Whether that very node answers: with whatever.
-async fn lives(transport: &dyn Transport, raft_id: u64, member: &Member) -> bool {
+pub(super) async fn lives(transport: &dyn Transport, raft_id: u64, member: &Member) -> bool {
     let probe = super::network::probe(raft_id);
     let answer = transport.call(raft_id, &member.endpoint, probe, PROBE_TIMEOUT).await;
     answer.is_ok_and(|answer| super::network::is_alive(&answer))
@@ -232,7 +196,7 @@ fn free_id(members: impl Iterator<Item = BrokerId>, taken: &[BrokerId]) -> Broke
     BrokerId(highest.max(0).saturating_add(1))
 }
 
-async fn change_members(
+pub(super) async fn change_members(
     raft: &Raft,
     change: ChangeMembers<u64, Member>,
     retain: bool,
@@ -372,6 +336,11 @@ struct Change {
     replaces: Option<u64>,
 }
 
+/// The highest odd number that is not above `count`.
+pub(super) fn odd(count: usize) -> usize {
+    count.saturating_sub(usize::from(count.is_multiple_of(2)))
+}
+
 /// What is due next, if anything.
 fn decide(
     metrics: &Metrics,
@@ -413,8 +382,7 @@ fn decide(
         }
     }
     // An odd number, so that it never rests where one more could fail without gain.
-    let possible = target.min(voters.len() + ready().count());
-    let wanted = if possible % 2 == 1 { possible } else { possible.saturating_sub(1) };
+    let wanted = odd(target.min(voters.len() + ready().count()));
     let more = wanted.checked_sub(voters.len()).filter(|more| *more > 0)?;
     let chosen = ready().map(|(id, _)| *id).take(more).collect();
     let members = ChangeMembers::AddVoterIds(chosen);

@@ -16,6 +16,7 @@ mod snapshot;
 mod storage;
 mod store;
 mod types;
+mod voters;
 
 pub use join::{JoinError, JoinService, Joined, Joining, RaftService, TakenIds, join};
 pub use log::{Quorum, QuorumOptions, RaftMetadataLog, raft_id};

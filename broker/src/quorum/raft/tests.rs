@@ -5,3 +5,4 @@ mod cluster;
 mod disk;
 mod lives;
 mod messages;
+mod voters;

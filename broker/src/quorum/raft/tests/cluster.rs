@@ -19,7 +19,10 @@ use crate::config::Endpoint;
 use crate::metadata::{MetadataOffset, Record};
 use crate::peer::PeerError;
 use crate::quorum::local::LocalLogOptions;
-use crate::quorum::{Entry, LogError, LogEvent, LogRole, MetadataLog as _, Snapshot};
+use crate::quorum::{
+    Entry, LogError, LogEvent, LogRole, MetadataLog as _, Snapshot, VoterChange, VoterError,
+    Voters as _,
+};
 
 /// Short, so that a leader that is gone is followed soon; long enough for a busy machine.
 const ELECTION_TIMEOUT: Duration = Duration::from_millis(800);
@@ -167,6 +170,8 @@ pub(super) struct Cluster {
     pub(super) net: Arc<Net>,
     pub(super) judge: Arc<Judge>,
     pub(super) nodes: Vec<Node>,
+    /// Voters there should be.
+    target: usize,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -179,9 +184,14 @@ fn member(node: usize, storage_id: Uuid) -> Member {
 impl Cluster {
     /// A founder and nodes that have joined it.
     pub(super) fn of(count: usize) -> Self {
+        Self::of_with(count, 5)
+    }
+
+    /// The same, with another number of voters there should be.
+    pub(super) fn of_with(count: usize, target: usize) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let mut cluster =
-            Self { net: Arc::default(), judge: Arc::default(), nodes: Vec::new(), runtime };
+        let (net, judge, nodes) = (Arc::default(), Arc::default(), Vec::new());
+        let mut cluster = Self { net, judge, nodes, target, runtime };
         for node in 0..count {
             cluster.add(node);
         }
@@ -219,6 +229,7 @@ impl Cluster {
     }
 
     fn start_as(&mut self, node: usize, existed: bool) {
+        let voters = self.target;
         let this = &mut self.nodes[node];
         let way = Way { net: self.net.clone(), own: this.raft_id };
         let options = QuorumOptions {
@@ -231,7 +242,7 @@ impl Cluster {
             joins: this.joined,
             existed,
             election_timeout: ELECTION_TIMEOUT,
-            voters: 5,
+            voters,
             transport: Arc::new(way),
         };
         let (log, recovered, _) = RaftMetadataLog::open(&options).unwrap();
@@ -278,6 +289,28 @@ impl Cluster {
 
     pub(super) fn start_new(&mut self, node: usize) {
         self.start_as(node, false);
+    }
+
+    /// Which broker and data directory a node is of.
+    pub(super) fn who(&self, node: usize) -> (BrokerId, Uuid) {
+        let storage_id = self.nodes.get(node).map_or(Uuid([99; 16]), |node| node.storage_id);
+        (member(node, storage_id).broker, storage_id)
+    }
+
+    /// Which node has an id.
+    pub(super) fn place(&self, raft_id: u64) -> usize {
+        self.nodes.iter().position(|node| node.raft_id == raft_id).unwrap()
+    }
+
+    /// Has whoever leads change who votes; asks again while nobody leads, or it is not done.
+    pub(super) fn change(&self, change: VoterChange) -> Result<bool, VoterError> {
+        loop {
+            let leader = self.leader();
+            match self.runtime.block_on(leader.change(change.clone())) {
+                Err(VoterError::NotLeader { .. } | VoterError::Unfinished(_)) => {}
+                done => return done,
+            }
+        }
     }
 
     pub(super) fn is_running(&self, node: usize) -> bool {

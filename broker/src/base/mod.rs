@@ -18,6 +18,7 @@ pub mod hashing;
 pub mod ids;
 pub mod limits;
 pub(crate) mod memory;
+pub(crate) mod parts;
 mod reserve;
 pub mod tasks;
 pub mod units;

@@ -18,12 +18,13 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::base::memory::Charge;
+use crate::base::parts::Parts;
 
 use super::frame::{self, Address, FRAME_BYTES_MAX, Frame, FrameReader, HEADER_BYTES, Kind};
 use super::hello::{GREETING_BYTES_MAX, Greeting, judge_caller};
 use super::incarnations::{Admitted, Heard};
 use super::peers::Shared;
-use super::write::Outgoing;
+use super::write::write_to;
 use super::{PeerId, PeerReply, PeerService, Service};
 
 /// Connections of peers open at once: a few for each broker of the largest cluster.
@@ -145,7 +146,7 @@ async fn greet(
     };
     let address = Address { kind: Kind::Greeting, service, correlation: 0 };
     let mut out = frame::message(address, answer.encode().into()).ok()?;
-    out.write_to(write).await.ok()?;
+    write_to(&mut out, write).await.ok()?;
     let (from, admitted) = judged.ok()?;
     Some((from, service, admitted))
 }
@@ -166,7 +167,7 @@ fn judge(
 
 /// A reply to be written, and what it holds until it is.
 struct Finished {
-    message: Outgoing,
+    message: Parts,
     _place: OwnedSemaphorePermit,
     _charge: Option<Charge>,
 }
@@ -254,7 +255,7 @@ impl ReplyTo {
         let records = reply.records.iter().map(bytes::Bytes::len).sum();
         match frame::header(address, &reply.head, records) {
             Ok(header) => {
-                let mut message = Outgoing::default();
+                let mut message = Parts::default();
                 message.push(header);
                 message.push(reply.head);
                 reply.records.into_iter().for_each(|records| message.push(records));
@@ -284,7 +285,7 @@ impl ReplyTo {
 /// Writes replies as they are finished; returns why it ended.
 async fn send(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Finished>) -> String {
     while let Some(mut finished) = queue.recv().await {
-        if let Err(error) = finished.message.write_to(&mut socket).await {
+        if let Err(error) = write_to(&mut finished.message, &mut socket).await {
             return error.to_string();
         }
     }

@@ -19,9 +19,9 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use crate::base::memory::{Charge, MemoryBudget};
+use crate::base::parts::Parts;
 
 use super::Service;
-use super::write::Outgoing;
 
 /// Bytes before the head.
 pub(super) const HEADER_BYTES: usize = 24;
@@ -105,8 +105,8 @@ pub(super) struct Address {
 ///
 /// # Errors
 /// As [`header`].
-pub(super) fn message(address: Address, body: Bytes) -> Result<Outgoing, FrameError> {
-    let mut out = Outgoing::default();
+pub(super) fn message(address: Address, body: Bytes) -> Result<Parts, FrameError> {
+    let mut out = Parts::default();
     out.push(header(address, &body, 0)?);
     out.push(body);
     Ok(out)

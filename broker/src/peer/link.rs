@@ -19,11 +19,12 @@ use tracing::debug;
 
 use crate::base::BrokerId;
 use crate::base::memory::MemoryBudget;
+use crate::base::parts::Parts;
 use crate::config::Endpoint;
 
 use super::frame::{self, Address, FRAME_BYTES_MAX, FrameReader, HEADER_BYTES, Kind};
 use super::hello::{GREETING_BYTES_MAX, Greeting, judge_called};
-use super::write::Outgoing;
+use super::write::write_to;
 use super::{PeerError, PeerIdentity, Service};
 
 /// Dialling and greeting. Shorter than the second repetition of a lost SYN: a new call dials anew.
@@ -54,7 +55,7 @@ pub(super) struct Link {
 
 /// A message that waits to be written.
 struct Queued {
-    message: Outgoing,
+    message: Parts,
     /// The call it is for: whose caller has given up is not written.
     call: Option<u64>,
 }
@@ -140,7 +141,7 @@ impl Link {
         }
     }
 
-    fn message(&self, kind: Kind, correlation: u64, body: Bytes) -> Result<Outgoing, PeerError> {
+    fn message(&self, kind: Kind, correlation: u64, body: Bytes) -> Result<Parts, PeerError> {
         let address = Address { kind, service: self.service, correlation };
         frame::message(address, body).map_err(|error| PeerError::Refused(error.to_string()))
     }
@@ -231,7 +232,7 @@ async fn connect(
     let greeting = Greeting::of(me, target.broker).encode();
     let greeting = frame::message(address, greeting.into());
     let mut greeting = greeting.map_err(|error| PeerError::Refused(error.to_string()))?;
-    greeting.write_to(&mut write).await.map_err(lost)?;
+    write_to(&mut greeting, &mut write).await.map_err(lost)?;
 
     let mut reader = FrameReader::new(read, budget.clone(), HEADER_BYTES + GREETING_BYTES_MAX);
     let refused = |reason: String| PeerError::Refused(format!("{} refuses: {reason}", target.at));
@@ -279,7 +280,7 @@ async fn send(
         if !state.is_waited_for(queued.call) {
             continue;
         }
-        if let Err(error) = queued.message.write_to(&mut socket).await {
+        if let Err(error) = write_to(&mut queued.message, &mut socket).await {
             return error.to_string();
         }
     }

@@ -203,12 +203,13 @@ impl Broker {
             threads: Threads::Real,
             stopped: stopped.clone(),
         };
-        let wired = wiring::wire(from, registration, |so_far| {
+        let progress = |so_far| {
             let RecoveryProgress { done, partitions, bytes_read } = so_far;
             info!(done, partitions, bytes_read, "opening partitions");
             status.recovering(so_far);
             progress(so_far);
-        });
+        };
+        let wired = wiring::wire(from, registration, progress, |_| {});
         let Wired { node, member, recovered } = runtime.block_on(wired)?;
         let partitions = node.partitions.clone();
         listen(&runtime, listeners, &node, &stopped)?;

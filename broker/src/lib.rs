@@ -18,6 +18,9 @@ pub mod peer;
 pub mod quorum;
 pub mod replication;
 mod server;
+#[cfg(any(test, feature = "sim"))]
+#[doc(hidden)]
+pub mod sim;
 pub mod storage;
 mod telemetry;
 

@@ -267,6 +267,31 @@ impl SimDisk {
         Self { world: Arc::new(Mutex::new(restarted)) }
     }
 
+    /// The process that used it is gone, its machine is not: what was written is there, synced or not.
+    /// Files opened before are dead.
+    #[must_use]
+    pub fn after_kill(&self) -> Self {
+        let mut world = self.world.lock();
+        for entry in world.live.values() {
+            if let Entry::File(node) = entry {
+                // Nobody looks at what was mapped.
+                node.lock().exposed.clear();
+            }
+        }
+        let (live, durable) = (world.live.clone(), world.durable.clone());
+        let left = World {
+            live,
+            durable,
+            pending: std::mem::take(&mut world.pending),
+            lies: world.lies,
+            elapsed_ms: world.elapsed_ms,
+            full: world.full,
+            ..World::default()
+        };
+        world.crashed = true;
+        Self { world: Arc::new(Mutex::new(left)) }
+    }
+
     /// Flips one bit of a file, as a failing disk would: durable, and unnoticed.
     pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
         self.damage(path, |content| {

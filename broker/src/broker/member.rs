@@ -82,8 +82,9 @@ impl Member {
     /// Waits until it cannot go on, and tells why.
     pub(crate) async fn over(&self) -> String {
         let mut over = self.over.subscribe();
-        match over.wait_for(Option::is_some).await {
-            Ok(why) => why.clone().unwrap_or_default(),
+        let why = over.wait_for(Option::is_some).await.map(|why| why.clone().unwrap_or_default());
+        match why {
+            Ok(why) => why,
             // Nobody can say any more.
             Err(_) => std::future::pending().await,
         }

@@ -47,7 +47,8 @@ pub(crate) struct Wired {
     pub(crate) recovered: Recovered,
 }
 
-/// Puts a broker together. Tells `progress` how far reading its logs is.
+/// Puts a broker together. Tells `progress` how far reading its logs is, and `on_recovered` what it has
+/// before anything of it takes a role.
 ///
 /// # Errors
 /// It is refused, or there are no threads for it.
@@ -55,6 +56,7 @@ pub(crate) async fn wire(
     parts: Parts<'_>,
     registration: Registration,
     progress: impl Fn(RecoveryProgress),
+    on_recovered: impl FnOnce(&Arc<Partitions>),
 ) -> Result<Wired, StartError> {
     let Parts { config, clock, random, directories, controller, peers, tasks, threads, stopped } =
         parts;
@@ -63,6 +65,7 @@ pub(crate) async fn wire(
     let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
     let image = controller.images().load();
     let recovered = partitions.recover(&image, progress);
+    on_recovered(&partitions);
     let start = BrokerStart {
         registration,
         was_clean: recovered.scanned == 0 && recovered.offline == 0,

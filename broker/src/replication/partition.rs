@@ -426,7 +426,7 @@ impl Partition {
         registered: BrokerEpoch,
         config: Arc<TopicConfig>,
     ) {
-        let min_in_sync = config.min_in_sync(partition.replicas.len());
+        let min_in_sync = partition.min_in_sync(&config);
         let now = self.directory.monotonic();
         let mut state = self.state.lock();
         let mut moved = state.core.on_config(config.flush_mode, min_in_sync);

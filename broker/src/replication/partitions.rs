@@ -250,10 +250,11 @@ impl Partitions {
 
     /// Writes down how far replicated partitions are committed: a hint for the next start.
     pub(crate) fn note_high_watermarks(&self) {
-        self.high_watermarks.store(&self.directories, &self.table_entries());
+        self.high_watermarks.store(&self.directories, &self.entries());
     }
 
-    fn table_entries(&self) -> Vec<(PartitionId, Arc<Partition>)> {
+    /// Every partition here, by id.
+    pub(crate) fn entries(&self) -> Vec<(PartitionId, Arc<Partition>)> {
         let table = self.table.load();
         let of = |topic: &Arc<LocalTopic>| {
             let id = topic.id;

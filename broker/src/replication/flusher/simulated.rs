@@ -34,7 +34,6 @@ impl Flusher {
     }
 
     /// Whether nothing waits to be synced and nothing is being synced.
-    #[allow(dead_code)]
     pub(crate) fn is_idle(&self) -> bool {
         let queue = self.queue.lock();
         queue.dirty.is_empty() && !queue.jobs_under_way

@@ -1,0 +1,213 @@
+//! A machine of a world: its disk, its clock, and the broker that runs on it, put together as any broker
+//! is.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sawlog_protocol::Uuid;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep};
+
+use super::clock::{SimClock, Skew};
+use super::net::{Net, SimPeers};
+use super::oracle::Oracle;
+use super::process::Process;
+use super::quorum::SimQuorum;
+use crate::base::disk_sim::SimDisk;
+use crate::base::tasks::SimulatedProcess;
+use crate::base::{BrokerId, Clock, DataDirectory, Tasks, Threads};
+use crate::broker::wiring::{Parts, Wired, wire};
+use crate::config::{BrokerConfig, Endpoint};
+use crate::controller::{
+    Controller, ControllerOptions, ControllerService, ImageSubscriber, Registration,
+};
+use crate::handlers::Peer;
+use crate::metadata::{Image, Random as _, SeededRandom};
+use crate::peer::{PeerNet as _, Service};
+use crate::quorum::{Membership, open_data_directories};
+
+/// Where the data is.
+const DATA: &str = "/data";
+
+/// How often the house is kept.
+const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// A machine.
+pub(super) struct Machine {
+    pub(super) disk: SimDisk,
+    pub(super) skew: Skew,
+    pub(super) running: Option<Running>,
+}
+
+/// What runs on it.
+pub(super) struct Running {
+    pub(super) process: Arc<Process>,
+    /// Has it stop in good order.
+    pub(super) leave: Arc<Notify>,
+    /// It has ended by itself, for this reason.
+    pub(super) over: Arc<OnceLock<String>>,
+    /// The broker, once it is one.
+    pub(super) broker: Arc<Mutex<Option<Arc<Controller>>>>,
+}
+
+/// What a process is started with.
+pub(super) struct Boot {
+    pub(super) process: Arc<Process>,
+    pub(super) disk: SimDisk,
+    pub(super) skew: Skew,
+    pub(super) seed: u64,
+    pub(super) world: Instant,
+    pub(super) cluster_id: Uuid,
+    pub(super) net: Net,
+    pub(super) quorum: SimQuorum,
+    pub(super) oracle: Arc<Oracle>,
+}
+
+/// Starts a process.
+pub(super) fn start(boot: Boot) -> Running {
+    let running = Running {
+        process: boot.process.clone(),
+        leave: Arc::default(),
+        over: Arc::default(),
+        broker: Arc::default(),
+    };
+    let (leave, over, broker) =
+        (running.leave.clone(), running.over.clone(), running.broker.clone());
+    boot.net.start(&boot.process);
+    boot.process.clone().spawn(Box::pin(async move {
+        let why = live(boot, &leave, &broker).await;
+        let _once = over.set(why);
+    }));
+    running
+}
+
+/// Tells the oracle of images.
+struct Reader {
+    broker: i32,
+    oracle: Arc<Oracle>,
+}
+
+impl ImageSubscriber for Reader {
+    fn image_changed(&self, _: &Image, new: &Arc<Image>) {
+        self.oracle.on_image(self.broker, new);
+    }
+}
+
+/// The life of a process; why it ended.
+async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>>) -> String {
+    let Boot { process, disk, skew, seed, world, cluster_id, net, quorum, oracle } = boot;
+    let mut random = SeededRandom::new(seed);
+    let config = Arc::new(BrokerConfig::default().with_node_id(process.broker));
+    let id = BrokerId(process.broker);
+    let membership = Membership { cluster_id, node_id: id, storage_id: random.next_uuid() };
+    let paths = [PathBuf::from(DATA)];
+    let opened = open_data_directories(&disk, &paths, &config, Some(membership), &mut random);
+    let identity = match opened {
+        Ok(identities) => identities.into_iter().next(),
+        Err(error) => return error.to_string(),
+    };
+    let Some(identity) = identity else { return "no data directory".to_owned() };
+    oracle.with(|known| known.storages.insert(process.broker, Some(identity.storage_id)));
+    let data = DataDirectory::new(Arc::new(disk), PathBuf::from(DATA));
+    let clock: Arc<dyn Clock> = Arc::new(SimClock::new(world, skew));
+    let (log, recovered) = quorum.open(process.broker, process.life);
+    let peers = Arc::new(SimPeers { net: net.clone(), process: process.clone() });
+    let simulated: Arc<dyn SimulatedProcess> = process.clone();
+    let controller = Controller::start(ControllerOptions {
+        cluster_id,
+        config: config.clone(),
+        log: Box::new(log),
+        recovered,
+        random: Box::new(SeededRandom::new(random.next_u64())),
+        clock: clock.clone(),
+        link: peers.clone(),
+        threads: Threads::Simulated(simulated.clone()),
+    });
+    let controller = match controller {
+        Ok(controller) => Arc::new(controller),
+        Err(error) => return error.to_string(),
+    };
+    let reader = Arc::new(Reader { broker: process.broker, oracle: oracle.clone() });
+    controller.subscribe(reader, &controller.images().load());
+    peers.serve(Service::Controller, Arc::new(ControllerService::new(&controller)));
+    let incarnation = random.next_uuid();
+    let endpoint =
+        |port| Endpoint { name: "PLAINTEXT".to_owned(), host: format!("broker-{id}"), port };
+    let registration = Registration {
+        id,
+        incarnation,
+        storage_ids: vec![identity.storage_id],
+        listeners: vec![endpoint(9092)],
+        peer: Some(endpoint(9093)),
+        rack: None,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let parts = Parts {
+        config,
+        clock: clock.clone(),
+        random: Box::new(SeededRandom::new(random.next_u64())),
+        directories: &[data.clone()],
+        controller: controller.clone(),
+        peers,
+        tasks: Tasks::Simulated(simulated.clone()),
+        threads: Threads::Simulated(simulated),
+        stopped,
+    };
+    let images = controller.images();
+    let wired = wire(
+        parts,
+        registration,
+        |_| {},
+        |partitions| {
+            oracle.attach(&process, incarnation, partitions, images);
+        },
+    );
+    let Wired { node, member, .. } = match wired.await {
+        Ok(wired) => wired,
+        Err(error) => return error.to_string(),
+    };
+    let peer = Arc::new(Peer {
+        node: node.clone(),
+        address: ([127, 0, 0, 1], 1).into(),
+        host: Arc::from(format!("broker-{id}")),
+        port: 9092,
+        software: OnceLock::new(),
+    });
+    net.serve_clients(&process, peer);
+    *broker.lock() = Some(controller.clone());
+    let why = tokio::select! {
+        biased;
+        () = leave.notified() => None,
+        why = data.failed() => Some(why.to_owned()),
+        why = member.over() => Some(why),
+        () = keep_house(&node.partitions, &*clock) => None,
+    };
+    if let Some(why) = why {
+        return why;
+    }
+    member.leave().await;
+    stop.send_replace(true);
+    member.last_word().await;
+    while node.partitions.directories().iter().any(|it| !it.flusher().is_idle()) {
+        sleep(Duration::from_millis(1)).await;
+    }
+    node.partitions.close();
+    "it was stopped".to_owned()
+}
+
+/// What the housekeeper does, for ever.
+async fn keep_house(partitions: &crate::replication::Partitions, clock: &dyn Clock) {
+    let mut rounds = 0u32;
+    loop {
+        sleep(HOUSEKEEPING).await;
+        partitions.flush_lazily();
+        partitions.look_for_room();
+        rounds += 1;
+        if rounds.is_multiple_of(5) {
+            partitions.note_high_watermarks();
+            partitions.keep_house(clock.now(), 86_400_000);
+        }
+    }
+}

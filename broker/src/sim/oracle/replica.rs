@@ -1,0 +1,332 @@
+//! One replica, as it was at its process's last step, and what a step may change.
+
+use std::sync::{Arc, Weak};
+
+use sawlog_protocol::Uuid;
+use sawlog_protocol::records::{Batch, BatchHeader, split};
+
+use super::ledger::Entry;
+use super::{Known, Value};
+use crate::base::{BrokerId, Offset, PartitionId};
+use crate::config::FlushMode;
+use crate::metadata::Image;
+use crate::replication::{LogGeneration, Partition};
+
+/// Bytes read of a log at once.
+const READ_BYTES: usize = 1 << 20;
+
+/// A replica.
+#[derive(Debug, Default)]
+pub(super) struct Replica {
+    life: u64,
+    /// Which one, of those that a process has had one after another.
+    partition: Weak<Partition>,
+    log: Vec<Entry>,
+    durable: usize,
+    high_watermark: usize,
+    leads: Option<i32>,
+    generation: LogGeneration,
+    is_failed: bool,
+}
+
+fn index(offset: Offset) -> usize {
+    usize::try_from(offset.0).expect("an offset")
+}
+
+/// The records of a log from `from` to `to`.
+fn read(partition: &Partition, from: usize, to: usize) -> Vec<Entry> {
+    let mut found = Vec::new();
+    let offset = |at: usize| Offset(i64::try_from(at).expect("an offset"));
+    while from + found.len() < to {
+        let at = offset(from + found.len());
+        let bytes = partition.reader().read(at, offset(to), READ_BYTES, true);
+        let bytes = bytes.unwrap_or_else(|error| panic!("cannot read at {at}: {error}"));
+        assert!(!bytes.is_empty(), "nothing at {at} of {to}");
+        for batch in split(&bytes) {
+            let (header, batch) = batch.expect("a batch");
+            found.extend(
+                entries(&header, batch)
+                    .skip(index(at).saturating_sub(index(Offset(header.base_offset)))),
+            );
+        }
+    }
+    found
+}
+
+fn entries(header: &BatchHeader, batch: bytes::Bytes) -> impl Iterator<Item = Entry> + use<> {
+    let (epoch, producer) = (header.partition_leader_epoch, header.producer_id);
+    let first = header.base_sequence;
+    let values = values(batch);
+    (0..).zip(values).map(move |(at, value)| {
+        let sequence = if producer >= 0 { first + at } else { -1 };
+        Entry { epoch, value, producer, sequence }
+    })
+}
+
+/// What the records of a batch say.
+pub(in crate::sim) fn values(batch: bytes::Bytes) -> Vec<Value> {
+    let batch = Batch::parse(batch).expect("a batch");
+    let records = batch.records(1 << 20).expect("records");
+    let value = |value: Option<bytes::Bytes>| {
+        let value = value.expect("a value");
+        Value::from_be_bytes(*value.first_chunk().expect("eight bytes"))
+    };
+    records.map(|record| value(record.expect("a record").value.map(Into::into))).collect()
+}
+
+impl Known {
+    /// (25) What a start finds begins with what was durable, unless the disk is another one.
+    pub(super) fn on_recovered(
+        &mut self,
+        key: (i32, PartitionId),
+        life: u64,
+        partition: &Arc<Partition>,
+    ) {
+        let (end, high_watermark, durable, generation) = partition.inspect(|core| {
+            let log = core.log();
+            (index(log.end), index(core.high_watermark()), index(log.durable), core.generation())
+        });
+        let log = read(partition, 0, end);
+        let ledger = self.ledgers.entry(key.1).or_default();
+        if let Some(before) = self.replicas.get(&key) {
+            let kept = before.log.get(..before.durable).unwrap_or_default();
+            assert!(
+                ledger.is_lossy || log.starts_with(kept),
+                "(25) broker {} has {} of {} durable records",
+                key.0,
+                log.iter().zip(kept).take_while(|(a, b)| a == b).count(),
+                kept.len()
+            );
+        }
+        for at in 0..log.len() {
+            ledger.on_replicated(&log, at);
+        }
+        assert!(high_watermark <= ledger.committed.len(), "(3) a start exposes {high_watermark}");
+        self.note(&[2, i64::from(key.0), i64::try_from(end).unwrap_or(0)]);
+        let partition = Arc::downgrade(partition);
+        let replica = Replica {
+            life,
+            partition,
+            log,
+            durable,
+            high_watermark,
+            generation,
+            ..Replica::default()
+        };
+        self.replicas.insert(key, replica);
+    }
+
+    /// The disk of a broker is gone with all that is on it.
+    pub(in crate::sim) fn on_wiped(&mut self, broker: i32) {
+        self.storages.insert(broker, None);
+        let gone: Vec<_> = self.replicas.keys().filter(|(at, _)| *at == broker).copied().collect();
+        for key in gone {
+            let Some(replica) = self.replicas.remove(&key) else { continue };
+            if let Some(ledger) = self.ledgers.get_mut(&key.1) {
+                ledger.lost.push(replica.log.get(..replica.durable).unwrap_or_default().to_vec());
+            }
+        }
+    }
+
+    /// A step was made by the process that has this replica.
+    pub(super) fn look_at(
+        &mut self,
+        key: (i32, PartitionId),
+        life: u64,
+        partition: &Arc<Partition>,
+        (image, incarnation): (&Image, Uuid),
+    ) {
+        let (end, high_watermark, durable, generation, leads, in_sync, mode) =
+            partition.inspect(|core| {
+                let log = core.log();
+                (
+                    index(log.end),
+                    index(core.high_watermark()),
+                    index(log.durable),
+                    core.generation(),
+                    core.leader_epoch().map(|epoch| epoch.0),
+                    core.in_sync().len(),
+                    core.flush_mode(),
+                )
+            });
+        let is_failed = partition.inspect(|core| {
+            core.check();
+            core.is_failed()
+        });
+        let mut replica = self.replicas.remove(&key).unwrap_or_default();
+        let is_same = Weak::ptr_eq(&replica.partition, &Arc::downgrade(partition))
+            && (replica.log.len(), replica.high_watermark, replica.durable)
+                == (end, high_watermark, durable)
+            && (replica.leads, replica.generation) == (leads, generation);
+        if is_same || is_failed {
+            replica.is_failed = is_failed;
+            self.replicas.insert(key, replica);
+            return;
+        }
+        if replica.life != life || !Weak::ptr_eq(&replica.partition, &Arc::downgrade(partition)) {
+            // It came to this process while it ran: new here, or all over again.
+            let partition = Arc::downgrade(partition);
+            replica = Replica { life, partition, ..Replica::default() };
+        }
+        let (broker, id) = key;
+        self.note(&[3, i64::from(broker), i64::from(id.index)]);
+        self.note(&[
+            i64::try_from(end).unwrap_or(0),
+            i64::try_from(high_watermark).unwrap_or(0),
+            i64::try_from(durable).unwrap_or(0),
+            i64::from(leads.unwrap_or(-1)),
+        ]);
+        self.tell(|| {
+            let role = leads.map_or_else(String::new, |epoch| format!(", leads epoch {epoch}"));
+            format!(
+                "broker {broker} {}: end {end}, durable {durable}, committed {high_watermark}{role}",
+                partition.name
+            )
+        });
+        let current =
+            self.image().topic_by_id(id.topic).and_then(|topic| topic.partition(id.index));
+        // Of the only replica nobody can tell a process from the one before: it keeps its epoch.
+        let is_only = current.is_none_or(|state| state.replicas.len() == 1);
+        let current = current.map(|state| state.leader_epoch.0);
+        let ledger = self.ledgers.entry(id).or_default();
+        if generation != replica.generation || end < replica.log.len() {
+            let to = end.min(replica.log.len());
+            let actual = read(partition, 0, to);
+            let common = actual.iter().zip(&replica.log).take_while(|(a, b)| a == b).count();
+            ledger.on_cut(&replica.log, common);
+            replica.log.truncate(common);
+            self.totals.cuts += 1;
+        }
+        let ledger = self.ledgers.entry(id).or_default();
+        let from = replica.log.len();
+        if end > from {
+            replica.log.extend(read(partition, from, end));
+            for at in from..end {
+                let epoch = replica.log.get(at).map(|entry| entry.epoch);
+                if epoch.is_some() && epoch == leads {
+                    ledger.on_written(&replica.log, at, is_only);
+                } else {
+                    ledger.on_replicated(&replica.log, at);
+                }
+            }
+        }
+        if let Some(epoch) = leads.filter(|_| leads != replica.leads) {
+            self.totals.elections += 1;
+            let known = image.broker(BrokerId(broker));
+            assert!(
+                known.is_some_and(|known| known.incarnation == incarnation),
+                "(15) broker {broker} leads by metadata of another process"
+            );
+            if is_only {
+                ledger.leaders.remove(&epoch);
+            }
+            ledger.on_leader((broker, life), epoch, current == Some(epoch), &replica.log);
+        }
+        if leads.is_some() && leads == replica.leads {
+            assert!(
+                high_watermark >= replica.high_watermark,
+                "(12) the high watermark of broker {broker} falls from {} to {high_watermark}",
+                replica.high_watermark
+            );
+        }
+        let moved = (replica.high_watermark, high_watermark);
+        let advanced = ledger.on_high_watermark(&replica.log, moved, leads.is_some());
+        replica.high_watermark = high_watermark;
+        (replica.durable, replica.leads, replica.generation) = (durable, leads, generation);
+        self.replicas.insert(key, replica);
+        if advanced {
+            self.totals.committed += u64::try_from(moved.1.saturating_sub(moved.0)).unwrap_or(0);
+            let topic = image.topic_by_id(id.topic);
+            if let Some((topic, state)) =
+                topic.and_then(|topic| Some((topic, topic.partition(id.index)?)))
+            {
+                let least = state.min_in_sync(&topic.resolved);
+                assert!(in_sync >= least, "(9) {in_sync} in sync of at least {least}");
+            }
+            if mode == FlushMode::Group {
+                self.check_members(id, "an advance");
+            }
+        }
+    }
+
+    /// (8, 11, 14) Who is in sync or eligible has all that is committed on disk.
+    pub(super) fn check_members(&self, id: PartitionId, after: &str) {
+        let Some(ledger) = self.ledgers.get(&id) else { return };
+        let Some(topic) = self.image().topic_by_id(id.topic) else { return };
+        let Some(state) = topic.partition(id.index) else { return };
+        if ledger.is_lossy || topic.resolved.flush_mode == FlushMode::Os {
+            return;
+        }
+        for member in state.isr.iter().chain(&state.elr) {
+            let registered = self.image().broker(*member).and_then(|it| it.storage_ids.first());
+            let current = self.storages.get(&member.0).and_then(Option::as_ref);
+            if registered != current {
+                // Its disk is gone, and it has not said so yet.
+                continue;
+            }
+            let replica = self.replicas.get(&(member.0, id));
+            let (log, durable) =
+                replica.map_or((&[][..], 0), |replica| (&replica.log[..], replica.durable));
+            assert!(
+                durable >= ledger.committed.len() && ledger.is_whole(log),
+                "(8) after {after}: broker {member} has {durable} durable of {} committed: {state:?}",
+                ledger.committed.len()
+            );
+        }
+    }
+
+    /// (10) What is acknowledged is committed, and durable on enough disks.
+    pub(super) fn check_acknowledged(&mut self, id: PartitionId, offset: i64, value: Value) {
+        let Some(ledger) = self.ledgers.get_mut(&id) else { return };
+        let at = usize::try_from(offset).expect("an offset");
+        ledger.acknowledged.push((at, value));
+        if ledger.is_lossy {
+            return;
+        }
+        let committed = ledger.committed.get(at).map(|entry| entry.value);
+        assert_eq!(committed, Some(value), "(10) acknowledged at {at}");
+        let ledger = self.ledgers.get(&id);
+        let Some((ledger, topic)) = ledger.zip(self.image().topic_by_id(id.topic)) else { return };
+        let Some(state) = topic.partition(id.index) else { return };
+        if topic.resolved.flush_mode == FlushMode::Os {
+            return;
+        }
+        let entry = ledger.committed.get(at);
+        let has = |log: &[Entry], durable: usize| at < durable && log.get(at) == entry;
+        let there = self
+            .replicas
+            .iter()
+            .filter(|((_, on), replica)| *on == id && has(&replica.log, replica.durable));
+        let lost = ledger.lost.iter().filter(|lost| has(lost, lost.len()));
+        let copies = there.count() + lost.count();
+        let least = state.min_in_sync(&topic.resolved);
+        assert!(copies >= least, "(10) {at} is on {copies} disks of at least {least}: {state:?}");
+    }
+
+    /// The log of a replica, its durable part, and its high watermark.
+    pub(in crate::sim) fn replica(
+        &self,
+        broker: i32,
+        id: PartitionId,
+    ) -> Option<(&[Entry], usize, usize)> {
+        let replica = self.replicas.get(&(broker, id))?;
+        Some((&replica.log, replica.durable, replica.high_watermark))
+    }
+
+    /// A broker does not have partitions any more that it had.
+    pub(super) fn forget_absent(&mut self, broker: i32, present: &[PartitionId], image: &Image) {
+        let first = PartitionId { topic: Uuid([0; 16]), index: i32::MIN };
+        let last = PartitionId { topic: Uuid([255; 16]), index: i32::MAX };
+        if self.replicas.range((broker, first)..=(broker, last)).count() == present.len() {
+            return;
+        }
+        let id = BrokerId(broker);
+        self.replicas.retain(|(at, partition), _| {
+            let topic = image.topic_by_id(partition.topic);
+            let state = topic.and_then(|topic| topic.partition(partition.index));
+            *at != broker
+                || present.contains(partition)
+                || state.is_some_and(|state| state.replicas.contains(&id))
+        });
+    }
+}

@@ -1,0 +1,52 @@
+use std::time::Instant;
+
+use super::{Totals, live};
+
+/// Seeds in the gate.
+const SEEDS: u64 = 100;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+fn lives(seeds: impl Iterator<Item = u64>) -> Totals {
+    let mut totals = Totals::default();
+    for seed in seeds {
+        let lived = std::panic::catch_unwind(|| live(seed, false));
+        totals.add(&lived.unwrap_or_else(|_| panic!("SAWLOG_SIM_SEED={seed} shows it again")));
+    }
+    totals
+}
+
+#[test]
+fn clusters_keep_their_promises_whatever_machines_disks_and_networks_do() {
+    if let Some(seed) = setting("SAWLOG_SIM_SEED") {
+        println!("{:?}", live(seed, true));
+        return;
+    }
+    let first = setting("SAWLOG_SIM_FIRST").unwrap_or(0);
+    let seeds = setting("SAWLOG_SIM_SEEDS").unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let started = Instant::now();
+    let totals = std::thread::scope(|scope| {
+        let share = |thread: usize| {
+            let start = first + u64::try_from(thread).unwrap();
+            move || lives((start..first + seeds).step_by(threads))
+        };
+        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(share(thread))).collect();
+        let mut totals = Totals::default();
+        for thread in running {
+            totals.add(&thread.join().expect("every promise is kept"));
+        }
+        totals
+    });
+    let per_hour = seeds as f64 * 3600.0 / started.elapsed().as_secs_f64();
+    println!("{seeds} seeds, {per_hour:.0} an hour: {totals:?}");
+}
+
+#[test]
+fn one_seed_gives_one_history() {
+    for seed in 0..5 {
+        assert_eq!(live(seed, false), live(seed, false), "seed {seed}");
+    }
+}

@@ -79,6 +79,8 @@ pub struct PartitionCore {
     registration: BrokerEpoch,
     log: LogView,
     generation: LogGeneration,
+    /// The log is not yet as short as it is here, whatever role has begun since.
+    is_cutting: bool,
     epochs: EpochCache,
     producers: ProducerTable,
     high_watermark: Offset,
@@ -108,6 +110,7 @@ impl PartitionCore {
             broker,
             registration: BrokerEpoch::NONE,
             log,
+            is_cutting: false,
             generation: LogGeneration::default(),
             epochs,
             producers,

@@ -167,11 +167,12 @@ impl World {
     fn reassign(&mut self, cancel: bool) {
         let Some((topic, index, replicas)) = self.any_partition() else { return };
         let mut target: Vec<BrokerId> = (1..=self.weather.brokers).map(BrokerId).collect();
+        // Fewer than have to be in sync would take no writes.
         let count = match self.random.below(4) {
-            0 => 1 + self.below(target.len()),
+            0 => 2 + self.below(target.len()),
             _ => replicas.min(3),
         };
-        while target.len() > count.max(1) {
+        while target.len() > count.max(if replicas == 1 { 1 } else { 2 }) {
             let at = self.below(target.len());
             target.remove(at);
         }

@@ -148,7 +148,7 @@ async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>
         config,
         clock: clock.clone(),
         random: Box::new(SeededRandom::new(random.next_u64())),
-        directories: &[data.clone()],
+        directories: std::slice::from_ref(&data),
         controller: controller.clone(),
         peers,
         tasks: Tasks::Simulated(simulated.clone()),

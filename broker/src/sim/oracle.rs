@@ -20,7 +20,7 @@ use self::replica::Replica;
 use super::process::{Process, Watch};
 use super::quorum::SimQuorum;
 use crate::base::{PartitionId, TopicId};
-use crate::metadata::{Image, ImageCell};
+use crate::metadata::{Image, ImageCell, MetadataOffset};
 use crate::replication::Partitions;
 
 /// What has happened, to see that a seed was worth something.
@@ -67,6 +67,24 @@ pub struct Totals {
 }
 
 impl Totals {
+    /// Whether enough of everything has happened in so many seeds.
+    #[must_use]
+    pub fn is_telling(&self, seeds: u64) -> bool {
+        self.acknowledged > seeds * 100
+            && self.committed > seeds * 150
+            && self.read > seeds * 100
+            && self.elections > seeds * 2
+            && self.cuts > seeds / 10
+            && self.controllers > seeds
+            && self.uncertain > seeds / 10
+            && self.joined > seeds
+            && self.left > seeds
+            && self.wiped > seeds / 20
+            && self.deleted > seeds / 10
+            && self.reassigned > seeds / 2
+            && self.offline < seeds / 10
+    }
+
     /// Adds what happened in another world.
     pub fn add(&mut self, other: &Self) {
         self.messages += other.messages;
@@ -97,6 +115,17 @@ struct Attached {
     incarnation: Uuid,
     partitions: Weak<Partitions>,
     images: Arc<ImageCell>,
+    /// The image of its last step.
+    followed: MetadataOffset,
+}
+
+/// What a process knows as it makes a step.
+#[derive(Clone, Copy)]
+struct Seen<'a> {
+    image: &'a Image,
+    incarnation: Uuid,
+    /// It has applied metadata in this step.
+    has_followed: bool,
 }
 
 /// Everything that is known of a world.
@@ -188,8 +217,9 @@ impl Oracle {
     ) {
         self.with(|known| {
             let (broker, life) = (process.broker, process.life);
+            let (partitions_now, followed) = (Arc::downgrade(partitions), images.load().offset());
             let attached =
-                Attached { life, incarnation, partitions: Arc::downgrade(partitions), images };
+                Attached { life, incarnation, partitions: partitions_now, images, followed };
             known.attached.insert(broker, attached);
             for (id, partition) in partitions.entries() {
                 known.on_recovered((broker, id), life, &partition);
@@ -240,15 +270,18 @@ impl Watch for Oracle {
         let mut known = self.known.lock();
         known.totals.steps += 1;
         known.follow(&self.quorum);
-        let Some(attached) = known.attached.get(&process.broker) else { return };
+        let Some(attached) = known.attached.get_mut(&process.broker) else { return };
         if attached.life != process.life {
             return;
         }
         let Some(partitions) = attached.partitions.upgrade() else { return };
         let (image, incarnation) = (attached.images.load(), attached.incarnation);
+        let has_followed =
+            std::mem::replace(&mut attached.followed, image.offset()) != image.offset();
         let entries = partitions.entries();
         for (id, partition) in &entries {
-            known.look_at((process.broker, *id), process.life, partition, (&image, incarnation));
+            let seen = Seen { image: &image, incarnation, has_followed };
+            known.look_at((process.broker, *id), process.life, partition, seen);
         }
         let present: Vec<PartitionId> = entries.iter().map(|(id, _)| *id).collect();
         known.forget_absent(process.broker, &present, &image);

@@ -88,8 +88,6 @@ pub(super) struct Weather {
     pub(super) brokers: i32,
     pub(super) voters: usize,
     pub(super) topics: Vec<Subject>,
-    /// Disks lose nothing.
-    pub(super) is_kind_to_disks: bool,
     pub(super) producers: u32,
     pub(super) write_every: u64,
     pub(super) faults: Vec<Fault>,
@@ -124,7 +122,6 @@ impl Weather {
             brokers,
             voters: if brokers == 5 && one_of(&[0, 1]) == 1 { 5 } else { 3 },
             topics,
-            is_kind_to_disks,
             producers: u32::try_from(one_of(&[2, 3, 4])).unwrap_or(2),
             write_every: one_of(&[20, 50, 100]),
             faults: Vec::new(),

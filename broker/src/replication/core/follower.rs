@@ -85,6 +85,10 @@ impl Following {
 impl PartitionCore {
     /// The fetch to send now, if one is due.
     pub fn next_fetch(&mut self, now: Duration) -> Option<FetchRequest> {
+        if self.is_cutting {
+            // What came now would go where something else is still.
+            return None;
+        }
         let Role::Follower(following) = &mut self.role else { return None };
         match following.state {
             State::Ready(at) if at <= now => {}
@@ -113,6 +117,7 @@ impl PartitionCore {
     pub fn fetch_due_at(&self) -> Option<Duration> {
         let Role::Follower(following) = &self.role else { return None };
         match following.state {
+            _ if self.is_cutting => None,
             State::Ready(at) => Some(at),
             State::Asked(_, at) => Some(at + FETCH_MAX),
             State::Cutting => None,
@@ -200,7 +205,13 @@ impl PartitionCore {
         self.log.durable = self.log.durable.min(end);
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_from_end(end);
+        if let Role::Leader(leadership) = &mut self.role {
+            // It was elected meanwhile: its epoch begins where the log ends now, and stays known.
+            leadership.epoch_start = leadership.epoch_start.min(end);
+            self.epochs.lead(self.leader_epoch, end);
+        }
         self.producers = producers;
+        self.is_cutting = false;
         self.check();
         if let Role::Follower(following) = &mut self.role
             && following.state == State::Cutting
@@ -244,6 +255,7 @@ impl PartitionCore {
 
     fn next_generation(&mut self) -> LogGeneration {
         self.generation.0 += 1;
+        self.is_cutting = true;
         if let Role::Follower(following) = &mut self.role {
             following.state = State::Cutting;
         }

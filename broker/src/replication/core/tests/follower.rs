@@ -147,3 +147,26 @@ fn a_broker_without_a_replica_follows_nobody() {
     assert_eq!((core.following(), core.leader_epoch()), (None, None));
     assert_eq!(core.next_fetch(at(0)), None);
 }
+
+#[test]
+fn a_new_leader_is_asked_only_once_the_log_is_cut() {
+    let mut core = follower(&[(0, 3)]);
+    let asked = core.next_fetch(at(0)).unwrap();
+    let step = core.on_fetched(at(0), asked.number, diverging(0, 1));
+    assert!(matches!(step, FollowerStep::Truncate { to: Offset(1), .. }));
+    image(&mut core, &state(Some(3), (10, 2), &[3]));
+    assert_eq!((core.next_fetch(at(60_000)), core.fetch_due_at()), (None, None));
+    core.on_cut(at(60_000), Offset(1), ProducerTable::default());
+    assert_eq!(core.next_fetch(at(60_000)).unwrap().fetch.fetch_offset, Offset(1));
+}
+
+#[test]
+fn who_is_elected_while_its_log_is_cut_keeps_its_epoch() {
+    let mut core = follower(&[(0, 3)]);
+    let asked = core.next_fetch(at(0)).unwrap();
+    core.on_fetched(at(0), asked.number, diverging(0, 1));
+    image(&mut core, &state(Some(1), (10, 2), &[1]));
+    core.on_cut(at(0), Offset(1), ProducerTable::default());
+    assert_eq!(core.end_offset_for(LeaderEpoch(10)), Some((LeaderEpoch(10), Offset(1))));
+    assert_eq!(core.end_offset_for(LeaderEpoch(9)), Some((LeaderEpoch(0), Offset(1))));
+}

@@ -84,7 +84,7 @@ fn run(seeds: std::ops::Range<u64>, threads: usize, keep_going: bool) -> ExitCod
             }
         }
         let done = seed - seeds.start + 1;
-        if done % 1000 == 0 {
+        if done.is_multiple_of(1000) {
             println!("{done} seeds, {:.0} s", begun.elapsed().as_secs_f64());
         }
     };

@@ -54,6 +54,11 @@ impl Side {
         Self { disk, directory, checkpoint, progress, quarantine, files: Mutex::new(()) }
     }
 
+    /// The directory they are in.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Writes a producer snapshot and removes those no longer needed.
     pub(super) fn write_snapshot(&self, snapshot: &Snapshot) -> Result<(), StorageError> {
         let _one_at_a_time = self.files.lock();

@@ -7,9 +7,11 @@
 mod compaction;
 mod cut;
 mod follow;
+mod repair;
 
 pub use compaction::CompactionScope;
 pub use cut::Cut;
+pub use repair::RepairScope;
 
 use std::ops::Range;
 use std::path::PathBuf;

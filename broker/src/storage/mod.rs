@@ -36,12 +36,13 @@ mod tests;
 pub use closing::Closing;
 pub use compact::{
     Compaction, CompactionError, CompactionLimits, CompactionOptions, CompactionReport,
-    CompactionRules, Dirtiness, KeyHasher, Replacement, StopSignal, SwapTicket, Throttle,
+    CompactionRules, Dirtiness, KeyHasher, Rebuild, RebuildError, Rebuilt, Replacement, StopSignal,
+    SwapTicket, Throttle,
 };
 pub use epochs::EpochCache;
 pub use error::{ReadError, StorageError};
 pub use flush::{FlushTicket, Flushed};
-pub use log::{Appended, CompactionScope, Cut, Log, LogOptions};
+pub use log::{Appended, CompactionScope, Cut, Log, LogOptions, RepairScope};
 pub use offline::{InUse, Problem, Repaired, Verified, log_bytes, repair_index, verify_log};
 pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
 pub use quarantine::QuarantinedRange;

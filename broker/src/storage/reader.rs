@@ -145,6 +145,19 @@ impl LogReader {
         Ok(record.or(Some((first, Timestamp(max), epoch))))
     }
 
+    /// About how many bytes of batches there are from `from` on.
+    #[must_use]
+    pub fn bytes_behind(&self, from: Offset) -> u64 {
+        let segments = self.segments.load();
+        let behind = segments.iter().filter(|segment| segment.next_offset() > from);
+        let of = |segment: &Arc<Segment>| {
+            let begins = if segment.base >= from { Ok(0) } else { segment.position_before(from) };
+            // Where it cannot be told, all of it.
+            segment.end().saturating_sub(begins.unwrap_or(0))
+        };
+        behind.map(of).sum()
+    }
+
     /// The ranges that are damaged and not served, in order.
     #[must_use]
     pub fn quarantined(&self) -> Arc<Vec<QuarantinedRange>> {

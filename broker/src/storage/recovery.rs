@@ -117,7 +117,8 @@ impl Log {
             epochs: known.epochs.clone(),
             last_epoch: None,
             report: RecoveryReport {
-                clean: clean || bases.is_empty(),
+                // Without a checkpoint nothing was ever appended: it is made first.
+                clean: clean || (bases.is_empty() && found == Found::Nothing),
                 checkpoint_damaged: !known.checkpoint,
                 checkpoint_end: if known.checkpoint { known.durable_end } else { Offset::ZERO },
                 ..RecoveryReport::default()

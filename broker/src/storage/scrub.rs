@@ -94,9 +94,8 @@ impl LogScrubber {
         now: Timestamp,
     ) -> Result<Option<Scrubbed>, ScrubFailed> {
         let segments = self.segments.load_full();
-        let Some(holder) = segments.iter().find(|segment| segment.next_offset() > offset) else {
-            return Ok(None);
-        };
+        let holder = segments.iter().find(|segment| segment.next_offset() > offset);
+        let Some(holder) = holder.filter(|holder| holder.base <= offset) else { return Ok(None) };
         let before = segments.iter().rev().find(|segment| segment.base < holder.base);
         self.scrub_next(before.map(|segment| segment.base), now, &mut |_| Pace::On)
     }
@@ -139,6 +138,8 @@ impl LogScrubber {
         let (length, next) = (segment.end(), segment.next_offset());
         let mut scan = Scan::new(&*segment.file, length, segment.base, rule);
         scan.trimmed = true;
+        // What is known to be damaged ends where it did, though what confirmed that be damaged since.
+        scan.suspects = self.side.quarantine.damage_of(segment.base);
         let (mut damage, mut paced) = (Vec::new(), 0);
         loop {
             if scan.position - paced >= PACE_BYTES || scan.position >= length {

@@ -115,6 +115,29 @@ impl Output {
         if self.buffer.len() >= WRITE_BYTES { self.write(throttle) } else { Ok(()) }
     }
 
+    /// Bytes of batches so far.
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Where the last batch ends.
+    pub(super) fn next_offset(&self) -> Offset {
+        self.next_offset
+    }
+
+    /// It is to stand for offsets up to `end` only.
+    ///
+    /// # Errors
+    /// The file cannot get the name that says so.
+    pub(super) fn end_at(&mut self, end: Offset) -> Result<(), StorageError> {
+        let place = Place { end, ..self.place };
+        let path = self.directory.join(place.cleaned());
+        let renamed = self.disk.rename(&self.path, &path);
+        renamed.map_err(StorageError::io("cannot rename", &self.path))?;
+        (self.place, self.path) = (place, path);
+        Ok(())
+    }
+
     /// Makes all of it durable. The segment is to be found under its final name, which it does not
     /// have yet.
     ///

@@ -5,6 +5,7 @@ mod cut;
 mod faults;
 mod offline;
 mod quarantine;
+mod repair;
 mod simulation;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ mod data;
 mod http;
 mod member;
 mod peers;
+mod reports;
 pub(crate) mod wiring;
 
 use std::net::{SocketAddr, TcpListener as StdListener, ToSocketAddrs as _};
@@ -340,6 +341,7 @@ fn parts(node: &Node, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
     Parts {
         images: node.images.clone(),
         partitions: node.partitions.clone(),
+        controller: node.controller.clone(),
         groups: node.groups.clone(),
         metrics: node.metrics.clone(),
         telemetry: node.telemetry.clone(),

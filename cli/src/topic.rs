@@ -245,6 +245,9 @@ async fn describe(
         ]);
     }
     output.print(&rows)?;
+    for size in sizes.iter().filter(|size| size.topic == name && size.quarantined > 0) {
+        say_damaged(size.broker, &format!("partition {}", size.partition), size.quarantined);
+    }
     let own: Vec<String> = client
         .configs(ConfigResource::Topic(name))
         .await?
@@ -256,6 +259,14 @@ async fn describe(
         say(format!("settings: {}", own.join(" ")));
     }
     Ok(())
+}
+
+/// Says that records of a copy are damaged.
+pub(crate) fn say_damaged(broker: i32, copy: &str, records: i64) {
+    say(format!(
+        "note: {records} records of {copy} are damaged on broker {broker} and not served from there; \
+         they are repaired from another copy as soon as one that has them can be reached"
+    ));
 }
 
 impl Create {

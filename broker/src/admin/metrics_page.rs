@@ -1,11 +1,11 @@
 //! What this broker counts and measures, as a page of metrics.
 //!
 //! Every metric has `sawlog_` in front, but for those of the process. Labels have values out of this
-//! code or the configuration, and as many as APIs or directories there are; nothing is told of a
+//! code or the configuration, and as many as APIs, directories or brokers there are; nothing is told of a
 //! single topic, partition or group. Metrics that clients pushed are added as they are, within bounds
 //! of [`crate::telemetry`]'s.
 
-use super::{Parts, Status, process};
+use super::{Parts, Status, process, replication_page};
 use crate::metrics::{BrokerMetrics, Kind, Page};
 use crate::replication::Partitions;
 
@@ -22,6 +22,7 @@ impl Status {
         if let Some(parts) = self.parts.get() {
             broker(page, &parts.metrics);
             disk(page, parts);
+            replication_page::describe(page, parts);
             groups(page, parts);
             background(page, parts);
             parts.telemetry.describe(page);

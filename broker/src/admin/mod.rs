@@ -7,12 +7,14 @@
 mod metrics_page;
 mod process;
 mod readiness;
+mod replication_page;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
+use crate::controller::Controller;
 use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
 use crate::metrics::BrokerMetrics;
@@ -23,6 +25,7 @@ use crate::telemetry::Telemetry;
 pub(crate) struct Parts {
     pub(crate) images: Arc<ImageCell>,
     pub(crate) partitions: Arc<Partitions>,
+    pub(crate) controller: Arc<Controller>,
     pub(crate) groups: Arc<Coordinator>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) telemetry: Arc<Telemetry>,

@@ -8,6 +8,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use sawlog_protocol::Uuid;
 use tokio::sync::Notify;
 use tracing::error;
 
@@ -19,6 +20,7 @@ use super::reserve::Reserve;
 pub struct DataDirectory {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    storage_id: OnceLock<Uuid>,
     failure: OnceLock<String>,
     failed: Notify,
     reserve: Reserve,
@@ -29,7 +31,8 @@ impl DataDirectory {
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, path: PathBuf) -> Arc<Self> {
         let (failure, failed, reserve) = (OnceLock::new(), Notify::new(), Reserve::default());
-        Arc::new(Self { disk, path, failure, failed, reserve })
+        let storage_id = OnceLock::new();
+        Arc::new(Self { disk, path, storage_id, failure, failed, reserve })
     }
 
     /// The disk it is on.
@@ -42,6 +45,19 @@ impl DataDirectory {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// It is the one with this identity. Said once, before anything else is asked.
+    pub fn identify(&self, storage_id: Uuid) {
+        // A second time it would be the same.
+        let _known = self.storage_id.set(storage_id);
+    }
+
+    /// Its identity, which goes with the disk: one that was wiped has another. Zero if nobody has
+    /// said.
+    #[must_use]
+    pub fn storage_id(&self) -> Uuid {
+        self.storage_id.get().copied().unwrap_or_default()
     }
 
     /// Whether no write in it has failed.

@@ -84,7 +84,10 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
     let locks = early.map_or_else(locked, Ok)?;
     let directories: Vec<Arc<DataDirectory>> =
         paths.iter().map(|path| DataDirectory::new(disk.clone(), path.clone())).collect();
-    directories.iter().for_each(|data| data.keep_reserve(config.log_dirs_reserve_bytes));
+    for (data, identity) in directories.iter().zip(&identities) {
+        data.identify(identity.storage_id);
+        data.keep_reserve(config.log_dirs_reserve_bytes);
+    }
     let (metadata, identity) = directories
         .iter()
         .zip(&identities)

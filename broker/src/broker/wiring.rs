@@ -12,7 +12,7 @@ use tracing::info;
 
 use super::alters::Alters;
 use super::member::Member;
-use super::{StartError, StartErrorKind, cannot_start_threads};
+use super::{StartError, StartErrorKind, cannot_start_threads, reports};
 use crate::base::{BrokerId, Clock, DataDirectory, Tasks, Threads};
 use crate::config::BrokerConfig;
 use crate::controller::replicas::BrokerStart;
@@ -69,7 +69,7 @@ pub(crate) async fn wire(
     let start = BrokerStart {
         registration,
         was_clean: recovered.scanned == 0 && recovered.offline == 0,
-        damaged: Vec::new(),
+        damaged: recovered.damaged.clone(),
         gives_up_missing: config.log_dirs_allow_missing,
         has_session: false,
     };
@@ -89,6 +89,7 @@ pub(crate) async fn wire(
     ));
     controller.subscribe(groups.clone(), &image);
     tasks.spawn(member.clone().beat(stopped));
+    tasks.spawn(reports::report(controller.clone(), partitions.clone()));
     tasks.spawn(ask_after_suspects(controller.clone()));
     member.welcome().await;
     let node = node(config, clock, controller, partitions, groups);

@@ -61,6 +61,9 @@ properties! {
     "insecure.listeners.allowed" => insecure_listeners_allowed: bool, Boolean None, default "false",
         Valid::Any, Static, broker [],
         "Whether to listen on addresses other machines can reach, without encryption or passwords (`--insecure`). An extension of Sawlog.";
+    "follower.replication.throttled.rate" => follower_replication_throttled_rate: u64, Long Bytes,
+        default "9223372036854775807", Valid::Range(0, i64::MAX), Dynamic, broker [],
+        "Bytes a second this broker copies, as a follower, of replicas named in `follower.replication.throttled.replicas` that are not in sync.";
     "group.consumer.assignors" => group_consumer_assignors: Vec<String>, List None, default "uniform,range",
         Valid::OneOf(&["uniform", "range"]), Static, broker [],
         "Ways to assign partitions that groups of the consumer protocol (KIP-848) may ask for; those that ask for none get the first.";
@@ -103,6 +106,9 @@ properties! {
     "http.listener" => http_listener: String, String None, default "auto",
         Valid::Check(check_http_listener), Static, broker [],
         "Address for health checks, metrics and client metrics over HTTP, as host:port. `auto`: port 9644 of the loopback address clients are listened to on, else of 127.0.0.1, and another port where that one is taken or clients' own is left to the operating system. `none`: there is no such listener. An extension of Sawlog.";
+    "leader.replication.throttled.rate" => leader_replication_throttled_rate: u64, Long Bytes,
+        default "9223372036854775807", Valid::Range(0, i64::MAX), Dynamic, broker [],
+        "Bytes a second this broker sends, as a leader, to replicas named in `leader.replication.throttled.replicas` that are not in sync.";
     "leader.imbalance.check.interval.seconds" => leader_imbalance_check_interval_seconds: u64, Long None,
         default "300", Valid::Range(1, 9_223_372), Dynamic, broker [],
         "How often the controller looks for partitions that are not led by their preferred leader.";

@@ -14,6 +14,7 @@ mod group;
 mod property;
 mod sources;
 mod suggest;
+mod throttled;
 mod topic;
 mod value;
 
@@ -32,6 +33,7 @@ pub use group::{GroupConfig, group_properties, group_property};
 pub use property::{Kind, Mode, Property, Unit, Valid};
 pub use sources::Sources;
 pub use suggest::suggest;
+pub use throttled::ThrottledReplicas;
 pub use topic::{
     CleanupPolicy, CompressionType, FlushMode, MessageTimestampType, TopicConfig, topic_properties,
     topic_property,

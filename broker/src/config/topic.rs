@@ -7,6 +7,7 @@
 use super::error::{ConfigError, Origin};
 use super::property::{Property, Valid, properties};
 use super::suggest::suggest;
+use super::throttled::{ThrottledReplicas, check_throttled_replica};
 use super::value::FromText;
 use super::{BrokerConfig, Overrides};
 use sawlog_protocol::records::{Codec, Compression};
@@ -139,9 +140,15 @@ properties! {
     "flush.mode" => flush_mode: FlushMode, String None, default "group",
         Valid::OneOf(&["group", "os"]), Dynamic, broker ["log.flush.mode"],
         "When an acks=all write is acknowledged: `group` after an fsync shared by concurrent writes, `os` after the write to the page cache (a power cut can lose it). An extension of Sawlog.";
+    "follower.replication.throttled.replicas" => follower_throttled_replicas: ThrottledReplicas, List None,
+        default "", Valid::Check(check_throttled_replica), Dynamic, broker [],
+        "Replicas, as partition:broker, that their brokers copy no faster than `follower.replication.throttled.rate` until they are in sync; `*` for all. Kafka's reassignment tool sets and removes it.";
     "index.interval.bytes" => index_interval_bytes: u32, Int Bytes, default "4096",
         Valid::Range(512, 1_073_741_824), Dynamic, broker ["log.index.interval.bytes"],
         "Bytes of log between two entries of the offset index.";
+    "leader.replication.throttled.replicas" => leader_throttled_replicas: ThrottledReplicas, List None,
+        default "", Valid::Check(check_throttled_replica), Dynamic, broker [],
+        "Replicas, as partition:broker, that send records no faster than `leader.replication.throttled.rate` to followers that are not in sync; `*` for all. Kafka's reassignment tool sets and removes it.";
     "max.compaction.lag.ms" => max_compaction_lag_ms: u64, Long Milliseconds, default "9223372036854775807",
         Valid::Range(1, i64::MAX), Dynamic, broker ["log.cleaner.max.compaction.lag.ms"],
         "How long a record of a compacted topic may wait to be cleaned, however little is dirty; segments are begun at least this often.";
@@ -191,8 +198,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("file.delete.delay.ms", "files are removed at once; whoever reads them still can"),
     ("flush.messages", "use flush.mode=group, which fsyncs before every acks=all reply"),
     ("flush.ms", "use flush.mode=group, which fsyncs before every acks=all reply"),
-    ("follower.replication.throttled.replicas", "replication is not built yet"),
-    ("leader.replication.throttled.replicas", "replication is not built yet"),
     ("local.retention.bytes", "tiered storage is not built yet"),
     ("local.retention.ms", "tiered storage is not built yet"),
     ("message.downconversion.enable", "old message formats are not served"),
@@ -343,7 +348,9 @@ mod tests {
         for row in topic_properties() {
             let default = row.default.as_deref().unwrap();
             assert_eq!(row.canonical(default).as_deref(), Ok(default), "{}", row.name);
-            assert!(!row.broker.is_empty(), "{} inherits from the broker", row.name);
+            // Which replicas are held up is a matter of the topic alone.
+            let is_own = row.name.ends_with(".throttled.replicas");
+            assert!(!row.broker.is_empty() || is_own, "{} inherits from the broker", row.name);
         }
         let config = TopicConfig::inherited(&BrokerConfig::default());
         assert_eq!(config.retention_ms, Some(604_800_000));

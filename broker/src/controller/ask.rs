@@ -304,6 +304,7 @@ impl Request {
             | Self::RegisterBroker(_)
             | Self::Heartbeat(_)
             | Self::AlterPartitions(_)
+            | Self::ReportReplicas(_)
             | Self::BrokerGone { .. }
             | Self::ElectLeaders { .. }
             | Self::AlterReassignments { .. }
@@ -320,6 +321,7 @@ impl Request {
             | Self::CreatePartitions { .. }
             | Self::AlterConfigs { .. }
             | Self::RegisterBroker(_)
+            | Self::ReportReplicas(_)
             | Self::ElectLeaders { .. }
             | Self::AlterReassignments { .. }
             | Self::UnregisterBroker(_)

@@ -32,6 +32,7 @@ const REGISTER_BROKER: u8 = 6;
 const HEARTBEAT: u8 = 7;
 const ALTER_PARTITIONS: u8 = 8;
 const BROKER_GONE: u8 = 9;
+const REPORT_REPLICAS: u8 = 10;
 const ELECT_LEADERS: u8 = 16;
 const ALTER_REASSIGNMENTS: u8 = 17;
 const UNREGISTER_BROKER: u8 = 18;
@@ -96,6 +97,10 @@ pub(super) fn encode_request(request: &Request) -> Vec<u8> {
         Request::AlterPartitions(all) => {
             out.u8(ALTER_PARTITIONS);
             out.list(all, partitions::encode_request);
+        }
+        Request::ReportReplicas(report) => {
+            out.u8(REPORT_REPLICAS);
+            partitions::encode_report(&mut out, report);
         }
         Request::BrokerGone { broker, epoch, by_itself } => {
             out.u8(BROKER_GONE);
@@ -171,6 +176,7 @@ pub(super) fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
             wants_to_leave: input.bool()?,
         }),
         ALTER_PARTITIONS => Request::AlterPartitions(input.list(partitions::decode_request)?),
+        REPORT_REPLICAS => Request::ReportReplicas(partitions::decode_report(&mut input)?),
         BROKER_GONE => Request::BrokerGone {
             broker: BrokerId(input.i32()?),
             epoch: input.i64()?,
@@ -326,10 +332,7 @@ fn broker_start(out: &mut Encoder, start: &BrokerStart) {
     out.optional(peer.as_ref(), Encoder::endpoint);
     out.optional(rack.as_deref(), Encoder::text);
     out.bool(start.was_clean);
-    out.list(&start.damaged, |out, (topic, index)| {
-        out.uuid(*topic);
-        out.i32(*index);
-    });
+    out.list(&start.damaged, partitions::encode_id);
     out.bool(start.gives_up_missing);
 }
 
@@ -344,7 +347,7 @@ fn read_broker_start(input: &mut Decoder<'_>) -> Result<BrokerStart, DecodeError
             rack: input.optional(Decoder::text)?,
         },
         was_clean: input.bool()?,
-        damaged: input.list(|input| Ok((input.uuid()?, input.i32()?)))?,
+        damaged: input.list(partitions::decode_id)?,
         gives_up_missing: input.bool()?,
         // Whether another process of that id is heard of only the controller knows.
         has_session: false,

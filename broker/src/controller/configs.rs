@@ -13,15 +13,9 @@ use super::AdminError;
 use super::decide::Scratch;
 use super::request::{AlterConfigs, Alteration, ConfigChange, ConfigOperation, ConfigTarget};
 
-/// What Kafka's reassignment tool takes back when a reassignment is done, whether it set any of it or
-/// not. Setting them is refused.
-const THROTTLES: [&str; 5] = [
-    "leader.replication.throttled.rate",
-    "follower.replication.throttled.rate",
-    "replica.alter.log.dirs.io.max.bytes.per.second",
-    "leader.replication.throttled.replicas",
-    "follower.replication.throttled.replicas",
-];
+/// What Kafka's reassignment tool takes back when a reassignment is done, whether it set it or not.
+/// Setting it is refused: logs do not move between data directories.
+const THROTTLES: [&str; 1] = ["replica.alter.log.dirs.io.max.bytes.per.second"];
 
 /// Changes each resource on its own; all changes of one resource or none.
 pub(super) fn alter(

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::base::BrokerId;
-use crate::metadata::{Image, Random, Record};
+use crate::metadata::{Image, Random, Record, ReplicaReport};
 use crate::quorum::QuorumStatus;
 
 use super::error::AdminError;
@@ -67,6 +67,9 @@ fn decide_one(scratch: &mut Scratch<'_>, members: &mut Members<'_>, request: &Re
             let (records, answers) = replicas::alter_partitions(&scratch.image, all);
             scratch.push(records);
             Response::AlterPartitions(answers)
+        }
+        Request::ReportReplicas(report) => {
+            Response::ReportReplicas(report_replicas(scratch, report))
         }
         Request::BrokerGone { broker, epoch, by_itself } => {
             let epoch = (*epoch, *by_itself);
@@ -141,6 +144,14 @@ fn allocate_producer_ids(scratch: &mut Scratch<'_>, broker: BrokerId) -> (i64, i
     let next = first.saturating_add(PRODUCER_ID_BLOCK);
     scratch.push(vec![Record::ProducerIds { broker, epoch, next }]);
     (first, next.saturating_sub(first))
+}
+
+fn report_replicas(scratch: &mut Scratch<'_>, report: &ReplicaReport) -> Result<(), AdminError> {
+    let known = scratch.image.broker(report.broker).filter(|known| known.epoch == report.epoch);
+    known.ok_or(AdminError::StaleRegistration(report.broker))?;
+    let records = replicas::report(&scratch.image, report);
+    scratch.push(records);
+    Ok(())
 }
 
 /// Brokers that come, stay and go.

@@ -37,6 +37,6 @@ pub use request::{
 };
 pub use service::ControllerService;
 pub use sessions::{HEARTBEAT_INTERVAL, SESSION_TIMEOUT, Sessions};
-pub use shell::{Controller, ControllerError, ControllerOptions};
+pub use shell::{Controller, ControllerError, ControllerOptions, Elections};
 pub use subscriber::ImageSubscriber;
 pub(crate) use topics::check_name;

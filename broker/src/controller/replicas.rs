@@ -15,6 +15,7 @@ mod internal;
 mod reassignment;
 mod registration;
 mod removal;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -25,3 +26,4 @@ pub use internal::raise_internal;
 pub use reassignment::{ReassignmentError, Wanted, cancel_reassignment, reassign, reassign_all};
 pub use registration::{BrokerStart, DuplicateBroker, register, register_controller};
 pub use removal::{RemovalError, unregister};
+pub use report::report;

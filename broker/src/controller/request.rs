@@ -4,7 +4,7 @@ use sawlog_protocol::Uuid;
 
 use crate::base::{BrokerId, TopicId};
 use crate::config::Endpoint;
-use crate::metadata::{AlterAnswer, AlterPartition, MetadataOffset};
+use crate::metadata::{AlterAnswer, AlterPartition, MetadataOffset, ReplicaReport};
 use crate::quorum::{QuorumStatus, VoterChange};
 
 use super::AdminError;
@@ -47,6 +47,8 @@ pub enum Request {
     Heartbeat(Heartbeat),
     /// A leader wants other in-sync sets.
     AlterPartitions(Vec<AlterRequest>),
+    /// A broker tells where its replicas are, and which are no good.
+    ReportReplicas(ReplicaReport),
     /// A broker's process is gone: it says so with its last word, or its machine does.
     BrokerGone {
         /// The broker.
@@ -104,6 +106,8 @@ pub enum Response {
     Heartbeat(Result<Standing, AdminError>),
     /// Per partition.
     AlterPartitions(Vec<AlterAnswer>),
+    /// Whether it was taken note of.
+    ReportReplicas(Result<(), AdminError>),
     /// Whether it was fenced.
     BrokerGone(bool),
     /// Per partition; of all of them, those where something was to be done.

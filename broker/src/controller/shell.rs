@@ -26,7 +26,7 @@ use super::request::{
     FeatureUpdate, Reassignment, Request, Response,
 };
 use super::sessions::Sessions;
-use super::worker::{Waiting, Worker, replay};
+use super::worker::{ElectionCounters, Waiting, Worker, replay};
 use super::{AdminError, ControllerLink, ImageSubscriber};
 
 /// Brokers that wait to be asked after.
@@ -84,6 +84,15 @@ pub struct ControllerOptions {
     pub threads: Threads,
 }
 
+/// Leaders elected by one node as the controller, since it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Elections {
+    /// All of them.
+    pub leaders: u64,
+    /// Those that may lack what was acknowledged.
+    pub unclean: u64,
+}
+
 /// The way to change the cluster's metadata. Dropping it stops the thread.
 pub struct Controller {
     pub(super) broker: BrokerId,
@@ -95,6 +104,7 @@ pub struct Controller {
     pub(super) link: Arc<dyn ControllerLink>,
     /// The way to change who votes, where others can.
     pub(super) voters: Option<Arc<dyn Voters>>,
+    elections: Arc<ElectionCounters>,
     /// Brokers to be asked after, until somebody does.
     pub(super) suspects: Mutex<Option<mpsc::Receiver<(BrokerId, i64)>>>,
     thread: Option<JoinHandle<()>>,
@@ -117,6 +127,7 @@ impl Controller {
         let inbox = Arc::new(Inbox::new());
         let (suspect, suspects) = mpsc::channel(SUSPECTS_MAX);
         let voters = log.voters();
+        let elections = Arc::<ElectionCounters>::default();
         let worker = Worker {
             cluster_id,
             config,
@@ -131,6 +142,7 @@ impl Controller {
             balanced_at: clock.monotonic(),
             clock,
             suspects: suspect,
+            elections: Arc::clone(&elections),
             subscribers: Arc::clone(&subscribers),
             failed: None,
         };
@@ -155,6 +167,7 @@ impl Controller {
             inbox,
             link,
             voters,
+            elections,
             suspects: Mutex::new(Some(suspects)),
             thread,
         })
@@ -176,6 +189,12 @@ impl Controller {
     #[must_use]
     pub fn role(&self) -> Watched<LogRole> {
         self.role.clone()
+    }
+
+    /// Leaders elected by this node so far.
+    #[must_use]
+    pub fn elections(&self) -> Elections {
+        self.elections.totals()
     }
 
     /// Has `subscriber`, which knows the image `seen`, told of what came after it, and of every image

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sawlog_protocol::Uuid;
+
 use crate::base::limits::{
     PARTITIONS_PER_REQUEST_MAX, PARTITIONS_PER_TOPIC_MAX, TOPIC_NAME_BYTES_MAX,
 };
@@ -268,9 +270,18 @@ fn partition_records<'a>(
             partition_epoch: 0,
             adding: Vec::new(),
             removing: Vec::new(),
-            storage_ids: Vec::new(),
+            storage_ids: known_storage(image, replicas),
         })
     })
+}
+
+/// The data directory of each replica, where its broker has only one; others tell later.
+fn known_storage(image: &Image, replicas: &[BrokerId]) -> Vec<Uuid> {
+    let only = |id: &BrokerId| match image.broker(*id).map(|known| &known.storage_ids[..]) {
+        Some([only]) => *only,
+        Some(_) | None => Uuid::ZERO,
+    };
+    replicas.iter().map(only).collect()
 }
 
 /// One request must not make an entry, and an image, of unbounded size.

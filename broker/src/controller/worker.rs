@@ -15,16 +15,19 @@ use crate::base::tasks::{SimulatedProcess, Step};
 use crate::base::watched::Source;
 use crate::base::{BrokerId, Clock};
 use crate::config::BrokerConfig;
-use crate::metadata::{ApplyError, Image, ImageCell, MetadataOffset, Random, Record};
+use crate::metadata::{
+    ApplyError, Image, ImageCell, MetadataOffset, PartitionChange, Random, Record,
+};
+use crate::metrics::Counter;
 use crate::quorum::{
     LogError, LogEvent, LogRole, MetadataLog, QuorumReplica, QuorumStatus, Recovered, Snapshot,
 };
 
 use super::decide::{decide, fence_all};
 use super::inbox::{Inbox, Work};
-use super::request::{Request, Response};
+use super::request::{ElectedLeader, Request, Response};
 use super::sessions::Sessions;
-use super::shell::ControllerError;
+use super::shell::{ControllerError, Elections};
 use super::{ImageSubscriber, replicas};
 
 /// Requests decided together: with the bounds on one request, one entry stays small.
@@ -45,6 +48,31 @@ pub(super) struct Answer {
     pub(super) response: Response,
 }
 
+/// Leaders elected by this node, as the controller.
+#[derive(Debug, Default)]
+pub(super) struct ElectionCounters {
+    leaders: Counter,
+    unclean: Counter,
+}
+
+impl ElectionCounters {
+    pub(super) fn totals(&self) -> Elections {
+        Elections { leaders: self.leaders.get(), unclean: self.unclean.get() }
+    }
+
+    fn on_answer(&self, response: &Response) {
+        if let Response::ElectLeaders(all) = response {
+            let is_unclean =
+                |one: &&ElectedLeader| one.result.as_ref().is_ok_and(|elected| elected.is_unclean);
+            self.unclean.add(crate::metrics::count(all.iter().filter(is_unclean).count()));
+        }
+    }
+}
+
+fn is_election(record: &Record) -> bool {
+    matches!(record, Record::PartitionChange(PartitionChange { leader: Some(Some(_)), .. }))
+}
+
 /// What the thread owns.
 pub(super) struct Worker {
     pub(super) cluster_id: Uuid,
@@ -63,6 +91,7 @@ pub(super) struct Worker {
     /// When leaders were put back last.
     pub(super) balanced_at: Duration,
     pub(super) subscribers: Arc<Mutex<Vec<Arc<dyn ImageSubscriber>>>>,
+    pub(super) elections: Arc<ElectionCounters>,
     /// Set once the image can no longer follow the log; nothing is accepted after that.
     pub(super) failed: Option<ControllerError>,
 }
@@ -221,6 +250,7 @@ impl Worker {
         if !decision.records.is_empty() {
             self.commit(decision.records)?;
         }
+        decision.responses.iter().for_each(|response| self.elections.on_answer(response));
         let offset = self.image.offset();
         let answer = |response| match response {
             Response::DescribeQuorum(_) => {
@@ -263,6 +293,7 @@ impl Worker {
 
     /// Proposes an entry and applies it.
     fn commit(&mut self, records: Vec<Record>) -> Result<(), ControllerError> {
+        let elected = records.iter().filter(|record| is_election(record)).count();
         let proposed = self.log.propose(records);
         if let Err(LogError::NotLeader { leader }) = proposed {
             // What became of the entry is not known: nothing is decided on top of it until the log
@@ -271,6 +302,7 @@ impl Worker {
             return Err(ControllerError::Uncertain);
         }
         let offset = proposed?;
+        self.elections.leaders.add(crate::metrics::count(elected));
         self.follow()?;
         self.assert_applied(offset);
         Ok(())

@@ -104,5 +104,6 @@ fn size(partition: &Partition) -> DescribeLogDirsPartition {
         partition_size: i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX),
         offset_lag: lag.max(0),
         is_future_key: false,
+        quarantined_records: partition.quarantined_records(),
     }
 }

@@ -9,6 +9,7 @@ mod codec;
 mod image;
 mod random;
 mod record;
+mod report;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -22,6 +23,7 @@ pub use record::{
     BrokerChange, ConfigResource, PartitionChange, PartitionRecord, Record, RegisterBroker,
     decode_records, encode_records,
 };
+pub use report::ReplicaReport;
 
 use std::fmt;
 

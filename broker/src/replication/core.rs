@@ -31,6 +31,7 @@ use follower::Following;
 pub use follower::{FetchRequest, FollowerStep};
 pub use leader::Fetched;
 use leader::Leadership;
+pub(super) use messages::HOLED;
 pub use messages::{DurableReport, FetchAnswer, FetchRefusal, LogGeneration, ReplicaFetch};
 
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, Timestamp};
@@ -95,6 +96,8 @@ pub struct PartitionCore {
     fetches: u64,
     /// The log failed: what of it survives is not known.
     failed: bool,
+    /// Records are missing from the middle of the log: it is no full copy.
+    holed: bool,
 }
 
 impl PartitionCore {
@@ -123,6 +126,7 @@ impl PartitionCore {
             lag_max: LAG_MAX,
             fetches: 0,
             failed: false,
+            holed: false,
         };
         core.check();
         core
@@ -219,6 +223,18 @@ impl PartitionCore {
     pub fn on_failed(&mut self) {
         self.role = Role::None;
         self.failed = true;
+    }
+
+    /// Whether records are missing from the middle of the log. A follower says so, and is not taken for
+    /// a full copy until they are there again (9).
+    pub fn on_holed(&mut self, holed: bool) {
+        self.holed = holed;
+    }
+
+    /// Whether records are missing from the middle of the log.
+    #[must_use]
+    pub fn is_holed(&self) -> bool {
+        self.holed
     }
 
     /// Whether the log failed.

@@ -9,14 +9,17 @@ mod directory;
 mod exchange;
 mod flusher;
 mod high_watermarks;
+mod metrics;
 mod partition;
 mod partitions;
 mod placement;
+mod repairer;
 mod scrubber;
 mod sync_choice;
 #[cfg(test)]
 mod tests;
 mod threads;
+mod throttles;
 mod waiters;
 
 pub use self::core::{

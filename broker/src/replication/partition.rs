@@ -6,7 +6,9 @@
 
 mod compaction;
 mod following;
+mod health;
 mod leading;
+mod throttling;
 
 pub(super) use following::Next;
 pub(super) use leading::{Found, Heard, Watcher};
@@ -123,6 +125,7 @@ pub(crate) struct Partition {
     watchers: leading::Watchers,
     /// What it takes to be one of several replicas.
     replicated: OnceLock<Replicated>,
+    throttled: throttling::Throttled,
 }
 
 impl Partition {
@@ -159,6 +162,7 @@ impl Partition {
             flush_state: FlushState::default(),
             watchers: leading::Watchers::default(),
             replicated: OnceLock::new(),
+            throttled: throttling::Throttled::default(),
         };
         partition.publish(&partition.state.lock().core);
         partition
@@ -312,7 +316,10 @@ impl Partition {
     fn on_damage(&self, from: Offset, error: StorageError) -> Result<(), ReadError> {
         let Some(scrubber) = self.scrubber() else { return Err(error.into()) };
         match scrubber.scrub_at(from, self.directory.now()) {
-            Ok(Some(_)) => Ok(()),
+            Ok(Some(_)) => {
+                self.on_damaged();
+                Ok(())
+            }
             // It takes appends: recovery decides, at the next start.
             Ok(None) => Err(error.into()),
             // In quarantine all the same, but not written down.
@@ -397,6 +404,7 @@ impl Partition {
         self.waiters.fail_all();
         self.watchers.on_role();
         self.unfollow();
+        self.tell_trouble();
     }
 
     /// As [`Self::on_image`], where this broker leads and is alone.
@@ -429,14 +437,21 @@ impl Partition {
         let min_in_sync = partition.min_in_sync(&config);
         let now = self.directory.monotonic();
         let mut state = self.state.lock();
+        let was_lazy = state.core.flush_mode() == FlushMode::Os;
         let mut moved = state.core.on_config(config.flush_mode, min_in_sync);
+        let is_due = was_lazy && state.core.flush_mode() == FlushMode::Group;
         let State { core, log, .. } = &mut *state;
         let mut outcome = ImageOutcome::default();
         if let Some(log) = log.as_mut() {
             log.set_options(log_options(&config));
+            let before = core.in_sync().len();
             outcome = core.on_image(now, partition, registered);
             moved |= outcome.moved;
+            if !outcome.role_changed {
+                self.count_in_sync(before, core);
+            }
         }
+        self.note_throttles(&config, partition);
         self.config.store(config);
         self.publish(core);
         let high_watermark = core.high_watermark();
@@ -444,11 +459,19 @@ impl Partition {
         self.watchers.on_image(core.has_followers(), partition.replicas.len() > 1);
         self.ask_alter(core, now);
         drop(state);
+        if is_due {
+            // Whoever asks from now on is promised that all below is on disk.
+            self.directory.flusher().request(self);
+        }
         if outcome.role_changed {
             // They wait for what the role before was going to bring.
             self.waiters.fail_all();
             self.watchers.on_role();
             self.follow(follows);
+        }
+        if outcome.role_changed && self.has_damage() {
+            // There is somebody to ask now.
+            self.on_damaged();
         }
         if self.has_followers() {
             self.tell_leading();

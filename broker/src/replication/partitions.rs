@@ -5,6 +5,7 @@
 //! topic, with other files.
 
 mod recovery;
+mod report;
 
 use std::io;
 use std::sync::Arc;
@@ -13,14 +14,17 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tracing::{error, warn};
 
+use self::recovery::Opened;
 pub(crate) use self::recovery::Recovered;
 pub use self::recovery::RecoveryProgress;
 use super::closing::close_all;
 use super::directory::LogDirectory;
 use super::exchange::{AskAlter, Exchange, ReplicaService};
 use super::high_watermarks::HighWatermarks;
+use super::metrics::ReplicationMetrics;
 use super::partition::Partition;
 use super::placement::TOPICS;
+use super::repairer::{RepairCounters, RepairTotals, Repairer};
 use super::threads::in_parallel;
 use crate::base::{
     BrokerEpoch, BrokerId, Clock, DataDirectory, HashMap, PartitionId, Tasks, Threads, Timestamp,
@@ -101,6 +105,7 @@ pub(crate) struct Partitions {
     changing: Mutex<()>,
     exchange: Arc<Exchange>,
     high_watermarks: HighWatermarks,
+    repairs: RepairCounters,
 }
 
 impl Partitions {
@@ -142,6 +147,7 @@ impl Partitions {
             table: ArcSwap::from_pointee(Table::default()),
             changing: Mutex::new(()),
             high_watermarks,
+            repairs: RepairCounters::default(),
         })
     }
 
@@ -154,10 +160,43 @@ impl Partitions {
         images: Arc<ImageCell>,
         ask: Arc<dyn AskAlter>,
     ) {
+        let repairer =
+            Repairer { partitions: self.clone(), images: images.clone(), peers: peers.clone() };
+        tasks.spawn(repairer.run());
+        self.exchange.on_damaged();
         let service = ReplicaService::new(self.clone(), images, self.clock.clone());
         tasks.spawn(service.clone().tick());
         peers.serve(Service::Replication, service);
         self.exchange.connect(peers, tasks.clone(), ask);
+    }
+
+    /// This broker.
+    pub(crate) fn broker(&self) -> BrokerId {
+        self.broker
+    }
+
+    /// What replication comes to.
+    pub(crate) fn replication_metrics(&self) -> &ReplicationMetrics {
+        self.exchange.metrics()
+    }
+
+    pub(super) fn repairs(&self) -> &RepairCounters {
+        &self.repairs
+    }
+
+    /// What was repaired so far.
+    pub(crate) fn repair_totals(&self) -> RepairTotals {
+        self.repairs.totals()
+    }
+
+    /// The replicas here that are damaged, and others have.
+    pub(super) fn damaged(&self) -> Vec<(PartitionId, Arc<Partition>)> {
+        let mut all = self.entries();
+        all.retain(|(_, partition)| {
+            let is_known = partition.has_damage() || partition.is_holed();
+            is_known && !partition.is_failed() && partition.is_replicated()
+        });
+        all
     }
 
     pub(super) fn exchange(&self) -> &Arc<Exchange> {
@@ -190,6 +229,10 @@ impl Partitions {
     ) {
         if let Some(registered) = self.registered_in(image) {
             partition.on_image(state, registered, topic.resolved.clone());
+            let storage = partition.directory().data().storage_id();
+            if self.is_unknown(state, storage) {
+                self.exchange.on_trouble();
+            }
         }
     }
 
@@ -321,11 +364,14 @@ impl Partitions {
                     Place::Elsewhere
                 }
                 None if is_here => match self.open(topic, index) {
-                    Some((partition, _)) => {
+                    Some(Opened { partition, .. }) => {
                         self.apply(&partition, topic, state, image);
                         Place::Here(partition)
                     }
-                    None => Place::Offline,
+                    None => {
+                        self.exchange.on_trouble();
+                        Place::Offline
+                    }
                 },
                 None => Place::Elsewhere,
             }
@@ -346,6 +392,7 @@ impl ImageSubscriber for Partitions {
     /// that caused the change is answered.
     fn image_changed(&self, old: &Image, new: &Arc<Image>) {
         let _changing = self.changing.lock();
+        self.exchange.throttles().set(new.config());
         let before = self.table.load_full();
         let mut table = Table::default();
         // Of images from before this process nothing was applied.

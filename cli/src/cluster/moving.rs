@@ -70,7 +70,7 @@ pub(crate) struct Drain {
     how: How,
 }
 
-/// Show the moves under way
+/// Show the moves under way, and copies with damaged records
 #[derive(Debug, Args)]
 pub(crate) struct Verify {
     /// Wait until there is none
@@ -154,7 +154,15 @@ impl Verify {
                 json!(one.removing),
             ]);
         }
-        self.output.print(&rows)
+        self.output.print(&rows)?;
+        let (directories, _) = client.reachable_log_dirs().await?;
+        for directory in directories {
+            for copy in directory.copies.iter().filter(|copy| copy.quarantined > 0) {
+                let name = format!("{}:{}", copy.topic, copy.partition);
+                crate::topic::say_damaged(directory.broker, &name, copy.quarantined);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -39,6 +39,8 @@ pub struct PartitionCopy {
     pub lag: i64,
     /// Whether it is on its way from another directory of the broker.
     pub is_future: bool,
+    /// Records that are damaged and not served; 0 also where the broker does not tell.
+    pub quarantined: i64,
 }
 
 /// Bytes of a partition on one broker's disk.
@@ -52,6 +54,8 @@ pub struct PartitionSize {
     pub partition: i32,
     /// Bytes on disk.
     pub bytes: i64,
+    /// Records that are damaged and not served; 0 also where the broker does not tell.
+    pub quarantined: i64,
 }
 
 impl Client {
@@ -136,6 +140,7 @@ impl Client {
                 topic: copy.topic,
                 partition: copy.partition,
                 bytes: copy.bytes,
+                quarantined: copy.quarantined,
             }));
         }
         Ok((sizes, silent))
@@ -154,6 +159,7 @@ fn log_dir(broker: i32, result: &DescribeLogDirsResult<'_>) -> LogDir {
             bytes: partition.partition_size,
             lag: partition.offset_lag,
             is_future: partition.is_future_key,
+            quarantined: partition.quarantined_records,
         })
     });
     LogDir {

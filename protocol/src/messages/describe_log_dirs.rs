@@ -4,6 +4,8 @@
 //! - 3: an error for the whole reply
 //! - 4: total and usable bytes (KIP-827)
 //! - 5: cordoned directories (KIP-1066)
+//!
+//! One tagged field is Sawlog's own: records of a partition that are damaged.
 
 use crate::ErrorCode;
 
@@ -48,5 +50,7 @@ wire! {
         partition_size: i64,
         offset_lag: i64,
         is_future_key: bool,
+        /// Records that are damaged and not served: an extension of Sawlog, which others pass over.
+        quarantined_records: i64 [2.., tag 10_000],
     }
 }

@@ -703,6 +703,7 @@ fn describe_log_dirs() {
                     partition_size: 4096,
                     offset_lag: 0,
                     is_future_key: false,
+                    quarantined_records: 0,
                 }],
             }],
             usable_bytes: 8,

@@ -12,8 +12,8 @@ use super::super::request::{CreatedTopic, Response, Standing};
 use super::{
     ALLOCATE_PRODUCER_IDS, ALTER_CONFIGS, ALTER_PARTITIONS, ALTER_REASSIGNMENTS, BROKER_GONE,
     CHANGE_VOTERS, CREATE_PARTITIONS, CREATE_TOPICS, DELETE_TOPICS, DESCRIBE_QUORUM, ELECT_LEADERS,
-    HEARTBEAT, REGISTER_BROKER, UNREGISTER_BROKER, UPDATE_FEATURES, VERSION, cluster, kind_of,
-    partitions,
+    HEARTBEAT, REGISTER_BROKER, REPORT_REPLICAS, UNREGISTER_BROKER, UPDATE_FEATURES, VERSION,
+    cluster, kind_of, partitions,
 };
 
 const ANSWERED: u8 = 0;
@@ -127,6 +127,10 @@ fn encode_response(out: &mut Encoder, response: &Response) {
             out.u8(ALTER_PARTITIONS);
             out.list(all, partitions::encode_answer);
         }
+        Response::ReportReplicas(one) => {
+            out.u8(REPORT_REPLICAS);
+            result(out, one, |_, ()| ());
+        }
         Response::BrokerGone(fenced) => {
             out.u8(BROKER_GONE);
             out.bool(*fenced);
@@ -180,6 +184,7 @@ fn decode_response(input: &mut Decoder<'_>) -> Result<Response, DecodeError> {
             Ok(Standing { fenced: input.bool()?, leaving: input.bool()?, may_leave: input.bool()? })
         })?),
         ALTER_PARTITIONS => Response::AlterPartitions(input.list(partitions::decode_answer)?),
+        REPORT_REPLICAS => Response::ReportReplicas(read_result(input, |_| Ok(()))?),
         BROKER_GONE => Response::BrokerGone(input.bool()?),
         ELECT_LEADERS => Response::ElectLeaders(input.list(cluster::read_elected)?),
         ALTER_REASSIGNMENTS => {

@@ -1,8 +1,9 @@
-//! What leaders ask about in-sync sets, and the answers.
+//! What leaders ask about in-sync sets, and the answers; what brokers tell of their replicas.
 
-use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch};
+use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, TopicId};
 use crate::metadata::{
     AlterAnswer, AlterPartition, AlterRefusal, DecodeError, Decoder, Encoder, InSyncReplica,
+    ReplicaReport,
 };
 
 use super::super::request::AlterRequest;
@@ -50,6 +51,35 @@ pub(super) fn decode_request(input: &mut Decoder<'_>) -> Result<AlterRequest, De
                 Ok(InSyncReplica { broker, epoch: BrokerEpoch(input.i64()?) })
             })?,
         },
+    })
+}
+
+/// A partition, by topic and index.
+pub(super) fn encode_id(out: &mut Encoder, (topic, index): &(TopicId, i32)) {
+    out.uuid(*topic);
+    out.i32(*index);
+}
+
+pub(super) fn decode_id(input: &mut Decoder<'_>) -> Result<(TopicId, i32), DecodeError> {
+    Ok((input.uuid()?, input.i32()?))
+}
+
+pub(super) fn encode_report(out: &mut Encoder, report: &ReplicaReport) {
+    out.i32(report.broker.0);
+    out.i64(report.epoch);
+    out.list(&report.placed, |out, (storage, replicas)| {
+        out.uuid(*storage);
+        out.list(replicas, encode_id);
+    });
+    out.list(&report.damaged, encode_id);
+}
+
+pub(super) fn decode_report(input: &mut Decoder<'_>) -> Result<ReplicaReport, DecodeError> {
+    Ok(ReplicaReport {
+        broker: BrokerId(input.i32()?),
+        epoch: input.i64()?,
+        placed: input.list(|input| Ok((input.uuid()?, input.list(decode_id)?)))?,
+        damaged: input.list(decode_id)?,
     })
 }
 

@@ -12,7 +12,7 @@ use super::super::request::{
 use super::*;
 use crate::base::{BrokerEpoch, LeaderEpoch};
 use crate::config::{Endpoint, Overrides};
-use crate::metadata::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica};
+use crate::metadata::{AlterAnswer, AlterPartition, AlterRefusal, InSyncReplica, ReplicaReport};
 use crate::quorum::{QuorumReplica, QuorumStatus, VoterChange};
 
 fn endpoint() -> Endpoint {
@@ -102,6 +102,12 @@ fn requests() -> Vec<Request> {
             wants_to_leave: true,
         }),
         Request::AlterPartitions(vec![AlterRequest { topic: Uuid([6; 16]), index: 2, question }]),
+        Request::ReportReplicas(ReplicaReport {
+            broker: BrokerId(2),
+            epoch: 3,
+            placed: vec![(Uuid([5; 16]), vec![(Uuid([6; 16]), 7), (Uuid([6; 16]), 8)])],
+            damaged: vec![(Uuid([6; 16]), 9)],
+        }),
         Request::BrokerGone { broker: BrokerId(2), epoch: 3, by_itself: true },
         Request::ElectLeaders { election: Election::Preferred, partitions: None },
         Request::ElectLeaders {
@@ -176,6 +182,7 @@ fn replies() -> Vec<Reply> {
         Response::Heartbeat(Ok(standing)),
         Response::AlterPartitions([vec![altered], refused.to_vec()].concat()),
         Response::BrokerGone(true),
+        Response::ReportReplicas(Ok(())),
         Response::ElectLeaders(vec![
             ElectedLeader {
                 topic: "t".to_owned(),

@@ -1,5 +1,7 @@
 //! Facts about who is in sync, who may lead and who leads.
 
+mod reports;
+
 use std::sync::Arc;
 
 use sawlog_protocol::Uuid;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sawlog_protocol::records::BatchHeader;
 
-use super::messages::{DurableReport, FetchAnswer, LogGeneration, ReplicaFetch};
+use super::messages::{DurableReport, FetchAnswer, HOLED, LogGeneration, ReplicaFetch};
 use super::{PartitionCore, Role};
 use crate::base::{BrokerId, LeaderEpoch, Offset, Timestamp};
 use crate::storage::ProducerTable;
@@ -107,7 +107,7 @@ impl PartitionCore {
                 leader_epoch: following.epoch,
                 fetch_offset: self.log.end,
                 last_epoch: self.last_epoch(),
-                durable: self.log.durable,
+                durable: self.durable_as_told(),
             },
         })
     }
@@ -132,9 +132,13 @@ impl PartitionCore {
             replica: self.broker,
             broker_epoch: self.registration,
             leader_epoch: following.epoch,
-            durable: self.log.durable,
+            durable: self.durable_as_told(),
         };
         Some((following.leader, report))
+    }
+
+    fn durable_as_told(&self) -> Offset {
+        if self.holed { HOLED } else { self.log.durable }
     }
 
     /// Fetch `number` was answered.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::isr::{Change, InSync};
-use super::messages::{DurableReport, FetchAnswer, FetchRefusal, ReplicaFetch};
+use super::messages::{DurableReport, FetchAnswer, FetchRefusal, HOLED, ReplicaFetch};
 use super::{PartitionCore, Role};
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 use crate::config::FlushMode;
@@ -38,6 +38,8 @@ struct Remote {
     end: Option<Offset>,
     /// What of that a power cut leaves.
     durable: Option<Offset>,
+    /// Its log has a hole: it is no full copy.
+    holed: bool,
     /// When it had last what this log held then.
     caught_up_at: Duration,
     /// When it reported last, and this log's end then.
@@ -159,6 +161,7 @@ impl Remote {
             registered: None,
             end: None,
             durable: None,
+            holed: false,
             // It gets the whole time to say something.
             caught_up_at: now,
             reported: (now, Offset::ZERO),
@@ -166,8 +169,11 @@ impl Remote {
         }
     }
 
-    /// What of its log counts.
+    /// What of its log counts; nothing of one with a hole.
     fn progress(&self, mode: FlushMode) -> Option<Offset> {
+        if self.holed {
+            return None;
+        }
         match mode {
             FlushMode::Group if planted!(CountUndurable) => self.end,
             FlushMode::Group => self.durable,
@@ -183,7 +189,7 @@ impl Remote {
         }
         if epoch > self.broker_epoch {
             self.broker_epoch = epoch;
-            (self.end, self.durable) = (None, None);
+            (self.end, self.durable, self.holed) = (None, None, false);
         }
         Ok(())
     }
@@ -218,6 +224,7 @@ impl PartitionCore {
         let remote = self.remote(fetch.leader_epoch, fetch.replica)?;
         remote.of(fetch.broker_epoch)?;
         remote.registered = registered;
+        remote.holed = fetch.durable == HOLED;
         let agrees = matches!(answer, FetchAnswer::Records { .. });
         if !agrees {
             return Ok(Fetched { answer, moved: false });
@@ -248,6 +255,7 @@ impl PartitionCore {
             let (given, current) = (report.broker_epoch, remote.broker_epoch);
             return Err(FetchRefusal::StaleBrokerEpoch { given, current });
         }
+        remote.holed = report.durable == HOLED;
         // Beyond what a fetch has shown to agree, its log may be another.
         let durable = remote.end.map(|end| report.durable.min(end));
         remote.durable = remote.durable.max(durable);
@@ -331,6 +339,13 @@ impl PartitionCore {
         }
         self.partition_epoch = self.partition_epoch.max(leadership.in_sync.partition_epoch());
         self.advance_high_watermark()
+    }
+
+    /// The other replicas, and how far each is known to be in this leadership.
+    #[must_use]
+    pub fn follower_ends(&self) -> Vec<(BrokerId, Option<Offset>)> {
+        let Role::Leader(leadership) = &self.role else { return Vec::new() };
+        leadership.remotes.iter().map(|remote| (remote.broker, remote.end)).collect()
     }
 
     /// KIP-392: an in-sync replica that `is_near` the consumer and has what it asks for.

@@ -10,6 +10,9 @@ use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogGeneration(pub u64);
 
+/// What a follower says is durable whose log has a hole below: it is no full copy, whatever is above.
+pub(crate) const HOLED: Offset = Offset(-1);
+
 /// A follower asks its leader for records, and says how far it is (F1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaFetch {
@@ -23,7 +26,7 @@ pub struct ReplicaFetch {
     pub fetch_offset: Offset,
     /// The epoch of its last record; none if its log is empty.
     pub last_epoch: Option<LeaderEpoch>,
-    /// Everything below survives a power cut of the follower.
+    /// Everything below survives a power cut of the follower; [`HOLED`] if it has a hole.
     pub durable: Offset,
 }
 
@@ -36,7 +39,7 @@ pub struct DurableReport {
     pub broker_epoch: BrokerEpoch,
     /// The leadership it follows.
     pub leader_epoch: LeaderEpoch,
-    /// Everything below survives a power cut of the follower.
+    /// Everything below survives a power cut of the follower; [`HOLED`] if it has a hole.
     pub durable: Offset,
 }
 

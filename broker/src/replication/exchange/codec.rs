@@ -5,7 +5,7 @@
 use bytes::{Buf, Bytes};
 use sawlog_protocol::Uuid;
 
-use super::super::core::{FetchAnswer, ReplicaFetch};
+use super::super::core::{FetchAnswer, HOLED, ReplicaFetch};
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 
 /// Version of everything here. A leader that does not know it says so, and is asked no more.
@@ -136,7 +136,7 @@ impl Message {
                 fetch_offset: offset(&mut bytes)?,
                 last_epoch: Some(LeaderEpoch(bytes.try_get_i32().ok()?))
                     .filter(|epoch| *epoch != LeaderEpoch::NONE),
-                durable: offset(&mut bytes)?,
+                durable: durable(&mut bytes)?,
                 known: offset(&mut bytes)?,
             });
         }
@@ -144,7 +144,7 @@ impl Message {
             message.durables.push(Durable {
                 slot: bytes.try_get_u32().ok()?,
                 leader_epoch: LeaderEpoch(bytes.try_get_i32().ok()?),
-                durable: offset(&mut bytes)?,
+                durable: durable(&mut bytes)?,
             });
         }
         for _ in 0..bytes.try_get_u32().ok()? {
@@ -250,6 +250,12 @@ fn offset(bytes: &mut &[u8]) -> Option<Offset> {
     bytes.try_get_i64().ok().filter(|number| *number >= 0).map(Offset)
 }
 
+/// How far a disk has caught up, or that it does not count.
+fn durable(bytes: &mut &[u8]) -> Option<Offset> {
+    let number = bytes.try_get_i64().ok().map(Offset);
+    number.filter(|durable| *durable >= Offset::ZERO || *durable == HOLED)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -274,7 +280,7 @@ mod tests {
             number: 77,
             wait_ms: 500,
             max_bytes: 1 << 20,
-            asks: vec![ask, Ask { last_epoch: Some(LeaderEpoch(3)), ..ask }],
+            asks: vec![ask, Ask { last_epoch: Some(LeaderEpoch(3)), durable: HOLED, ..ask }],
             durables: vec![Durable { slot: 1, leader_epoch: LeaderEpoch(0), durable: Offset(8) }],
             gone: vec![5, 6],
         }

@@ -185,6 +185,12 @@ impl Fetcher {
         let mut asks = Vec::new();
         for slot in self.slots.take_due(now, ASKS_MAX) {
             let Some((id, partition)) = self.partitions.get(&slot) else { continue };
+            if partition.is_throttled()
+                && let Some(at) = self.exchange.throttles().follower.held_until(now)
+            {
+                self.slots.set_due(slot, at);
+                continue;
+            }
             let Some((request, known)) = partition.next_fetch() else {
                 if !self.slots.stands(slot)
                     && let Some(due) = partition.inspect(|core| core.fetch_due_at())
@@ -222,11 +228,20 @@ impl Fetcher {
             session,
             number,
             wait_ms: u32::try_from(WAIT.as_millis()).unwrap_or(u32::MAX),
-            max_bytes: ANSWER_BYTES_MAX,
+            max_bytes: self.max_bytes(),
             asks,
             durables,
             gone,
         })
+    }
+
+    /// Most bytes of records in an answer: where something is held up, not much more than may be copied
+    /// in a moment.
+    fn max_bytes(&self) -> u32 {
+        let follower = &self.exchange.throttles().follower;
+        let piece = u32::try_from(follower.piece()).unwrap_or(u32::MAX);
+        let is_held_up = || self.partitions.values().any(|(_, partition)| partition.is_throttled());
+        if piece < ANSWER_BYTES_MAX && is_held_up() { piece } else { ANSWER_BYTES_MAX }
     }
 
     /// How far disks are of slots that are not asked for anyway.
@@ -273,6 +288,7 @@ impl Fetcher {
     }
 
     fn on_lost(&mut self) {
+        self.exchange.metrics().fetch_failures.increment();
         let now = self.now();
         for (slot, number) in self.slots.on_lost(now) {
             if let Some((_, partition)) = self.partitions.get(&slot) {
@@ -293,10 +309,14 @@ impl Fetcher {
                 return self.on_lost();
             }
             let mine = records.split_to(length);
+            self.exchange.metrics().fetched_bytes.add(crate::metrics::count(length));
             let stood = self.slots.on_answered(slot, number);
             let Some((_, partition)) = self.partitions.get(&slot).filter(|_| stood) else {
                 continue;
             };
+            if length > 0 && partition.is_throttled() {
+                self.exchange.throttles().follower.spend(length, now);
+            }
             let next = match told {
                 Told::Answer(answer, _) => partition.on_fetched(number, answer, &mine),
                 Told::Refused => {
@@ -307,7 +327,10 @@ impl Fetcher {
             };
             match next {
                 Next::Ask => self.slots.set_due(slot, Duration::ZERO),
-                Next::Retry => self.slots.set_due(slot, now + RETRY_TAKE),
+                Next::Retry => {
+                    self.exchange.metrics().fetch_failures.increment();
+                    self.slots.set_due(slot, now + RETRY_TAKE);
+                }
                 Next::Wait => {}
             }
         }

@@ -14,6 +14,7 @@ mod alters;
 mod codec;
 mod fetcher;
 mod news;
+mod ranges;
 mod service;
 mod session;
 mod slots;
@@ -31,8 +32,11 @@ use self::alters::Alters;
 pub(crate) use self::alters::{AlterAnswers, AskAlter};
 use self::fetcher::Queue;
 pub(in crate::replication) use self::news::News;
+pub(in crate::replication) use self::ranges::{Range, records_in};
 pub(crate) use self::service::ReplicaService;
+use super::metrics::ReplicationMetrics;
 use super::partition::Partition;
+use super::throttles::Throttles;
 use crate::base::{BrokerEpoch, BrokerId, Clock, PartitionId, Tasks};
 use crate::metadata::{AlterPartition, Random};
 use crate::peer::PeerNet;
@@ -49,6 +53,12 @@ pub(crate) struct Exchange {
     sessions: Mutex<Box<dyn Random>>,
     /// A partition is led that others have replicas of.
     leads: Notify,
+    /// The controller may have to be told something about a replica here.
+    trouble: Notify,
+    /// Records here were found damaged.
+    holes: Notify,
+    metrics: ReplicationMetrics,
+    throttles: Throttles,
 }
 
 impl Exchange {
@@ -66,6 +76,10 @@ impl Exchange {
             connected: OnceLock::new(),
             sessions: Mutex::new(random),
             leads: Notify::new(),
+            trouble: Notify::new(),
+            holes: Notify::new(),
+            metrics: ReplicationMetrics::default(),
+            throttles: Throttles::default(),
         })
     }
 
@@ -80,6 +94,38 @@ impl Exchange {
     /// Waits until a partition is led that others have replicas of.
     pub(in crate::replication) async fn leading(&self) {
         self.leads.notified().await;
+    }
+
+    /// Waits until the controller may have to be told something about a replica here.
+    pub(in crate::replication) async fn trouble(&self) {
+        self.trouble.notified().await;
+    }
+
+    /// It may have to be.
+    pub(in crate::replication) fn on_trouble(&self) {
+        self.trouble.notify_one();
+    }
+
+    pub(in crate::replication) fn metrics(&self) -> &ReplicationMetrics {
+        &self.metrics
+    }
+
+    pub(in crate::replication) fn throttles(&self) -> &Throttles {
+        &self.throttles
+    }
+
+    pub(in crate::replication) fn broker(&self) -> BrokerId {
+        self.broker
+    }
+
+    /// Waits until records here may be damaged.
+    pub(in crate::replication) async fn holes(&self) {
+        self.holes.notified().await;
+    }
+
+    /// They may be.
+    pub(in crate::replication) fn on_damaged(&self) {
+        self.holes.notify_one();
     }
 
     /// Begins to speak with others: what was to be followed before is followed now.
@@ -187,6 +233,22 @@ impl Replicated {
 
     pub(in crate::replication) fn on_leading(&self) {
         self.exchange.leads.notify_one();
+    }
+
+    pub(in crate::replication) fn on_trouble(&self) {
+        self.exchange.on_trouble();
+    }
+
+    pub(in crate::replication) fn on_damaged(&self) {
+        self.exchange.on_damaged();
+    }
+
+    pub(in crate::replication) fn metrics(&self) -> &ReplicationMetrics {
+        &self.exchange.metrics
+    }
+
+    pub(in crate::replication) fn exchange(&self) -> &Exchange {
+        &self.exchange
     }
 
     /// The log is cut: it may ask again.

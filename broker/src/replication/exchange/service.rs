@@ -9,8 +9,9 @@ use parking_lot::Mutex;
 use super::super::partition::Heard;
 use super::super::partitions::Partitions;
 use super::codec::{Answer, Message};
+use super::ranges::Range;
 use super::session::Session;
-use crate::base::{BrokerEpoch, BrokerId, Clock, HashMap};
+use crate::base::{BrokerEpoch, BrokerId, Clock, HashMap, tasks};
 use crate::metadata::ImageCell;
 use crate::peer::{PeerAnswer, PeerId, PeerReply, PeerService};
 
@@ -57,7 +58,14 @@ impl ReplicaService {
         }
         let wait = Duration::from_millis(u64::from(message.wait_ms)).min(WAIT_MAX);
         let max_bytes = usize::try_from(message.max_bytes).unwrap_or(usize::MAX);
-        Ok(Box::pin(session.answer(held, wait, max_bytes)))
+        let partitions = self.partitions.clone();
+        Ok(Box::pin(async move {
+            let reply = session.answer(held, wait, max_bytes).await;
+            let sent =
+                reply.records.iter().map(|records| crate::metrics::count(records.len())).sum();
+            partitions.replication_metrics().served_bytes.add(sent);
+            reply
+        }))
     }
 
     /// The registration of a broker that may be in sync: neither fenced nor shutting down.
@@ -134,6 +142,12 @@ impl ReplicaService {
 
 impl PeerService for ReplicaService {
     fn call(&self, from: PeerId, request: Bytes) -> PeerAnswer {
+        if let Some(range) = Range::decode(&request).filter(|_| from.broker.is_some()) {
+            let id = range.partition;
+            let partition = self.partitions.by_id(id.topic, id.index);
+            let read = tasks::blocking(move || range.serve(partition.as_ref()));
+            return Box::pin(async move { read.await.unwrap_or_default() });
+        }
         match self.take(from, &request) {
             Ok(answer) => answer,
             Err(answer) => Box::pin(std::future::ready(PeerReply::from(answer.encode()))),

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::super::core::{DurableReport, FetchAnswer};
 use super::super::partition::{Found, Partition, Watcher};
+use super::super::throttles::Throttle;
 use super::codec::{Answer, Ask, Message, Told};
 use super::news::News;
 use crate::base::tasks::blocking;
@@ -226,10 +227,24 @@ impl Session {
                 one.watcher.tell();
                 continue;
             }
+            let throttle = one.partition.throttle_for(self.broker);
+            let now = one.partition.directory().monotonic();
+            if throttle.is_some_and(|throttle| throttle.held_until(now).is_some()) {
+                // Looked at again in a moment.
+                one.watcher.tell_lazily();
+                continue;
+            }
             let fetch = one.ask.fetch(self.broker, self.epoch);
-            let room = left.min(PARTITION_BYTES_MAX);
+            let piece = throttle.map_or(usize::MAX, Throttle::piece);
+            let room = left.min(PARTITION_BYTES_MAX).min(piece);
             match one.partition.read_for_replica(&fetch, room, left == max_bytes) {
-                Ok(Some(found)) => left -= self.found(&one, found, &mut reply).min(left),
+                Ok(Some(found)) => {
+                    let bytes = self.found(&one, found, &mut reply);
+                    left -= bytes.min(left);
+                    if let Some(throttle) = throttle {
+                        throttle.spend(bytes, now);
+                    }
+                }
                 Ok(None) => {
                     let _stood = self.told(&one, Told::Refused, &mut reply);
                 }

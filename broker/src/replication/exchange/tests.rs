@@ -14,7 +14,9 @@ use crate::base::disk::Disk as _;
 use crate::base::disk_sim::SimDisk;
 use crate::base::{DataDirectory, LeaderEpoch, Offset, SystemClock, Timestamp};
 use crate::config::{BrokerConfig, Endpoint};
-use crate::controller::replicas::{BrokerStart, alter_partition, fence, register, unfence};
+use crate::controller::replicas::{
+    BrokerStart, alter_partition, fence, register, report as report_replicas, unfence,
+};
 use crate::controller::{ImageSubscriber as _, Registration};
 use crate::metadata::{ConfigResource, Image, ImageCell, PartitionRecord, PartitionState, Record};
 use crate::peer::{PeerId, PeerIdentity, Peers};
@@ -131,10 +133,15 @@ impl World {
             peer: None,
             rack: None,
         };
+        let data = DataDirectory::new(Arc::new(disk), "/data".into());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let partitions = Arc::new(Partitions::start(BrokerId(id), &[data], clock).unwrap());
+        let before = self.image.lock().clone();
+        let recovered = partitions.recover(&before, |_| {});
         let start = BrokerStart {
             registration,
-            was_clean: false,
-            damaged: Vec::new(),
+            was_clean: recovered.scanned == 0 && recovered.offline == 0,
+            damaged: recovered.damaged,
             gives_up_missing: false,
             has_session: false,
         };
@@ -142,13 +149,10 @@ impl World {
             let (epoch, records) = register(image, &start).unwrap();
             (records, epoch)
         });
-        let data = DataDirectory::new(Arc::new(disk), "/data".into());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let partitions = Arc::new(Partitions::start(BrokerId(id), &[data], clock).unwrap());
+        partitions.on_registered(BrokerEpoch(epoch));
         let image = self.image.lock().clone();
         let images = Arc::new(ImageCell::new(image.clone()));
-        partitions.on_registered(BrokerEpoch(epoch));
-        partitions.recover(&image, |_| {});
+        partitions.image_changed(&before, &image);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -188,6 +192,29 @@ impl World {
             other.peers.forget(BrokerId(id));
         }
         self.commit(|image| (fence(image, BrokerId(id)), ()));
+    }
+
+    /// What a broker has to tell of its replicas is told.
+    fn report(&self, id: i32) {
+        let report = {
+            let nodes = self.nodes.lock();
+            let node = nodes.get(&id).unwrap();
+            node.partitions.report(&node.images.load())
+        };
+        if let Some(told) = report {
+            self.commit(|image| (report_replicas(image, &told), ()));
+        }
+    }
+
+    /// The files of the partition on a broker's disk whose names end in `suffix`, by name.
+    fn files(&self, id: i32, suffix: &str) -> Vec<std::path::PathBuf> {
+        let disk = self.disks.lock().get(&id).unwrap().clone();
+        let topics = Path::new("/data/topics");
+        let directory = topics.join(&disk.list(topics).unwrap()[0]);
+        let mut files: Vec<_> =
+            disk.list(&directory).unwrap().into_iter().filter(|n| n.ends_with(suffix)).collect();
+        files.sort_unstable();
+        files.into_iter().map(|name| directory.join(name)).collect()
     }
 
     fn state(&self) -> PartitionState {
@@ -438,5 +465,270 @@ fn a_replica_that_moved_away_is_deleted_and_a_new_one_filled() {
         })]);
         until("it is in sync", || world.state().isr.len() == 3).await;
         assert_eq!(world.log(3), world.log(1));
+    });
+}
+
+/// Enough for several full segments.
+async fn fill(world: &Arc<World>, records: usize) {
+    let leader = world.leader();
+    let mut last = None;
+    for n in 0..records {
+        last = Some(append(&leader, Acks::All, &format!("{n} {}", "z".repeat(2000))));
+    }
+    committed(&leader, last.unwrap()).await;
+    let end = leader.log_end();
+    for id in BROKERS {
+        let replica = world.partition(id);
+        until("all learn of it", || replica.high_watermark() == end).await;
+    }
+}
+
+#[test]
+fn a_replica_that_was_emptied_is_neither_in_sync_nor_eligible_until_it_is_filled() {
+    run(async {
+        let world = World::new();
+        fill(&world, 40).await;
+        world.kill(2);
+        // Below the minimum: whoever leaves now stays eligible.
+        let broker = world.nodes.lock().get(&3).unwrap().partitions.clone();
+        broker.note_high_watermarks();
+        world.kill(3);
+        assert_eq!((world.state().isr.len(), &world.state().elr[..]), (1, &[BrokerId(3)][..]));
+        let disk = world.disks.lock().get(&3).unwrap().clone();
+        // The files are gone; the directory, and what it says of itself, is the same.
+        disk.remove_dir_all(world.files(3, "")[0].parent().unwrap()).unwrap();
+        world.start(3);
+        assert_eq!(world.state().elr, [], "it is no full copy");
+        until("it is in sync", || world.state().isr.len() == 2).await;
+        assert_eq!(world.log(3), world.log(1));
+    });
+}
+
+/// Damages the second full segment of a broker, in which the bit is.
+fn flip(world: &Arc<World>, id: i32) -> Offset {
+    let segment = &world.files(id, ".log")[1];
+    world.disks.lock().get(&id).unwrap().flip_bit(segment, 300, 2);
+    Offset(segment.file_stem().unwrap().to_str().unwrap().parse().unwrap())
+}
+
+/// Has a start read the second full segment of a broker again.
+fn unseal(world: &Arc<World>, id: i32) {
+    let index = world.files(id, ".log")[1].with_extension("index");
+    world.disks.lock().get(&id).unwrap().remove_file(&index).unwrap();
+}
+
+/// What the files of full segments hold.
+fn segments(world: &Arc<World>, id: i32) -> Vec<Vec<u8>> {
+    let disk = world.disks.lock().get(&id).unwrap().clone();
+    let mut files = world.files(id, ".log");
+    files.pop();
+    let read = |path: &std::path::PathBuf| {
+        crate::base::disk::read_whole(&disk, path, 1 << 30).unwrap().unwrap()
+    };
+    files.iter().map(read).collect()
+}
+
+#[test]
+fn a_replica_with_a_hole_leaves_the_in_sync_set_and_does_not_come_back() {
+    run(async {
+        let world = World::new();
+        fill(&world, 100).await;
+        world.kill(3);
+        // Nobody has what is missing.
+        for id in BROKERS {
+            flip(&world, id);
+        }
+        unseal(&world, 3);
+        world.start(3);
+        let replica = world.partition(3);
+        assert!(replica.is_holed() && !replica.quarantined().is_empty());
+        let written = append(&world.leader(), Acks::All, "after");
+        committed(&world.leader(), written).await;
+        until("it follows", || replica.high_watermark() == Offset(101)).await;
+        for _ in 0..50 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            world.leader().on_tick(&[]);
+            assert!(!world.state().isr.contains(&BrokerId(3)));
+        }
+        assert!(replica.is_holed());
+    });
+}
+
+#[test]
+fn what_a_start_finds_damaged_is_repaired_and_the_replica_in_sync_again() {
+    for is_gone in [false, true] {
+        run(async move {
+            let world = World::new();
+            fill(&world, 100).await;
+            world.kill(3);
+            if is_gone {
+                let disk = world.disks.lock().get(&3).unwrap().clone();
+                disk.remove_file(&world.files(3, ".log")[1]).unwrap();
+            } else {
+                flip(&world, 3);
+            }
+            unseal(&world, 3);
+            world.start(3);
+            let replica = world.partition(3);
+            until("it is repaired", || !replica.has_damage() && !replica.is_holed()).await;
+            until("it is in sync", || world.state().isr.len() == 3).await;
+            assert_eq!(world.log(3), world.log(1));
+            assert_eq!(segments(&world, 3), segments(&world, 1), "gone: {is_gone}");
+        });
+    }
+}
+
+#[test]
+fn what_decays_under_a_leader_or_a_follower_is_repaired_and_nobody_has_to_leave() {
+    run(async {
+        let world = World::new();
+        fill(&world, 100).await;
+        for id in [1, 3] {
+            let base = flip(&world, id);
+            let replica = world.partition(id);
+            let scrubbed = replica.scrubber().unwrap().scrub_at(base, Timestamp(0)).unwrap();
+            assert_eq!(scrubbed.unwrap().found.len(), 1);
+            replica.on_damaged();
+            until("it is repaired", || !replica.has_damage()).await;
+            assert!(!replica.is_holed(), "nobody was told");
+            assert_eq!(segments(&world, id), segments(&world, 2));
+            let totals = world.nodes.lock().get(&id).unwrap().partitions.repair_totals();
+            assert_eq!((totals.segments, totals.failures), (1, 0));
+            assert!(totals.bytes > 2000, "{totals:?}");
+        }
+        let state = world.state();
+        assert_eq!((state.leader, state.isr.len()), (Some(BrokerId(1)), 3));
+        let written = append(&world.leader(), Acks::All, "after");
+        committed(&world.leader(), written).await;
+    });
+}
+
+#[test]
+fn what_a_running_broker_finds_damaged_is_told_and_others_lead() {
+    run(async {
+        let world = World::new();
+        fill(&world, 100).await;
+        assert_eq!(world.state().leader, Some(BrokerId(1)));
+        let base = flip(&world, 1);
+        let leader = world.leader();
+        world.report(1);
+        assert_eq!(world.state().isr.len(), 3, "nobody knows");
+        leader.scrubber().unwrap().scrub_at(base, Timestamp(0)).unwrap().unwrap();
+        leader.look_for_holes();
+        world.report(1);
+        let state = world.state();
+        assert_eq!((state.leader, state.isr.len()), (Some(BrokerId(2)), 2));
+        let written = append(&world.leader(), Acks::All, "after");
+        committed(&world.leader(), written).await;
+    });
+}
+
+#[test]
+fn what_a_disk_that_fails_has_is_told_and_others_lead() {
+    run(async {
+        let world = World::new();
+        fill(&world, 10).await;
+        let leader = world.leader();
+        world.disks.lock().get(&1).unwrap().plan(1, crate::base::disk_sim::Fault::Io);
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.append(0, None, Some(b"in vain"), &[]).unwrap();
+        let batch = builder.build();
+        let header = BatchHeader::parse(&batch).unwrap();
+        let _tried = leader.append_as_leader(&batch, &header, Acks::All, Timestamp(0));
+        until("the log is offline", || leader.is_unfit()).await;
+        world.report(1);
+        let state = world.state();
+        assert_eq!((state.leader, state.isr.len()), (Some(BrokerId(2)), 2));
+        let written = append(&world.leader(), Acks::All, "after");
+        committed(&world.leader(), written).await;
+    });
+}
+
+#[test]
+fn a_replica_that_is_not_in_sync_is_copied_no_faster_than_its_rate_and_others_are() {
+    for (key, of) in [("leader.replication.throttled", 1), ("follower.replication.throttled", 3)] {
+        run(async move {
+            let world = World::new();
+            world.kill(3);
+            let leader = world.leader();
+            let mut last = None;
+            for n in 0..300 {
+                last = Some(append(&leader, Acks::All, &format!("{n} {}", "y".repeat(4000))));
+            }
+            committed(&leader, last.unwrap()).await;
+            let set = |key: String, value: Option<&str>, resource| Record::Config {
+                resource,
+                key,
+                value: value.map(str::to_owned),
+            };
+            let (rate, replicas) = (format!("{key}.rate"), format!("{key}.replicas"));
+            let topic = ConfigResource::Topic(TOPIC);
+            world.records(vec![
+                // All brokers of this world are of one configuration.
+                set(rate.clone(), Some("200000"), ConfigResource::Broker(BrokerId(1))),
+                set(replicas, Some(&format!("0:{of}")), topic),
+            ]);
+            let began = std::time::Instant::now();
+            world.start(3);
+            let replica = world.partition(3);
+            until("it is filled a little", || replica.log_end() >= Offset(150)).await;
+            // Half of 1.2 MB, less what is let through at once and was on its way.
+            let took = began.elapsed();
+            assert!(took >= Duration::from_millis(1500), "{key}: {took:?}");
+            assert_eq!(world.state().isr.len(), 2);
+            // Who is in sync is not held up.
+            for n in 0..100 {
+                last = Some(append(&leader, Acks::All, &format!("{n} {}", "y".repeat(4000))));
+            }
+            committed(&leader, last.unwrap()).await;
+            world.records(vec![set(rate, None, ConfigResource::Broker(BrokerId(1)))]);
+            until("it is in sync", || world.state().isr.len() == 3).await;
+        });
+    }
+}
+
+#[test]
+fn where_nobody_waits_for_disks_only_a_clean_stop_keeps_a_replica_eligible() {
+    for stops_cleanly in [true, false] {
+        run(async move {
+            let world = World::new();
+            world.records(vec![Record::Config {
+                resource: ConfigResource::Topic(TOPIC),
+                key: "flush.mode".to_owned(),
+                value: Some("os".to_owned()),
+            }]);
+            fill(&world, 10).await;
+            world.kill(2);
+            if stops_cleanly {
+                let partitions = world.nodes.lock().get(&3).unwrap().partitions.clone();
+                tokio::task::block_in_place(|| partitions.close());
+            }
+            world.kill(3);
+            world.kill(1);
+            assert_eq!(world.state().elr, [BrokerId(3), BrokerId(1)]);
+            world.start(3);
+            let leads = world.state().leader == Some(BrokerId(3));
+            assert_eq!(leads, stops_cleanly, "{:?}", world.state());
+        });
+    }
+}
+
+#[test]
+fn what_nobody_waited_for_is_synced_when_somebody_waits_from_now_on() {
+    run(async {
+        let world = World::new();
+        let mode = |value: &str| Record::Config {
+            resource: ConfigResource::Topic(TOPIC),
+            key: "flush.mode".to_owned(),
+            value: Some(value.to_owned()),
+        };
+        world.records(vec![mode("os")]);
+        fill(&world, 10).await;
+        let is_durable = |id| world.partition(id).inspect(|core| core.log().durable) == Offset(10);
+        assert!(!is_durable(1), "nobody ticks here");
+        world.records(vec![mode("group")]);
+        for id in BROKERS {
+            until("it is on its disk", || is_durable(id)).await;
+        }
     });
 }

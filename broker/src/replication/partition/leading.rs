@@ -165,8 +165,23 @@ impl Partition {
         answer: &AlterAnswer,
     ) {
         let now = self.directory.monotonic();
-        let _moved =
-            self.as_leader(now, |core| Ok(((), core.on_alter_answer(now, epoch, number, answer))));
+        let refused = matches!(answer, AlterAnswer::Refused(_));
+        let _moved = self.as_leader(now, |core| {
+            let before = core.in_sync().len();
+            let moved = core.on_alter_answer(now, epoch, number, answer);
+            self.count_in_sync(before, core);
+            Ok(((), moved))
+        });
+        if let Some(replicated) = self.replicated().filter(|_| refused) {
+            replicated.metrics().refused.increment();
+        }
+    }
+
+    /// The in-sync set may have another size than `before`.
+    pub(super) fn count_in_sync(&self, before: usize, core: &PartitionCore) {
+        if let Some(replicated) = self.replicated() {
+            replicated.metrics().on_in_sync(before, core.in_sync().len());
+        }
     }
 
     /// Followers that wait for news, by what is known of them, and what time has brought about.

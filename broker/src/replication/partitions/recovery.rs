@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use super::{LocalTopic, Partitions, Place, Table};
 use crate::base::{HashMap, PartitionId, TopicId, TopicPartition};
+use crate::config::FlushMode;
 use crate::metadata::{Image, Topic};
 use crate::replication::core::{LogView, PartitionCore};
 use crate::replication::directory::LogDirectory;
@@ -28,7 +29,7 @@ const RECOVERY_THREADS: usize = 4;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a start-up found on disk.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recovered {
     pub(crate) partitions: usize,
     /// Partitions whose last stop was not clean, or had been read again for another reason.
@@ -39,6 +40,8 @@ pub(crate) struct Recovered {
     pub(crate) offline: usize,
     /// Damaged ranges of logs, which are not served.
     pub(crate) quarantined: usize,
+    /// Replicas that may lack what was acknowledged, by topic and index.
+    pub(crate) damaged: Vec<(TopicId, i32)>,
 }
 
 /// How far opening the partitions has come.
@@ -55,8 +58,15 @@ pub struct RecoveryProgress {
 /// A partition of the image.
 type Wanted<'image> = (&'image Arc<Topic>, i32);
 
-/// A partition that is open, and what that took.
-type Opened = (Arc<Partition>, RecoveryReport);
+/// A partition that is open.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) partition: Arc<Partition>,
+    /// What that took.
+    report: RecoveryReport,
+    /// An earlier process knew more of it to be committed than there is.
+    is_short: bool,
+}
 
 /// A log that is read, and what is needed to make it a partition.
 struct ReadLog<'image> {
@@ -89,13 +99,19 @@ impl Partitions {
         for (topic, index, partition) in opened {
             recovered.partitions += 1;
             match partition {
-                Some((partition, report)) => {
-                    recovered.scanned += usize::from(!report.clean);
-                    recovered.cut_bytes += report.bytes_cut;
-                    recovered.quarantined += partition.quarantined().len();
-                    by_partition.insert((topic, index), partition);
+                Some(opened) => {
+                    recovered.scanned += usize::from(!opened.report.clean);
+                    recovered.cut_bytes += opened.report.bytes_cut;
+                    recovered.quarantined += opened.partition.quarantined().len();
+                    if self.is_damaged(&opened, image, (topic, index)) {
+                        recovered.damaged.push((topic, index));
+                    }
+                    by_partition.insert((topic, index), opened.partition);
                 }
-                None => recovered.offline += 1,
+                None => {
+                    recovered.offline += 1;
+                    recovered.damaged.push((topic, index));
+                }
             }
         }
         let mut table = Table::default();
@@ -117,6 +133,26 @@ impl Partitions {
         self.directories.iter().for_each(|directory| self.report_strays(directory.data(), image));
         self.table.store(Arc::new(table));
         recovered
+    }
+
+    /// Whether what a start has found of a replica may lack what was acknowledged: then it is no full
+    /// copy (P1, P9). A hole in what would be the last copy is not told: it is the best there is.
+    fn is_damaged(&self, opened: &Opened, image: &Image, (topic, index): (TopicId, i32)) -> bool {
+        let Some(topic) = image.topic_by_id(topic) else { return false };
+        let Some(state) = topic.partition(index) else { return false };
+        let Opened { partition, report, is_short } = opened;
+        let directories = || self.directories.iter().map(|directory| directory.data().storage_id());
+        let was_elsewhere = state
+            .storage_of(self.broker)
+            .is_some_and(|storage| directories().all(|here| here != storage));
+        // Nobody waited for the disk.
+        let may_be_lost = topic.resolved.flush_mode == FlushMode::Os && !report.clean;
+        let is_last = !state.isr.iter().chain(&state.elr).any(|id| *id != self.broker);
+        *is_short
+            || was_elsewhere
+            || may_be_lost
+            || report.checkpoint_damaged
+            || (partition.is_holed() && !is_last)
     }
 
     /// Opens one partition, which may be new.
@@ -228,14 +264,17 @@ impl Partitions {
         let id = PartitionId { topic: topic.id, index: name.partition };
         let mut core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
         core.on_registered(self.exchange().registration());
-        if let Some(known) = self.high_watermarks.known(id) {
+        let known = self.high_watermarks.known(id);
+        if let Some(known) = known {
             core.on_known_committed(known);
         }
         let config = topic.resolved.clone();
         let partition = Arc::new(Partition::new(name, core, log, config, directory.clone()));
         partition.replicate(Replicated::new(id, self.exchange().clone()));
+        partition.look_for_holes();
         directory.join(&partition);
-        Some((partition, report))
+        let is_short = known.is_some_and(|known| known > view.end);
+        Some(Opened { partition, report, is_short })
     }
 }
 

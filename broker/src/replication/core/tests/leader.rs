@@ -309,3 +309,38 @@ fn metadata_that_is_older_begins_nothing() {
     assert!(image(&mut core, &state(None, (5, 10), &[])).role_changed);
     assert_eq!(core.ack_state(Offset(0)), AckState::NotLeader);
 }
+
+#[test]
+fn a_follower_with_a_hole_neither_joins_nor_stays_nor_counts() {
+    let mut core = leader(&[1]);
+    core.on_config(FlushMode::Group, 1);
+    append(&mut core, &batch(None, 3));
+    flush(&mut core, 3);
+    report(&mut core, 1, &fetch(YOU, 3, -1));
+    assert_eq!(core.alter_partition(at(1)), None, "all there is, but for what is missing below");
+    report(&mut core, 2, &fetch(YOU, 3, 3));
+    assert_eq!(ids(&core.alter_partition(at(2)).unwrap()), [1, 2]);
+
+    let mut core = leader(&[1, 2]);
+    report(&mut core, 0, &fetch(YOU, 0, 0));
+    append(&mut core, &batch(None, 3));
+    flush(&mut core, 3);
+    assert!(!report(&mut core, 1, &fetch(YOU, 3, -1)));
+    assert_eq!(core.high_watermark(), Offset(0));
+    for mode in [FlushMode::Group, FlushMode::Os] {
+        core.on_config(mode, 2);
+        for ms in (500..=10_500).step_by(500) {
+            report(&mut core, ms, &fetch(YOU, 3, -1));
+        }
+        assert_eq!(core.high_watermark(), Offset(0), "{mode:?}");
+    }
+    assert_eq!(ids(&core.alter_partition(at(10_500)).unwrap()), [1]);
+    let healed = DurableReport {
+        replica: YOU,
+        broker_epoch: BrokerEpoch(20),
+        leader_epoch: LeaderEpoch(1),
+        durable: Offset(3),
+    };
+    assert_eq!(core.on_durable(at(10_501), &healed), Ok(true));
+    assert_eq!(core.high_watermark(), Offset(3));
+}

@@ -111,7 +111,22 @@ impl World {
             }
         };
         self.ask(node, life, body);
+        self.report(node, life);
         self.on_metadata_soon(node, life);
+    }
+
+    /// Tells of logs that have failed, for as long as they have.
+    fn report(&mut self, node: NodeAt, life: Life) {
+        let Some(process) = &self.nodes[node].process else { return };
+        let Some(epoch) = process.epoch else { return };
+        let has_failed = |replica: &Option<Replica>| {
+            replica.as_ref().is_some_and(|replica| replica.core.is_failed())
+        };
+        let all = process.replicas.iter().enumerate();
+        let failed: Vec<_> = all.filter(|(_, one)| has_failed(one)).map(|(at, _)| at).collect();
+        if !failed.is_empty() {
+            self.ask(node, life, ToController::Report { epoch, failed });
+        }
     }
 
     fn on_metadata_soon(&mut self, node: NodeAt, life: Life) {

@@ -10,10 +10,10 @@ use super::weather::Weather;
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch};
 use crate::config::BrokerConfig;
 use crate::controller::replicas::{
-    BrokerStart, alter_partition, fence, is_released, register, shut_down, unfence,
+    BrokerStart, alter_partition, fence, is_released, register, report, shut_down, unfence,
 };
 use crate::metadata::{
-    AlterAnswer, ConfigResource, Image, PartitionRecord, PartitionState, Record,
+    AlterAnswer, ConfigResource, Image, PartitionRecord, PartitionState, Record, ReplicaReport,
 };
 
 /// A broker not heard of for this long is fenced.
@@ -118,6 +118,7 @@ impl World {
                     self.on_leaving(node, life, epoch);
                 }
             }
+            ToController::Report { epoch, failed } => self.on_report(node, epoch, &failed),
             ToController::Alter { partition, question } => {
                 let index = i32::try_from(partition).unwrap();
                 let image = self.controller.image();
@@ -150,6 +151,18 @@ impl World {
             }
             Err(_) => self.answer(node, life, FromController::Duplicate),
         }
+    }
+
+    fn on_report(&mut self, node: NodeAt, epoch: BrokerEpoch, failed: &[PartitionAt]) {
+        let image = self.controller.image();
+        if image.broker(id(node)).is_none_or(|known| known.epoch != epoch.0) {
+            return;
+        }
+        let damaged = failed.iter().map(|at| (TOPIC, i32::try_from(*at).unwrap())).collect();
+        let (broker, placed) = (id(node), Vec::new());
+        let told = ReplicaReport { broker, epoch: epoch.0, placed, damaged };
+        let records = report(image, &told);
+        self.commit(records);
     }
 
     fn on_heartbeat(&mut self, node: NodeAt, life: Life, epoch: BrokerEpoch, applied: usize) {

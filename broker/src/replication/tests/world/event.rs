@@ -33,6 +33,8 @@ pub(super) enum Event {
     Metadata(NodeAt, Life),
     /// A process starts.
     Start(NodeAt),
+    /// Somebody starts a process again whose log has failed.
+    GiveUp(NodeAt, Life),
     /// A producer does what it has to do.
     Client(usize),
     /// Somebody writes with acks=1 to whoever takes it.
@@ -87,8 +89,20 @@ pub(super) struct Asked {
 #[derive(Clone, Debug)]
 pub(super) enum ToController {
     Register(Box<BrokerStart>),
-    Heartbeat { epoch: BrokerEpoch, applied: usize, wants_to_leave: bool },
-    Alter { partition: PartitionAt, question: AlterPartition },
+    Heartbeat {
+        epoch: BrokerEpoch,
+        applied: usize,
+        wants_to_leave: bool,
+    },
+    Alter {
+        partition: PartitionAt,
+        question: AlterPartition,
+    },
+    /// These logs have failed.
+    Report {
+        epoch: BrokerEpoch,
+        failed: Vec<PartitionAt>,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -29,6 +29,7 @@ impl World {
             Fault::PowerCutOfAll => (0..self.nodes.len()).for_each(|node| self.cut_power(node)),
             Fault::Wipe => self.wipe(node),
             Fault::Damage => self.damage(node),
+            Fault::Fail => self.fail(node),
             Fault::Partition => self.part(),
             Fault::Isolate => self.isolate(node),
             Fault::Hang => self.nodes[node].hung_until = self.now + self.random.below(6_000_000),
@@ -51,7 +52,7 @@ impl World {
         }
     }
 
-    fn kill(&mut self, node: NodeAt) {
+    pub(super) fn kill(&mut self, node: NodeAt) {
         self.nodes[node].stop();
         let away = 1 + self.random.below(self.weather.away_max);
         self.after(away, Event::Start(node));
@@ -92,6 +93,20 @@ impl World {
                 node.damaged[at] = true;
                 self.totals.lost_disks += 1;
             }
+        }
+    }
+
+    /// A write or sync of one log fails: its process serves nothing of it any more.
+    fn fail(&mut self, node: NodeAt) {
+        let count = u64::try_from(self.weather.partitions).unwrap();
+        let partition = usize::try_from(self.random.below(count)).unwrap();
+        let again = self.random.below(5_000_000);
+        let life = self.nodes[node].life;
+        let Some(replica) = self.nodes[node].replica(partition) else { return };
+        if !replica.core.is_failed() {
+            replica.core.on_failed();
+            self.totals.failed_logs += 1;
+            self.after(again, Event::GiveUp(node, life));
         }
     }
 
@@ -171,6 +186,9 @@ impl World {
         for node in 0..self.nodes.len() {
             self.nodes[node].hung_until = 0;
             self.nodes[node].paused_until = 0;
+            if self.nodes[node].has_failed() {
+                self.nodes[node].stop();
+            }
             self.after(0, Event::Start(node));
         }
     }

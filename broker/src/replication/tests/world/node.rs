@@ -107,6 +107,12 @@ impl Node {
         self.paused_until = 0;
     }
 
+    /// Whether a log has failed under its process.
+    pub(super) fn has_failed(&self) -> bool {
+        let replicas = self.process.iter().flat_map(|process| process.replicas.iter().flatten());
+        replicas.into_iter().any(|replica| replica.core.is_failed())
+    }
+
     pub(super) fn is_alive(&self, life: Life) -> bool {
         self.process.is_some() && self.life == life
     }

@@ -178,6 +178,7 @@ pub(super) struct Totals {
     pub(super) reassigned: u64,
     pub(super) released: u64,
     pub(super) lost_disks: u64,
+    pub(super) failed_logs: u64,
     /// Partitions that ended without anybody who is known to have everything.
     pub(super) offline: u64,
     /// Tells two runs apart.
@@ -197,6 +198,7 @@ impl Totals {
         self.reassigned += other.reassigned;
         self.released += other.released;
         self.lost_disks += other.lost_disks;
+        self.failed_logs += other.failed_logs;
         self.offline += other.offline;
         self.trace ^= other.trace;
     }
@@ -212,6 +214,7 @@ impl Totals {
             && self.reassigned > seeds / 20
             && self.released > seeds / 20
             && self.lost_disks > seeds / 10
+            && self.failed_logs > seeds / 10
             && self.offline < seeds / 10
     }
 }

@@ -168,6 +168,8 @@ impl World {
             Event::Metadata(node, life) => self.on_metadata(node, life),
             Event::Start(node) => self.start(node),
             Event::Client(client) => self.on_client(client),
+            Event::GiveUp(node, life) if self.nodes[node].is_alive(life) => self.kill(node),
+            Event::GiveUp(..) => {}
             Event::Noise => self.on_noise(),
             Event::Sessions => {
                 self.look_at_sessions();
@@ -286,6 +288,7 @@ fn concerned(event: &Event) -> Option<NodeAt> {
             Some(*node)
         }
         Event::Start(_)
+        | Event::GiveUp(..)
         | Event::Client(_)
         | Event::Noise
         | Event::Sessions

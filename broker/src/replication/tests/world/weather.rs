@@ -10,6 +10,8 @@ pub(super) enum Fault {
     PowerCutOfAll,
     Wipe,
     Damage,
+    /// A log fails under a running process, which says so.
+    Fail,
     Partition,
     Isolate,
     Hang,
@@ -20,7 +22,7 @@ pub(super) enum Fault {
 }
 
 /// All of them, some several times: those that are common.
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 16] = [
     Fault::Kill,
     Fault::Kill,
     Fault::PowerCut,
@@ -28,6 +30,7 @@ const FAULTS: [Fault; 15] = [
     Fault::PowerCutOfAll,
     Fault::Wipe,
     Fault::Damage,
+    Fault::Fail,
     Fault::Partition,
     Fault::Isolate,
     Fault::Isolate,

@@ -126,6 +126,7 @@ pub struct Broker {
     quorum: Quorum,
     /// Where the metadata is: without it the broker cannot go on.
     metadata: Arc<DataDirectory>,
+    status: Arc<Status>,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
     housekeeper: Housekeeper,
@@ -222,7 +223,7 @@ impl Broker {
             interval: Duration::from_millis(config.log_scrub_interval_ms),
         };
         let scrubber = Scrubber::start(partitions, clock, scrub).map_err(cannot_start_threads)?;
-        status.serving(parts(&node, &cleaner, &scrubber));
+        status.serving(parts(&node, identity.node_id, &cleaner, &scrubber));
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
             node_id: identity.node_id.0,
@@ -251,6 +252,7 @@ impl Broker {
             peer_address: peer_endpoint,
             quorum,
             metadata,
+            status,
             stop,
             runtime: Some(runtime),
             housekeeper,
@@ -320,6 +322,7 @@ impl Broker {
     /// Stops cleanly: others take over what they can, connections end, everything appended is
     /// synced, logs are marked clean.
     pub fn stop(mut self) {
+        self.status.leaving();
         if let Some(runtime) = &self.runtime {
             runtime.block_on(self.member.leave());
         }
@@ -337,8 +340,9 @@ impl Broker {
 }
 
 /// What can be asked about over HTTP.
-fn parts(node: &Node, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
+fn parts(node: &Node, id: BrokerId, cleaner: &Cleaner, scrubber: &Scrubber) -> Parts {
     Parts {
+        id,
         images: node.images.clone(),
         partitions: node.partitions.clone(),
         controller: node.controller.clone(),

@@ -9,11 +9,12 @@ mod process;
 mod readiness;
 mod replication_page;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
 
+use crate::base::BrokerId;
 use crate::controller::Controller;
 use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
@@ -23,6 +24,8 @@ use crate::telemetry::Telemetry;
 
 /// The parts of a started broker that can be asked.
 pub(crate) struct Parts {
+    /// This broker.
+    pub(crate) id: BrokerId,
     pub(crate) images: Arc<ImageCell>,
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) controller: Arc<Controller>,
@@ -39,6 +42,8 @@ pub(crate) struct Status {
     opened: AtomicUsize,
     partitions: AtomicUsize,
     parts: OnceLock<Parts>,
+    /// It was told to stop, and hands over what it leads.
+    leaves: AtomicBool,
     stop: watch::Receiver<bool>,
 }
 
@@ -46,7 +51,8 @@ impl Status {
     /// Of a broker that begins to start, and is stopping once `stop` says so.
     pub(crate) fn starting(stop: watch::Receiver<bool>) -> Arc<Self> {
         let (opened, partitions) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Self { opened, partitions, parts: OnceLock::new(), stop })
+        let (parts, leaves) = (OnceLock::new(), AtomicBool::new(false));
+        Arc::new(Self { opened, partitions, parts, leaves, stop })
     }
 
     /// Recovery is so far.
@@ -59,6 +65,11 @@ impl Status {
     pub(crate) fn serving(&self, parts: Parts) {
         // Said once; the first word holds.
         let _ = self.parts.set(parts);
+    }
+
+    /// The broker was told to stop: nobody new is to be sent to it.
+    pub(crate) fn leaving(&self) {
+        self.leaves.store(true, Ordering::Relaxed);
     }
 
     /// The clients whose own metrics are known here, a line each.

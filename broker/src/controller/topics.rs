@@ -189,8 +189,8 @@ fn place_evenly(
         -1 => candidates.replicas_auto(),
         factor => usize::try_from(factor).unwrap_or(0),
     };
-    if copies == 0 || copies > candidates.count() {
-        let brokers = candidates.count();
+    let brokers = candidates.copies_max();
+    if copies == 0 || copies > brokers {
         return Err(AdminError::InvalidReplicationFactor { asked: factor, brokers });
     }
     let place = |partition| candidates.place(partition, start, copies);

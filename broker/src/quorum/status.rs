@@ -55,11 +55,13 @@ impl QuorumStatus {
                 heard_of: None,
             }
         });
+        let mut replicas: Vec<_> = replicas.collect();
+        replicas.sort_by_key(|replica| replica.broker);
         Self {
             leader: state.leader.and_then(broker_of),
             term: state.term,
             committed: offset(state.committed_index.unwrap_or(0)),
-            replicas: replicas.collect(),
+            replicas,
         }
     }
 }

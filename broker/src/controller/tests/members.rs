@@ -250,7 +250,7 @@ fn a_topic_gets_three_replicas_where_there_are_as_many_brokers() {
     let mut cluster = Cluster::of(3, &[]);
     let epoch = cluster.image.broker(BrokerId(3)).unwrap().epoch;
     cluster.ask(Request::BrokerGone { broker: BrokerId(3), epoch, by_itself: true });
-    assert_eq!(cluster.create_one(named("t")).unwrap().replication_factor, 2, "one is not running");
+    assert_eq!(cluster.create_one(named("t")).unwrap().replication_factor, 3, "it will be back");
 }
 
 #[test]
@@ -273,4 +273,26 @@ fn replicas_stand_in_as_many_racks_as_there_are() {
         *leads.entry(partition.leader.unwrap().0).or_default() += 1;
     }
     assert!(leads.len() == 6 && leads.values().all(|count| *count == 10), "{leads:?}");
+}
+
+#[test]
+fn a_broker_that_is_restarted_gets_replicas_of_topics_made_meanwhile() {
+    let mut cluster = Cluster::of(3, &[]);
+    let silent = |cluster: &mut Cluster, heard: &[i32]| {
+        (0..6).for_each(|_| drop(pass(cluster, Duration::from_secs(1), heard)));
+    };
+    silent(&mut cluster, &[2]);
+    assert!(is_fenced(&cluster, 3));
+    for topic in [sized("asked", 4, 3), CreateTopic { partitions: Some(4), ..named("auto") }] {
+        assert_eq!(cluster.create_one(topic).unwrap().replication_factor, 3);
+    }
+    for partition in &cluster.image.topic("asked").unwrap().partitions {
+        assert_eq!(partition.replicas[2], BrokerId(3), "it leads nothing at first");
+        assert!(!partition.isr.contains(&BrokerId(3)) && partition.isr.len() == 2);
+    }
+    assert!(cluster.refusal(sized("more", 1, 4)).contains("the number of brokers, 3"));
+    // One alone would not take writes with three.
+    silent(&mut cluster, &[]);
+    assert_eq!(cluster.create_one(named("alone")).unwrap().replication_factor, 1);
+    assert_eq!(cluster.create_one(sized("asked-alone", 1, 3)).unwrap().replication_factor, 3);
 }

@@ -1,9 +1,11 @@
 //! `sawlog cluster`: the brokers, where replicas are, who leads, settings.
 
+mod balance;
 mod config;
 mod electing;
-mod health;
-mod moving;
+pub(crate) mod even;
+pub(crate) mod health;
+pub(crate) mod moving;
 mod nodes;
 mod plan;
 
@@ -34,6 +36,8 @@ pub(crate) enum Cluster {
         #[command(flatten)]
         output: Output,
     },
+    Add(balance::Add),
+    Balance(balance::Balance),
     Elect(electing::Elect),
     Move(moving::Move),
     Spread(moving::Spread),
@@ -51,6 +55,8 @@ impl Cluster {
             Self::Health(health) => health.run(&client).await,
             Self::Nodes { output } => nodes::nodes(&client, &output).await,
             Self::Quorum { output } => nodes::quorum(&client, &output).await,
+            Self::Add(add) => add.run(&client).await,
+            Self::Balance(balance) => balance.run(&client).await,
             Self::Elect(elect) => elect.run(&client).await,
             Self::Move(moving) => moving.run(&client).await,
             Self::Spread(spread) => spread.run(&client).await,

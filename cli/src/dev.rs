@@ -1,8 +1,10 @@
-//! `sawlog dev`: a broker that is gone when it ends, and a command that runs against it.
+//! `sawlog dev`: a broker, or several, gone when it ends, and a command that runs against it.
 //!
 //! The data directory is a new one below the temporary directory, readable by its owner alone, and
 //! removed however this ends; only a kill -9 leaves it behind. Nothing is synced: what is thrown
 //! away at the end need not survive a power cut.
+
+mod nodes;
 
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -16,15 +18,19 @@ use sawlog_broker::{Broker, StartErrorKind};
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::nodes::Nodes;
 use crate::failure::{Failure, Kind, say};
 use crate::output::Output;
 
 /// Run a throw-away broker on a free port, alone or for the time of a command.
 ///
-/// The command finds the broker in SAWLOG_BROKERS and KAFKA_BOOTSTRAP_SERVERS; its exit code is
+/// With --nodes it is a cluster: several processes of this program. The command finds the broker in SAWLOG_BROKERS and KAFKA_BOOTSTRAP_SERVERS; its exit code is
 /// passed on.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
+    /// How many brokers
+    #[arg(long, value_name = "COUNT", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
+    nodes: u8,
     /// A setting of the broker, as key=value; see docs/configuration.md for all of them
     #[arg(short = 'X', value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -43,6 +49,16 @@ enum Ended {
     Broker(String),
 }
 
+impl Ended {
+    fn code(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::Asked => Ok(ExitCode::SUCCESS),
+            Self::Command(status) => Ok(ExitCode::from(code(status))),
+            Self::Broker(why) => Err(Failure::new(Kind::Unhealthy, why)),
+        }
+    }
+}
+
 impl Dev {
     pub(crate) fn run(&self) -> Result<ExitCode, Failure> {
         crate::logging::start();
@@ -57,6 +73,9 @@ impl Dev {
             Signals::catch().map_err(cannot_start)?
         };
         let scratch = Scratch::create()?;
+        if self.nodes > 1 {
+            return runtime.block_on(self.with_several(&scratch.0, &mut signals));
+        }
         let broker = Broker::start(self.settings(&scratch.0)?).map_err(|error| {
             let kind = match error.kind() {
                 StartErrorKind::Config => Kind::Usage,
@@ -67,13 +86,29 @@ impl Dev {
             Failure::new(kind, error.to_string())
         })?;
         let address = broker.addresses().first().map(ToString::to_string).unwrap_or_default();
-        let ended = runtime.block_on(self.attend(&broker, &address, &mut signals));
+        let ended = runtime.block_on(self.attend(broker.failed(), &address, &mut signals));
         broker.stop();
-        match ended? {
-            Ended::Asked => Ok(ExitCode::SUCCESS),
-            Ended::Command(status) => Ok(ExitCode::from(code(status))),
-            Ended::Broker(why) => Err(Failure::new(Kind::Unhealthy, why)),
-        }
+        ended?.code()
+    }
+
+    /// A cluster of processes.
+    async fn with_several(
+        &self,
+        scratch: &Path,
+        signals: &mut Signals,
+    ) -> Result<ExitCode, Failure> {
+        // They all get the same settings: whether these make sense is seen before any is started.
+        drop(self.settings(scratch)?);
+        // Dropping a start kills what was started.
+        let mut nodes = tokio::select! {
+            nodes = Nodes::start(usize::from(self.nodes), scratch, &self.set) => nodes?,
+            _ = signals.next() => return Ended::Asked.code(),
+        };
+        nodes.introduce();
+        let addresses = nodes.addresses();
+        let ended = self.attend(nodes.failed(), &addresses, signals).await;
+        nodes.stop().await;
+        ended?.code()
     }
 
     fn settings(&self, scratch: &Path) -> Result<BrokerConfig, Failure> {
@@ -94,13 +129,15 @@ impl Dev {
         sources.load().map_err(|error| Failure::usage(error.to_string()))
     }
 
-    /// Runs the command, or waits for a signal.
+    /// Runs the command, or waits for a signal; `failed` comes to an end when the brokers are of no use
+    /// any more.
     async fn attend(
         &self,
-        broker: &Broker,
+        failed: impl Future<Output = String>,
         address: &str,
         signals: &mut Signals,
     ) -> Result<Ended, Failure> {
+        let mut failed = std::pin::pin!(failed);
         let environment = ["SAWLOG_BROKERS", "KAFKA_BOOTSTRAP_SERVERS"];
         let Some((program, arguments)) = self.command.split_first() else {
             say(format!(
@@ -112,7 +149,7 @@ impl Dev {
             // Nothing is lost by dropping either wait: both only watch.
             return tokio::select! {
                 _ = signals.next() => Ok(Ended::Asked),
-                why = broker.failed() => Ok(Ended::Broker(why)),
+                why = &mut failed => Ok(Ended::Broker(why)),
             };
         };
         let mut child = Command::new(program)
@@ -129,7 +166,7 @@ impl Dev {
                     return status.map(Ended::Command).map_err(unknown);
                 }
                 signal = signals.next() => pass_on(&child, signal),
-                why = broker.failed() => {
+                why = &mut failed => {
                     // It is of no use any more; whether it is gone already does not matter.
                     let _gone = child.kill().await;
                     return Ok(Ended::Broker(why));

@@ -4,6 +4,7 @@
 //! asks for it.
 
 mod clock;
+mod cluster;
 mod probe;
 
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub(crate) enum Doctor {
     /// Try the way from here to a broker, step by step: name, connection, protocol, and the
     /// addresses it sends clients to
     Connect(Connect),
+    Cluster(cluster::Cluster),
 }
 
 /// How to try it.
@@ -67,6 +69,33 @@ struct Findings {
 }
 
 impl Findings {
+    /// As a table where one is asked for, else as lines for people.
+    fn print(&self, output: &Output) -> Result<(), Failure> {
+        if output.is_chosen() {
+            let mut rows = Rows::new(&["step", "target", "result", "detail", "fix"]);
+            for one in &self.all {
+                let result = word(one.verdict);
+                rows.push(vec![
+                    json!(one.step),
+                    json!(one.target),
+                    json!(result),
+                    json!(one.what),
+                    json!(one.fix),
+                ]);
+            }
+            return output.print(&rows);
+        }
+        let mut text = String::new();
+        for Finding { step, target, verdict, what, fix } in &self.all {
+            let word = word(*verdict);
+            text.push_str(&format!("{word:<8}  {step:<9}  {target}: {what}\n"));
+            if !fix.is_empty() {
+                text.push_str(&format!("{:<21}  fix: {fix}\n", ""));
+            }
+        }
+        Output::write(text.as_bytes())
+    }
+
     fn good(&mut self, step: &'static str, target: &str, what: impl Into<String>) {
         self.add(step, target, Verdict::Good, what.into(), String::new());
     }
@@ -106,8 +135,10 @@ impl Trouble {
 
 impl Doctor {
     pub(crate) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self::Connect(connect) = self;
-        connect.run(global).await
+        match self {
+            Self::Connect(connect) => connect.run(global).await,
+            Self::Cluster(cluster) => cluster.run(global).await,
+        }
     }
 }
 
@@ -130,34 +161,8 @@ impl Connect {
         if findings.reached && self.clock {
             clock::compare(&address, patience, &mut findings).await;
         }
-        self.print(&findings)?;
+        findings.print(&self.output)?;
         judge(&address, &findings)
-    }
-
-    fn print(&self, findings: &Findings) -> Result<(), Failure> {
-        if self.output.is_chosen() {
-            let mut rows = Rows::new(&["step", "target", "result", "detail", "fix"]);
-            for one in &findings.all {
-                let result = word(one.verdict);
-                rows.push(vec![
-                    json!(one.step),
-                    json!(one.target),
-                    json!(result),
-                    json!(one.what),
-                    json!(one.fix),
-                ]);
-            }
-            return self.output.print(&rows);
-        }
-        let mut text = String::new();
-        for Finding { step, target, verdict, what, fix } in &findings.all {
-            let word = word(*verdict);
-            text.push_str(&format!("{word:<8}  {step:<9}  {target}: {what}\n"));
-            if !fix.is_empty() {
-                text.push_str(&format!("{:<21}  fix: {fix}\n", ""));
-            }
-        }
-        Output::write(text.as_bytes())
     }
 }
 

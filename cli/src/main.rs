@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod format;
 mod group;
+mod health;
 mod jsonl;
 mod log;
 mod logging;
@@ -133,6 +134,7 @@ enum Command {
     Log(log::Log),
     #[command(subcommand)]
     Doctor(doctor::Doctor),
+    Health(health::Health),
     #[command(subcommand)]
     Context(context::Context),
     Cheat(cheat::Cheat),
@@ -196,6 +198,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         },
         Command::Bench(bench) => on_runtime(bench.run(&global)),
         Command::Doctor(doctor) => on_runtime(doctor.run(&global)),
+        Command::Health(health) => on_runtime(health.run(global.timeout)),
     }?;
     Ok(ExitCode::SUCCESS)
 }

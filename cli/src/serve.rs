@@ -35,6 +35,9 @@ pub(crate) struct Serve {
     /// Listen on addresses other machines can reach, without encryption or passwords
     #[arg(long)]
     insecure: bool,
+    /// Stop when standard input ends, and with it the process that started this one
+    #[arg(long, hide = true)]
+    until_input_ends: bool,
     /// TOML file of settings
     #[arg(long, short = 'c', value_name = "FILE")]
     config: Option<PathBuf>,
@@ -77,9 +80,10 @@ impl Serve {
                     std::future::pending::<()>().await;
                 }
             };
-            // Whichever comes first decides; the other is of no interest any more.
+            // Whichever comes first decides; the others are of no interest any more.
             tokio::select! {
                 () = asked => None,
+                () = input_ended(self.until_input_ends) => None,
                 failure = broker.failed() => Some(failure),
             }
         });
@@ -126,6 +130,22 @@ impl Serve {
             sources = sources.flag("-X", key.trim(), value.trim());
         }
         sources.load().map_err(usage)
+    }
+}
+
+/// Waits until nobody holds the other end of standard input, if that is to be heeded.
+async fn input_ended(heeded: bool) {
+    let (gone, over) = tokio::sync::oneshot::channel::<()>();
+    if heeded {
+        // A thread of its own: a blocked read would hold up the end of a runtime's.
+        std::thread::spawn(move || {
+            // Whatever ends it, an error too: nobody is there any more.
+            let _ended = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            drop(gone);
+        });
+        let _closed = over.await;
+    } else {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -14,7 +14,7 @@ use crate::output::{Output, Rows};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// How long the controller may take to say that it is there: an election is over by then.
-const CONTROLLER_WITHIN: Duration = Duration::from_secs(5);
+pub(crate) const CONTROLLER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Say whether the cluster is whole: brokers, leaders, copies. Exits with 8 where it is not
 #[derive(Debug, Args)]
@@ -34,14 +34,31 @@ struct Check {
     detail: String,
 }
 
-/// Copies of one partition.
+/// How many partitions lack what.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Copies {
-    leaderless: usize,
-    missing: usize,
-    too_few: usize,
-    single: usize,
-    all: usize,
+pub(crate) struct Copies {
+    /// A leader.
+    pub(crate) leaderless: usize,
+    /// A copy in sync.
+    pub(crate) missing: usize,
+    /// Copies in sync, so that acks=all is refused.
+    pub(crate) too_few: usize,
+    /// A second copy, by design.
+    pub(crate) single: usize,
+    /// Nothing, or any of it.
+    pub(crate) all: usize,
+}
+
+impl Copies {
+    /// Of all partitions of these topics.
+    pub(crate) async fn of(client: &Client, topics: &[TopicInfo]) -> Result<Self, Failure> {
+        let mut sum = Self::default();
+        for topic in topics {
+            let least = least_in_sync(client, topic).await?;
+            count(&mut sum, topic, least);
+        }
+        Ok(sum)
+    }
 }
 
 impl Health {
@@ -85,11 +102,7 @@ async fn look(client: &Client) -> Result<Vec<Check>, Failure> {
             gone => format!("{} of {} not running: {}", gone.len(), nodes.len(), gone.join(", ")),
         },
     };
-    let mut sum = Copies::default();
-    for topic in &cluster.topics {
-        let least = least_in_sync(client, topic).await?;
-        count(&mut sum, topic, least);
-    }
+    let sum = Copies::of(client, &cluster.topics).await?;
     Ok([vec![controller(client).await, brokers], of_copies(sum)].concat())
 }
 

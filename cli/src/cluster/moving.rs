@@ -13,7 +13,7 @@ use crate::output::{Output, Rows};
 use crate::progress::Progress;
 
 /// How often it is looked whether replicas have arrived.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// How a plan is carried out.
 #[derive(Debug, Args)]
@@ -171,7 +171,16 @@ fn count_of(all: &[Reassignment]) -> u64 {
 }
 
 impl How {
-    async fn carry_out(&self, client: &Client, plan: Vec<Placed>) -> Result<(), Failure> {
+    /// Whether nothing is known to have moved when the plan has been carried out.
+    pub(super) fn is_only_planned(&self) -> bool {
+        self.dry_run || self.no_wait
+    }
+
+    pub(super) async fn carry_out(
+        &self,
+        client: &Client,
+        plan: Vec<Placed>,
+    ) -> Result<(), Failure> {
         let mut rows = Rows::new(&["partition", "replicas"]);
         for placed in &plan {
             let name = format!("{}:{}", placed.topic, placed.partition);
@@ -274,7 +283,7 @@ fn name_of(placed: &Placed) -> TopicPartition {
 }
 
 /// The brokers that run, and where all replicas are.
-async fn survey(client: &Client) -> Result<(Vec<Place>, Vec<Placed>), Failure> {
+pub(crate) async fn survey(client: &Client) -> Result<(Vec<Place>, Vec<Placed>), Failure> {
     let cluster = client.describe(None).await?;
     let places = cluster.brokers.into_iter();
     let places = places.map(|broker| Place { broker: broker.id, rack: broker.rack }).collect();

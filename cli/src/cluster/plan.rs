@@ -7,17 +7,17 @@ use std::collections::BTreeMap;
 
 /// A broker that may hold replicas.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) broker: i32,
-    pub(super) rack: Option<String>,
+pub(crate) struct Place {
+    pub(crate) broker: i32,
+    pub(crate) rack: Option<String>,
 }
 
 /// A partition and the brokers of its replicas, the preferred leader first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Placed {
-    pub(super) topic: String,
-    pub(super) partition: i32,
-    pub(super) replicas: Vec<i32>,
+pub(crate) struct Placed {
+    pub(crate) topic: String,
+    pub(crate) partition: i32,
+    pub(crate) replicas: Vec<i32>,
 }
 
 /// Replicas per broker, kept up while a plan is made.

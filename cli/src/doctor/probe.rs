@@ -19,10 +19,18 @@ const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 const BROKERS_MAX: usize = 100;
 
 /// A broker as the cluster tells of it.
-struct Advertised {
-    id: i32,
-    host: String,
-    port: i32,
+pub(super) struct Advertised {
+    pub(super) id: i32,
+    pub(super) host: String,
+    pub(super) port: i32,
+}
+
+/// What a broker serves.
+struct Spoken {
+    /// The APIs, each with its least and newest version.
+    apis: Vec<(i16, i16, i16)>,
+    /// The newest version of Metadata both sides speak.
+    metadata: i16,
 }
 
 /// Tries everything with one broker.
@@ -30,10 +38,11 @@ pub(super) fn run(address: &str, patience: Duration) -> Findings {
     let mut findings = Findings::default();
     let Some(mut stream) = reach(address, patience, &mut findings, true) else { return findings };
     let newest = match speak(&mut stream) {
-        Ok((apis, newest)) => {
+        Ok(Spoken { apis, metadata }) => {
             findings.reached = true;
-            findings.good("protocol", address, format!("speaks Kafka's protocol, {apis} APIs"));
-            newest
+            let what = format!("speaks Kafka's protocol, {} APIs", apis.len());
+            findings.good("protocol", address, what);
+            metadata
         }
         Err(trouble) => {
             findings.bad("protocol", address, trouble);
@@ -132,8 +141,8 @@ fn unreachable(address: SocketAddr, error: &std::io::Error) -> Trouble {
     }
 }
 
-/// Asks for the APIs; returns how many there are, and the newest Metadata version both speak.
-fn speak(stream: &mut TcpStream) -> Result<(usize, i16), Trouble> {
+/// Asks for the APIs.
+fn speak(stream: &mut TcpStream) -> Result<Spoken, Trouble> {
     let request = ApiVersionsRequest {
         client_software_name: sawlog_protocol::OWN_CLIENT,
         client_software_version: env!("CARGO_PKG_VERSION"),
@@ -157,13 +166,15 @@ fn speak(stream: &mut TcpStream) -> Result<(usize, i16), Trouble> {
             let newest = found.max_version.min(*ours.end());
             (newest >= found.min_version.max(*ours.start())).then_some(newest)
         };
-        let newest = range(ApiKey::Metadata).ok_or_else(|| {
+        let apis = reply.api_keys.iter();
+        let apis = apis.map(|api| (api.api_key, api.min_version, api.max_version)).collect();
+        let metadata = range(ApiKey::Metadata).ok_or_else(|| {
             Trouble::new(
                 "serves no version of Metadata this client speaks",
                 "use a broker of Apache Kafka 2.1 or newer",
             )
         })?;
-        return Ok((reply.api_keys.len(), newest));
+        return Ok(Spoken { apis, metadata });
     }
 }
 
@@ -190,8 +201,32 @@ fn brokers(stream: &mut TcpStream, version: i16) -> Result<Vec<Advertised>, Trou
         .collect())
 }
 
-/// Tries the address a broker sends its clients to.
-fn listener(broker: &Advertised, local: bool, patience: Duration, findings: &mut Findings) {
+/// Tries the addresses of all brokers, and whether they speak alike: those of one version do.
+pub(super) fn all(brokers: &[Advertised], local: bool, patience: Duration) -> Findings {
+    let mut findings = Findings::default();
+    let tried = brokers.iter().take(BROKERS_MAX);
+    let spoken = tried.map(|one| (one.id, listener(one, local, patience, &mut findings)));
+    let spoken: Vec<_> = spoken.filter_map(|(id, apis)| Some((id, apis?))).collect();
+    let Some((first, apis)) = spoken.first() else { return findings };
+    match spoken.iter().find(|(_, other)| other != apis) {
+        None => findings.good("versions", "all", "the brokers serve the same APIs"),
+        Some((other, _)) => findings.doubtful(
+            "versions",
+            "all",
+            format!("brokers {first} and {other} serve different APIs: their versions differ"),
+            "finish the upgrade: restart the older ones, one after another".to_owned(),
+        ),
+    }
+    findings
+}
+
+/// Tries the address a broker sends its clients to; returns the APIs it serves.
+fn listener(
+    broker: &Advertised,
+    local: bool,
+    patience: Duration,
+    findings: &mut Findings,
+) -> Option<Vec<(i16, i16, i16)>> {
     let address = if broker.host.contains(':') {
         format!("[{}]:{}", broker.host, broker.port)
     } else {
@@ -207,24 +242,27 @@ fn listener(broker: &Advertised, local: bool, patience: Duration, findings: &mut
     if loopback && !local {
         let what =
             format!("broker {id} sends clients to {address}, which is every client's own machine");
-        return findings.bad("listeners", &address, Trouble::new(what, fix));
+        findings.bad("listeners", &address, Trouble::new(what, fix));
+        return None;
     }
     let before = findings.all.len();
     let Some(mut stream) = reach(&address, patience, findings, false) else {
         // Told again as what it is: the clients' first step works, their second does not.
         let why = findings.all.drain(before..).next().map(|one| one.what).unwrap_or_default();
         let what = format!("broker {id} sends clients to {address}: {why}");
-        return findings.bad("listeners", &address, Trouble::new(what, fix));
+        findings.bad("listeners", &address, Trouble::new(what, fix));
+        return None;
     };
     match speak(&mut stream) {
-        Ok(_) => findings.good(
-            "listeners",
-            &address,
-            format!("broker {id} sends clients here, and answers"),
-        ),
+        Ok(spoken) => {
+            let what = format!("broker {id} sends clients here, and answers");
+            findings.good("listeners", &address, what);
+            Some(spoken.apis)
+        }
         Err(trouble) => {
             let what = format!("broker {id} sends clients to {address}: {}", trouble.what);
             findings.bad("listeners", &address, Trouble::new(what, fix));
+            None
         }
     }
 }

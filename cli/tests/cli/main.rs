@@ -7,6 +7,7 @@ mod cluster;
 mod dev;
 mod doctor;
 mod groups;
+mod nodes;
 mod records;
 mod setup;
 mod support;

@@ -23,6 +23,8 @@ pub struct QuorumInfo {
     pub high_watermark: i64,
     /// Voters and observers, by node.
     pub replicas: Vec<QuorumReplica>,
+    /// Where the voters are for the other brokers, each as `host:port`; none where that is not told.
+    pub peers: Vec<String>,
 }
 
 /// A copy of the metadata log.
@@ -74,11 +76,14 @@ impl Client {
         let observers = found.observers.iter().map(|state| replica(state, false));
         let mut replicas: Vec<QuorumReplica> = voters.chain(observers).collect();
         replicas.sort_by_key(|replica| replica.node);
+        let listeners = response.nodes.iter().filter_map(|node| node.listeners.first());
+        let peers = listeners.map(|at| format!("{}:{}", at.host, at.port)).collect();
         Ok(QuorumInfo {
             leader: found.leader_id,
             epoch: found.leader_epoch,
             high_watermark: found.high_watermark,
             replicas,
+            peers,
         })
     }
 }

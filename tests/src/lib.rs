@@ -4,7 +4,9 @@
 
 mod binary;
 pub mod http;
+mod nodes;
 mod server;
 
 pub use binary::{sawlog, target_dir};
+pub use nodes::Nodes;
 pub use server::Server;

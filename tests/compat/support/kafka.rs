@@ -79,6 +79,65 @@ impl Drop for Kafka {
     }
 }
 
+/// Several nodes, all of which are brokers and controllers, with the ids 1, 2, …, each on a loopback
+/// address of its own.
+#[derive(Debug)]
+pub(crate) struct KafkaCluster {
+    nodes: Vec<Kafka>,
+}
+
+impl KafkaCluster {
+    /// Starts it with its data in `directory`, and waits until all nodes take connections.
+    pub(crate) fn start(directory: &Path, count: usize) -> KafkaCluster {
+        let ports: Vec<u16> = (0..count).map(|_| two_free_ports()).collect();
+        let voter = |(id, port): (usize, &u16)| format!("{id}@127.0.0.1:{}", port + 1);
+        let voters: Vec<String> = (1..).zip(&ports).map(voter).collect();
+        let voters = voters.join(",");
+        let node = |(id, port): (usize, &u16)| {
+            let data = directory.join(format!("kafka-{id}"));
+            fs::create_dir_all(&data).expect("a directory");
+            let replicas = count.min(3);
+            let settings = format!(
+                "node.id={id}\ncontroller.quorum.voters={voters}\n\
+                 offsets.topic.num.partitions=1\noffsets.topic.replication.factor={replicas}\n"
+            );
+            let address = format!("127.0.0.1:{port}");
+            Kafka { process: start_process(&data, *port, &settings), address, data, settings }
+        };
+        let mut nodes: Vec<Kafka> = (1..).zip(&ports).map(node).collect();
+        nodes.iter_mut().for_each(Kafka::wait_until_it_listens);
+        KafkaCluster { nodes }
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self, id: usize) {
+        let process = &mut self.nodes[id - 1].process;
+        process.kill().expect("our child can be killed");
+        process.wait().expect("a killed child ends");
+    }
+
+    /// A new process for a node that was killed.
+    pub(crate) fn up(&mut self, id: usize) {
+        let node = &mut self.nodes[id - 1];
+        let (_, port) = node.address.split_once(':').expect("host:port");
+        node.process = start_process(&node.data, port.parse().expect("a number"), &node.settings);
+        node.wait_until_it_listens();
+    }
+
+    /// `host:port` of a node's listener.
+    pub(crate) fn address(&self, id: usize) -> String {
+        self.nodes[id - 1].address().to_owned()
+    }
+
+    /// Where a node's logs are.
+    pub(crate) fn logs(&self, id: usize) -> PathBuf {
+        self.nodes[id - 1].logs()
+    }
+}
+
+/// All nodes of a cluster are given one id, and with several of them Kafka is as it comes.
+const CLUSTER_ID: &str = "MkU3OEVBNTcwNTJENDM2Qg";
+
 fn start_process(data: &Path, port: u16, settings: &str) -> Child {
     let output = File::options().create(true).append(true).open(data.join("output"));
     let output = output.expect("a file");
@@ -87,6 +146,7 @@ fn start_process(data: &Path, port: u16, settings: &str) -> Child {
         .arg(data)
         .arg(port.to_string())
         .env("SETTINGS", settings)
+        .envs(settings.contains("quorum.voters").then_some(("CLUSTER_ID", CLUSTER_ID)))
         .stdin(Stdio::null())
         .stdout(output.try_clone().expect("a second handle"))
         .stderr(output)

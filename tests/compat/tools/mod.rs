@@ -3,6 +3,7 @@
 //!
 //! With `BOOTSTRAP` set, that broker stands in Sawlog's place; nothing differs if it is Apache Kafka.
 
+mod cluster;
 mod differences;
 mod normal;
 mod toolbox;
@@ -19,7 +20,7 @@ use crate::support::kafka::Kafka;
 use crate::support::{available, installed, on_path, program};
 
 /// Tools of `bin/` and their classes.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 18] = [
     ("kafka-topics", "org.apache.kafka.tools.TopicCommand"),
     ("kafka-configs", "kafka.admin.ConfigCommand"),
     ("kafka-client-metrics", "org.apache.kafka.tools.ClientMetricsCommand"),
@@ -30,6 +31,9 @@ const TOOLS: [(&str, &str); 15] = [
     ("kafka-delete-records", "org.apache.kafka.tools.DeleteRecordsCommand"),
     ("kafka-cluster", "org.apache.kafka.tools.ClusterTool"),
     ("kafka-features", "org.apache.kafka.tools.FeatureCommand"),
+    ("kafka-metadata-quorum", "org.apache.kafka.tools.MetadataQuorumCommand"),
+    ("kafka-leader-election", "org.apache.kafka.tools.LeaderElectionCommand"),
+    ("kafka-reassign-partitions", "org.apache.kafka.tools.reassign.ReassignPartitionsCommand"),
     ("kafka-broker-api-versions", "org.apache.kafka.tools.BrokerApiVersionsCommand"),
     ("kafka-transactions", "org.apache.kafka.tools.TransactionsCommand"),
     ("kafka-console-producer", "org.apache.kafka.tools.ConsoleProducer"),
@@ -51,10 +55,10 @@ fn kafka_tools_print_what_they_print_against_kafka() {
     }
     let server = Server::start();
     let mut kafka = Kafka::start(server.scratch());
-    let sawlog = Toolbox::start(server.address(), server.data().to_owned());
+    let sawlog = Toolbox::start(vec![(server.address().to_owned(), server.data().to_owned())]);
     kafka.wait_until_it_listens();
     let mut both = Both {
-        kafka: Toolbox::start(kafka.address(), kafka.logs()),
+        kafka: Toolbox::start(vec![(kafka.address().to_owned(), kafka.logs())]),
         sawlog,
         known: Differences::read(&script("differences.txt")),
         wrong: Vec::new(),
@@ -131,7 +135,7 @@ impl<'a> Step<'a> {
             let known = TOOLS.iter().chain([&CONSUMER_PERF]).find(|(name, _)| *name == tool);
             fields.push(known.unwrap_or_else(|| panic!("no such tool: {tool}")).1.to_owned());
             let bootstrap = ["--bootstrap-server".to_owned(), broker.address.clone()];
-            if ["kafka-features", "kafka-transactions"].contains(&tool) {
+            if ["kafka-features", "kafka-transactions", "kafka-metadata-quorum"].contains(&tool) {
                 // Options of the tool itself, which come before what it is to do.
                 fields.extend(bootstrap);
                 fields.extend(words(arguments));
@@ -145,7 +149,15 @@ impl<'a> Step<'a> {
 
     /// Whether it can be run again, until both brokers have caught up with the changes before it.
     fn only_reads(&self) -> bool {
-        let reads = [" --describe", " --list", "kafka-get-offsets", "kafka-transactions"];
+        let reads = [
+            " --describe",
+            " --list",
+            " --verify",
+            " list-endpoints",
+            "kafka-get-offsets",
+            "kafka-transactions",
+            "kafka-metadata-quorum",
+        ];
         self.verb == "run" && reads.iter().any(|word| self.command.contains(word))
     }
 }
@@ -197,16 +209,21 @@ impl Both {
             normal::only_shared(&mut kafka, &mut sawlog);
         }
         self.known.take_out(step.command, &mut kafka, &mut sawlog);
-        let missing =
-            kafka.iter().filter(|line| !sawlog.contains(line)).map(|l| format!("- {l}\n"));
-        let added = sawlog.iter().filter(|line| !kafka.contains(line)).map(|l| format!("+ {l}\n"));
-        let mut why: String = missing.chain(added).collect();
-        if why.is_empty() && kafka != sawlog {
-            why = format!("repeated lines: {kafka:#?} {sawlog:#?}");
-        }
+        let mut why = differing(&kafka, &sawlog).unwrap_or_default();
         if !settled {
             why += &format!("not {:?}: {kafka:#?} {sawlog:#?}\n", step.until);
         }
         (!why.is_empty()).then_some(why)
     }
+}
+
+/// Lines only one of the two has, if there are any.
+fn differing(kafka: &[String], sawlog: &[String]) -> Option<String> {
+    let missing = kafka.iter().filter(|line| !sawlog.contains(line)).map(|l| format!("- {l}\n"));
+    let added = sawlog.iter().filter(|line| !kafka.contains(line)).map(|l| format!("+ {l}\n"));
+    let why: String = missing.chain(added).collect();
+    if why.is_empty() && kafka != sawlog {
+        return Some(format!("repeated lines: {kafka:#?} {sawlog:#?}"));
+    }
+    (!why.is_empty()).then_some(why)
 }

@@ -32,6 +32,76 @@ pub(super) fn lines(command: &str, answer: &Answer, broker: &Toolbox) -> Vec<Str
     lines
 }
 
+/// As [`lines`], of a cluster: without what depends on who happens to lead, or was quicker.
+pub(super) fn lines_of_cluster(command: &str, answer: &Answer, brokers: &Toolbox) -> Vec<String> {
+    let is_proposal = |line: &str| line.contains("roposed partition reassignment");
+    let mut answer = answer.clone();
+    // The tool draws by lot where a proposal begins.
+    if let Some(at) = answer.out.lines().position(is_proposal) {
+        answer.out = answer.out.lines().take(at + 1).collect::<Vec<_>>().join("\n");
+    }
+    let mut lines = lines(command, &answer, brokers);
+    for line in &mut lines {
+        if command.starts_with("kafka-metadata-quorum") {
+            *line = of_quorum(line);
+        }
+        if line.contains(".size=") {
+            *line = line.split('=').next().unwrap_or_default().to_owned();
+        }
+        *line = without_number(&with_sorted_ids(line), &["Epoch:", "controller"]);
+    }
+    lines.sort();
+    if command.starts_with("kafka-broker-api-versions") {
+        // All of them serve the same.
+        lines.dedup();
+    }
+    lines
+}
+
+/// Of the quorum: who takes part and in which role, not how far each is at the moment.
+fn of_quorum(line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match (words.as_slice(), line.split_once(": ")) {
+        ([node, .., role @ ("Leader" | "Follower" | "Observer")], _) => {
+            let role = if *role == "Observer" { "observes" } else { "votes" };
+            let columns = words.len();
+            format!("{node} {role}, {columns} columns")
+        }
+        (_, Some(("CurrentVoters" | "CurrentObservers", nodes))) => {
+            let ids = nodes.split("\"id\": ").skip(1);
+            let ids = ids.filter_map(|rest| rest.split(',').next()).collect::<Vec<_>>();
+            format!("{}: {}", line.split(':').next().unwrap_or_default(), ids.join(" "))
+        }
+        (_, Some(("ClusterId", _)) | None) => line.to_owned(),
+        (_, Some((name, _))) => name.to_owned(),
+    }
+}
+
+/// Lists of brokers that have no order.
+fn with_sorted_ids(line: &str) -> String {
+    let mut words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+    for at in 1..words.len() {
+        if ["Isr:", "Elr:", "LastKnownElr:"].contains(&words[at - 1].as_str()) {
+            let mut ids: Vec<&str> = words[at].split(',').collect();
+            ids.sort_unstable();
+            words[at] = ids.join(",");
+        }
+    }
+    words.join(" ")
+}
+
+/// Without the number after one of these words: it counts what happened, or is one of several.
+fn without_number(line: &str, words: &[&str]) -> String {
+    let is_counted = |word: &str| word.bytes().all(|b| b.is_ascii_digit()) && !word.is_empty();
+    let mut before = "";
+    let mut kept = Vec::new();
+    for word in line.split(' ') {
+        kept.push(if words.contains(&before) && is_counted(word) { "N" } else { word });
+        before = word;
+    }
+    kept.join(" ")
+}
+
 /// Neither the tool's own stack frames, nor that these jars come without a logger.
 fn says_something(line: &str) -> bool {
     let frame = line.starts_with("\tat ") || line.starts_with("\t... ");
@@ -39,10 +109,19 @@ fn says_something(line: &str) -> bool {
 }
 
 fn without_addresses(line: &str, broker: &Toolbox) -> String {
-    let (host, port) = broker.address.split_once(':').expect("host:port");
-    line.replace(&broker.address, "BROKER")
-        .replace(&format!("{host} {port}"), "BROKER")
-        .replace(&broker.data.display().to_string(), "DATA")
+    let mut line = line.to_owned();
+    for (at, (address, data)) in broker.brokers.iter().enumerate() {
+        let name = match broker.brokers.len() {
+            1 => "BROKER".to_owned(),
+            _ => format!("BROKER-{}", at + 1),
+        };
+        let (host, port) = address.split_once(':').expect("host:port");
+        line = line
+            .replace(address, &name)
+            .replace(&format!("{host} {port}"), &name)
+            .replace(&data.display().to_string(), "DATA");
+    }
+    line
 }
 
 /// A JSON object as `path=value` lines; the elements of an array count by what is in them, not by place.

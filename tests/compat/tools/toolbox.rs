@@ -1,4 +1,4 @@
-//! Kafka's tools in one JVM (`../kafka/Tools.java`), all talking to one broker.
+//! Kafka's tools in one JVM (`../kafka/Tools.java`), all talking to one broker or cluster.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::support::{installed, program};
 const ANSWER_WAIT_MAX: Duration = Duration::from_secs(100);
 
 /// What a command left behind.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Answer {
     pub(super) status: i32,
     pub(super) out: String,
@@ -26,14 +26,14 @@ pub(super) struct Toolbox {
     process: Child,
     commands: ChildStdin,
     answers: Receiver<Answer>,
-    /// `host:port` of the broker.
+    /// What tools are told of where brokers are.
     pub(super) address: String,
-    /// The broker's data directory.
-    pub(super) data: PathBuf,
+    /// Each broker's `host:port` and its data directory.
+    pub(super) brokers: Vec<(String, PathBuf)>,
 }
 
 impl Toolbox {
-    pub(super) fn start(address: &str, data: PathBuf) -> Toolbox {
+    pub(super) fn start(brokers: Vec<(String, PathBuf)>) -> Toolbox {
         let mut process = Command::new("java")
             .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx512m", "-cp"])
             .arg(installed("kafka").join("*"))
@@ -52,7 +52,9 @@ impl Toolbox {
                 }
             }
         });
-        Toolbox { process, commands, answers, address: address.to_owned(), data }
+        let addresses: Vec<&str> = brokers.iter().map(|(address, _)| address.as_str()).collect();
+        let address = addresses.join(",");
+        Toolbox { process, commands, answers, address, brokers }
     }
 
     /// Sends one command, as `Tools.java` describes it.

@@ -1,11 +1,14 @@
-//! Documents that name tests: the tests they name exist.
+//! Documents hold what they say: the tests they name exist, the procedures they tell can be carried out.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod guide;
+mod operations;
 
 use std::path::Path;
 
 /// The workspace.
-fn root() -> &'static Path {
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 

@@ -9,12 +9,15 @@
     reason = "what a broker says as it panics belongs to the test's output"
 )]
 
+mod ends;
 #[allow(dead_code, reason = "topics are created with replicas here")]
 #[path = "../client/load.rs"]
 mod load;
 mod nodes;
 #[path = "../crash/process.rs"]
 mod process;
+#[path = "../crash/wire.rs"]
+mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -1,0 +1,143 @@
+//! What consumers are told of a log's end while leaders change (KIP-207): nothing that may turn out to be
+//! less than they have seen.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use sawlog_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
+use sawlog_protocol::messages::list_offsets::{
+    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
+};
+use sawlog_protocol::{ErrorCode, decode_response};
+use sawlog_tests::Nodes;
+
+use crate::wire::Wire;
+
+const TOPIC: &str = "ends";
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+
+/// First version with an error of its own for an end that is not known yet.
+const NOT_AVAILABLE: i16 = 5;
+
+/// Longest wait for what a cluster does by itself. Only a broken one takes that long.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A stopped follower is missed after its session of six seconds: what has to be seen before that is
+/// tried again if the machine was too slow.
+const TRIES: usize = 5;
+
+/// Brokers 2, 4 and 5 have the replicas: those who vote all run, but for 2 they have nothing to do here.
+const REPLICAS: &str = "4,2,5";
+
+fn connect(nodes: &Nodes, id: usize) -> Wire {
+    let address: SocketAddr = nodes.address(id).parse().expect("an address");
+    Wire::connect(address).expect("a broker that runs")
+}
+
+/// Error and offset of the partition, as broker `wire` tells them.
+fn offset(wire: &mut Wire, timestamp: i64, version: i16) -> (ErrorCode, i64) {
+    let partition =
+        ListOffsetsPartition { partition_index: 0, timestamp, current_leader_epoch: -1 };
+    let topic = ListOffsetsTopic { name: TOPIC, partitions: vec![partition] };
+    let request = ListOffsetsRequest { replica_id: -1, topics: vec![topic], ..Default::default() };
+    wire.send(&request, version).expect("a request is sent");
+    let frame = wire.receive().expect("a reply");
+    let (_, reply) =
+        decode_response::<ListOffsetsRequest<'_>>(&frame, version).expect("a reply to the request");
+    let found = &reply.topics[0].partitions[0];
+    (found.error_code, found.offset)
+}
+
+/// Bytes of the partition on a broker's disk.
+fn size(nodes: &Nodes, id: usize) -> i64 {
+    let mut wire = connect(nodes, id);
+    wire.send(&DescribeLogDirsRequest { topics: None }, 4).expect("a request is sent");
+    let frame = wire.receive().expect("a reply");
+    let (_, reply) =
+        decode_response::<DescribeLogDirsRequest<'_>>(&frame, 4).expect("a reply to the request");
+    let topics = reply.results.iter().flat_map(|result| &result.topics);
+    let found = topics.filter(|topic| topic.name == TOPIC).flat_map(|topic| &topic.partitions);
+    found.map(|partition| partition.partition_size).sum()
+}
+
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn signal(nodes: &Nodes, id: usize, name: &str) {
+    let pid = nodes.pid(id).to_string();
+    assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
+}
+
+fn produce(nodes: &Nodes, acks: &str) {
+    let mut command = nodes.command();
+    command.args(["produce", TOPIC, "--acks", acks]).stdin(Stdio::piped());
+    let mut child = command.spawn().expect("sawlog runs");
+    child.stdin.take().expect("it is piped").write_all(b"record\n").expect("it reads");
+    assert!(child.wait().expect("it ends").success());
+}
+
+/// All replicas are in sync, and broker 4 leads.
+fn settle(nodes: &Nodes) {
+    nodes.sawlog(&["cluster", "health", "--wait", "60s"]);
+    until("broker 4 leads", || {
+        nodes.sawlog(&["cluster", "elect", TOPIC, "-o", "name"]);
+        nodes.sawlog(&["topic", "describe", TOPIC, "-o", "template={{leader}}"]).trim() == "4"
+    });
+}
+
+#[test]
+fn a_new_leader_tells_no_end_before_it_knows_what_is_committed() {
+    let mut nodes = Nodes::start(5, &[("leader.imbalance.check.interval.seconds", "3600")]);
+    nodes.sawlog(&["topic", "create", TOPIC, "-p", "1", "-r", "3"]);
+    nodes.sawlog(&["cluster", "move", &format!("{TOPIC}:0"), "--to", REPLICAS]);
+    for _ in 0..TRIES {
+        settle(&nodes);
+        if was_seen(&mut nodes) {
+            return;
+        }
+    }
+    panic!("no new leader was seen that did not know its end, {TRIES} times");
+}
+
+/// One record is on the leader and one follower and not committed, because the other follower has
+/// stopped, when the leader dies. Whether the next one was seen not to know its end; that it is told
+/// wrong never.
+fn was_seen(nodes: &mut Nodes) -> bool {
+    produce(nodes, "all");
+    let committed = offset(&mut connect(nodes, 4), LATEST, NOT_AVAILABLE).1;
+    signal(nodes, 5, "-STOP");
+    produce(nodes, "1");
+    until("broker 2 has the record", || size(nodes, 2) == size(nodes, 4));
+    nodes.kill(4);
+    let mut wire = connect(nodes, 2);
+    let mut seen = false;
+    until("broker 2 leads and knows its end", || match offset(&mut wire, LATEST, NOT_AVAILABLE) {
+        (ErrorCode::NOT_LEADER_OR_FOLLOWER, _) => false,
+        (ErrorCode::OFFSET_NOT_AVAILABLE, told) => {
+            assert_eq!(told, -1);
+            let start = offset(&mut wire, EARLIEST, NOT_AVAILABLE);
+            assert_eq!(start, (ErrorCode::NONE, 0), "the start is known");
+            let old = offset(&mut wire, LATEST, NOT_AVAILABLE - 1).0;
+            let settled = [ErrorCode::LEADER_NOT_AVAILABLE, ErrorCode::NONE];
+            assert!(settled.contains(&old), "{old:?}");
+            seen |= old == ErrorCode::LEADER_NOT_AVAILABLE;
+            false
+        }
+        (ErrorCode::NONE, told) => {
+            assert_eq!(told, committed + 1, "all it took over is committed by then");
+            true
+        }
+        (other, _) => panic!("{other:?}"),
+    });
+    signal(nodes, 5, "-CONT");
+    nodes.up(4);
+    seen
+}

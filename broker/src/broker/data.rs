@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sawlog_protocol::Uuid;
 use tokio::runtime::Runtime;
+use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -126,7 +127,12 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
         .listen(listener, stopped.clone())
         .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
     peers::announce(runtime, &peers, &quorum, &member);
+    runtime.spawn(heed_departures(controller.clone(), peers.departures()));
     Ok(OpenData { directories, metadata, identities, config, controller, peers, quorum, locks })
+}
+
+async fn heed_departures(controller: Arc<Controller>, departures: Receiver<BrokerId>) {
+    controller.heed_departures(departures).await;
 }
 
 /// Opens the metadata log and starts this broker's node of it.

@@ -31,7 +31,7 @@ const LEAVE_UNANSWERED: Duration = Duration::from_secs(3);
 /// How often a broker that wants to leave asks whether it may.
 const LEAVE_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long a broker tries to say that it is gone. Unsaid, it is found out in about a second.
+/// How long a broker tries to say that it is gone. Unsaid, it is found out when its connections end.
 const LAST_WORD_DEADLINE: Duration = Duration::from_millis(500);
 
 /// How long a start waits to be let into its roles before it goes on all the same.

@@ -10,6 +10,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -261,6 +262,31 @@ impl Controller {
         let mut changes = self.changes.clone();
         // Dropping the wait loses nothing.
         let _ = timeout_at(deadline, changes.wait_for(|image| image.offset() >= offset)).await;
+    }
+
+    /// Has brokers fenced whose processes are gone, for as long as it is polled and departures are told.
+    /// Does nothing while this node is not the controller: who becomes it asks after everybody.
+    pub async fn heed_departures(&self, mut departures: Receiver<BrokerId>) {
+        loop {
+            let broker = match departures.recv().await {
+                Ok(broker) => broker,
+                // Whoever was missed is found silent.
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            if !matches!(self.role.clone().get(), LogRole::Leader { .. }) {
+                continue;
+            }
+            let known =
+                self.images().load().broker(broker).map(|known| (known.epoch, known.fenced));
+            // A process that took its place meanwhile is fenced with it until its next beat.
+            if let Some((epoch, false)) = known {
+                tracing::warn!(broker = broker.0, "a broker's process is gone: it is fenced");
+                let gone = Request::BrokerGone { broker, epoch, by_itself: true };
+                // If this is not the controller any more, the next one sees for itself.
+                let _ = self.ask_here(gone).await;
+            }
+        }
     }
 
     /// Asks after brokers that are silent, for as long as it is polled, and has those fenced whose

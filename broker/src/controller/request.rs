@@ -55,7 +55,8 @@ pub enum Request {
         broker: BrokerId,
         /// Its registration.
         epoch: i64,
-        /// It says so itself.
+        /// It says so itself, or its machine did when its connections had ended: no silence is needed
+        /// to believe it.
         by_itself: bool,
     },
     /// Elect leaders.

@@ -22,9 +22,9 @@ pub const SESSION_TIMEOUT: Duration = Duration::from_secs(6);
 /// Silence after which a broker is asked after: a beat was missed.
 const SUSPICIOUS_AFTER: Duration = Duration::from_millis(1300);
 
-/// The same for one that the controller has never heard itself: who is there speaks to a new
-/// controller at once.
-const SUSPICIOUS_UNHEARD: Duration = Duration::from_millis(600);
+/// The same for one that the controller has never heard itself: a new controller asks after everybody,
+/// and the one before is most likely gone.
+const SUSPICIOUS_UNHEARD: Duration = Duration::ZERO;
 
 /// How often the same broker is asked after.
 const ASK_AGAIN: Duration = Duration::from_millis(300);

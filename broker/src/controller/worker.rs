@@ -193,10 +193,7 @@ impl Worker {
             tracing::warn!(broker = broker.0, "nothing is heard of a broker: it is fenced");
         }
         self.commit_unasked(fence_all(&self.image, &silent));
-        for suspect in self.sessions.suspects(&self.image, now) {
-            // One too many is named again at a later look.
-            let _ = self.suspects.try_send(suspect);
-        }
+        self.ask_after_suspects(now);
         self.commit_unasked(replicas::raise_internal(&self.image));
         let config = self.image.config();
         let interval = Duration::from_secs(config.leader_imbalance_check_interval_seconds);
@@ -365,6 +362,14 @@ impl Worker {
         self.sessions.begin(&self.image, now);
         self.balanced_at = now;
         self.commit_unasked(replicas::elect_missing(&self.image));
+        self.ask_after_suspects(now);
+    }
+
+    fn ask_after_suspects(&mut self, now: Duration) {
+        for suspect in self.sessions.suspects(&self.image, now) {
+            // One too many is named again at a later look.
+            let _ = self.suspects.try_send(suspect);
+        }
     }
 
     fn assert_applied(&self, offset: MetadataOffset) {

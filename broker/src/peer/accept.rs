@@ -112,6 +112,9 @@ async fn serve(
         _ = stop.changed() => "the broker is stopping".to_owned(),
     };
     debug!(peer = %address, %service, reason, "connection of a peer ended");
+    if let Some(broker) = from.broker {
+        shared.departures.look_after(broker);
+    }
 }
 
 /// Exchanges greetings. `None` if the caller is not admitted, which it was told.

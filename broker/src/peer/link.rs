@@ -22,6 +22,7 @@ use crate::base::memory::MemoryBudget;
 use crate::base::parts::Parts;
 use crate::config::Endpoint;
 
+use super::departures::Departures;
 use super::frame::{self, Address, FRAME_BYTES_MAX, FrameReader, HEADER_BYTES, Kind};
 use super::hello::{GREETING_BYTES_MAX, Greeting, judge_called};
 use super::write::write_to;
@@ -95,11 +96,20 @@ impl Link {
         me: PeerIdentity,
         budget: MemoryBudget,
         runtime: &tokio::runtime::Handle,
+        departures: &Arc<Departures>,
     ) -> Self {
         let (queue, waiting) = mpsc::channel(QUEUE_MAX);
         let state = Arc::new(State::default());
         let service = target.service;
-        runtime.spawn(run(target, me, budget, waiting, state.clone()));
+        let (shared, departures) = (state.clone(), departures.clone());
+        runtime.spawn(async move {
+            let whom = target.broker;
+            if run(target, me, budget, waiting, shared).await
+                && let Some(broker) = whom
+            {
+                departures.look_after(broker);
+            }
+        });
         Self { queue, state, service }
     }
 
@@ -186,13 +196,14 @@ impl State {
     }
 }
 
+/// Returns whether there was a connection.
 async fn run(
     target: Target,
     me: PeerIdentity,
     budget: MemoryBudget,
     queue: mpsc::Receiver<Queued>,
     state: Arc<State>,
-) {
+) -> bool {
     let dialled = timeout(DIAL_TIMEOUT, connect(&target, &me, budget)).await;
     let error = match dialled {
         Ok(Ok((reader, writer))) => {
@@ -209,7 +220,9 @@ async fn run(
         Ok(Err(error)) => error,
         Err(_) => PeerError::NoRoute(format!("cannot reach {}: no answer", target.at)),
     };
+    let was_connected = matches!(error, PeerError::Closed);
     state.end(&error);
+    was_connected
 }
 
 async fn connect(

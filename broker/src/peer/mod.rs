@@ -9,6 +9,7 @@
 //! Not here: what services say to each other (each has its own bytes), encryption, passwords.
 
 mod accept;
+mod departures;
 mod frame;
 mod hello;
 mod incarnations;

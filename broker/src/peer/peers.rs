@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
@@ -19,6 +19,7 @@ use crate::base::memory::MemoryBudget;
 use crate::config::Endpoint;
 
 use super::accept;
+use super::departures::Departures;
 use super::frame::FRAME_BYTES_MAX;
 use super::incarnations::Incarnations;
 use super::link::{Link, Target};
@@ -54,7 +55,7 @@ pub(super) struct Shared {
     services: [OnceLock<Arc<dyn PeerService>>; Service::ALL.len()],
     received: [MemoryBudget; Service::ALL.len()],
     answered: [MemoryBudget; Service::ALL.len()],
-    known: Mutex<HashMap<BrokerId, Endpoint>>,
+    pub(super) departures: Arc<Departures>,
     links: Mutex<HashMap<(Whom, Service), Arc<Link>>>,
     refusals: Mutex<HashMap<String, Instant>>,
 }
@@ -73,12 +74,12 @@ impl Peers {
         let budgets = || Service::ALL.map(|_| MemoryBudget::new(SERVICE_BYTES_MAX));
         let shared = Shared {
             me: ArcSwap::from_pointee(me),
+            departures: Departures::new(runtime.clone()),
             runtime,
             incarnations: Incarnations::default(),
             services: Service::ALL.map(|_| OnceLock::new()),
             received: budgets(),
             answered: budgets(),
-            known: Mutex::default(),
             links: Mutex::default(),
             refusals: Mutex::default(),
         };
@@ -121,7 +122,7 @@ impl Peers {
 
     /// Where a broker is. A new address ends the connections to the old one.
     pub fn know(&self, broker: BrokerId, at: Endpoint) {
-        let before = self.shared.known.lock().insert(broker, at.clone());
+        let before = self.shared.departures.know(broker, at.clone());
         if before.is_some_and(|before| before != at) {
             let mut links = self.shared.links.lock();
             links.retain(|(whom, _), _| *whom != Whom::Broker(broker));
@@ -130,14 +131,21 @@ impl Peers {
 
     /// A broker is no member any more.
     pub fn forget(&self, broker: BrokerId) {
-        self.shared.known.lock().remove(&broker);
+        self.shared.departures.forget(broker);
         self.shared.links.lock().retain(|(whom, _), _| *whom != Whom::Broker(broker));
     }
 
     /// Where a broker is, as far as is known.
     #[must_use]
     pub fn address(&self, broker: BrokerId) -> Option<Endpoint> {
-        self.shared.known.lock().get(&broker).cloned()
+        self.shared.departures.address(broker)
+    }
+
+    /// Tells of every broker whose process is found gone from now on: its connections have ended, and
+    /// its machine says that nobody listens there any more.
+    #[must_use]
+    pub fn departures(&self) -> broadcast::Receiver<BrokerId> {
+        self.shared.departures.watch()
     }
 
     /// Asks a broker. The timeout includes dialling it.
@@ -237,7 +245,13 @@ impl Shared {
         // Addresses nobody answers at any more do not pile up.
         links.retain(|_, link| link.ended().is_none());
         let budget = self.answered[target.service.place()].clone();
-        let link = Arc::new(Link::start(target, **self.me.load(), budget, &self.runtime));
+        let link = Arc::new(Link::start(
+            target,
+            **self.me.load(),
+            budget,
+            &self.runtime,
+            &self.departures,
+        ));
         links.insert(key, link.clone());
         Ok(link)
     }

@@ -128,6 +128,7 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
         .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
     peers::announce(runtime, &peers, &quorum, &member);
     runtime.spawn(heed_departures(controller.clone(), peers.departures()));
+    runtime.spawn(quorum.clone().succeed_the_gone(peers.departures()));
     Ok(OpenData { directories, metadata, identities, config, controller, peers, quorum, locks })
 }
 

@@ -460,7 +460,7 @@ impl Progress {
     }
 }
 
-fn broker_of(metrics: &Metrics, raft_id: u64) -> Option<BrokerId> {
+pub(super) fn broker_of(metrics: &Metrics, raft_id: u64) -> Option<BrokerId> {
     let membership: &Membership = metrics.membership_config.membership();
     membership.get_node(&raft_id).map(|member| member.broker)
 }

@@ -15,6 +15,7 @@ mod runtime;
 mod snapshot;
 mod storage;
 mod store;
+mod succession;
 mod types;
 mod voters;
 

@@ -34,7 +34,7 @@ async fn counted(address: &str) -> (Client, Arc<Counting>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn however_many_ask_one_connection_is_opened_and_metadata_asked_for_once() {
-    let script = Script { leader_epoch: 0, end: 0, former_end: 0, metadata_requests: 0 };
+    let script = Script::default();
     let (address, script) = scripted::start(script).await;
     let (client, connector) = counted(&address.to_string()).await;
     let asking: Vec<_> = (0..50)
@@ -86,7 +86,7 @@ impl ConsumerHooks for Jumps {
 /// A consumer that has read ten records of epoch 4, whose log was then cut at `former_end` by a
 /// leader of epoch 5.
 async fn after_a_cut(former_end: i64, options: ConsumerOptions) -> (Consumer, scripted::Shared) {
-    let script = Script { leader_epoch: 4, end: 10, former_end: 10, metadata_requests: 0 };
+    let script = Script { leader_epoch: 4, end: 10, former_end: 10, ..Script::default() };
     let (address, script) = scripted::start(script).await;
     let client = connect(ClientOptions::new(&address.to_string())).await;
     let mut consumer = Consumer::new(&client, options);
@@ -136,4 +136,13 @@ async fn a_new_leader_with_everything_that_was_read_changes_nothing() {
     let (mut consumer, _script) = after_a_cut(10, ConsumerOptions::default()).await;
     let records = timeout(DEADLINE, consumer.next()).await.expect("records").expect("readable");
     assert_eq!(records.expect("no end")[0].offset, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_followed_by_another_while_it_is_asked_is_not_asked_forever() {
+    let (mut consumer, script) = after_a_cut(10, ConsumerOptions::default()).await;
+    script.lock().expect("no panics").moves_when_asked = 2;
+    let records = timeout(DEADLINE, consumer.next()).await.expect("records").expect("readable");
+    assert_eq!(records.expect("no end")[0].offset, 10);
+    assert_eq!(script.lock().expect("no panics").leader_epoch, 7);
 }

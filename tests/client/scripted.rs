@@ -28,13 +28,15 @@ use tokio::net::{TcpListener, TcpStream};
 pub(crate) const TOPIC: &str = "scripted";
 
 /// What the broker says.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) leader_epoch: i32,
     /// Behind the last record.
     pub(crate) end: i64,
     /// Where the records of the former epoch end now.
     pub(crate) former_end: i64,
+    /// How often another leader takes over just when a consumer asks for that end.
+    pub(crate) moves_when_asked: usize,
     /// Requests so far.
     pub(crate) metadata_requests: usize,
 }
@@ -112,8 +114,18 @@ fn reply(
             let request: OffsetForLeaderEpochRequest<'_> =
                 decode_request(body, version).expect("a request");
             let asked = &request.topics[0].partitions[0];
-            assert_eq!(asked.leader_epoch, script.leader_epoch - 1, "of what was read");
+            assert!(asked.leader_epoch < asked.current_leader_epoch, "of what was read");
+            if script.moves_when_asked > 0 {
+                script.moves_when_asked -= 1;
+                script.leader_epoch += 1;
+            }
+            let is_former = asked.current_leader_epoch < script.leader_epoch;
             let end = EpochEndOffset {
+                error_code: if is_former {
+                    ErrorCode::FENCED_LEADER_EPOCH
+                } else {
+                    ErrorCode::NONE
+                },
                 leader_epoch: asked.leader_epoch,
                 end_offset: script.former_end,
                 ..Default::default()

@@ -249,7 +249,10 @@ impl Shard {
         })?;
         let header = BatchHeader::parse(&batch).map_err(|_| GroupError::TooLarge)?;
         match self.partition.append_in_epoch(epoch, &batch, &header, now) {
-            Ok(accepted) => Ok((accepted.base_offset, accepted.last_offset)),
+            Ok(accepted) => {
+                // Without a producer nothing was sent before.
+                Ok((accepted.base_offset.unwrap_or(accepted.last_offset), accepted.last_offset))
+            }
             Err(error) => {
                 warn!(partition = %self.partition.name, %error, "groups: records refused");
                 Err(match error {

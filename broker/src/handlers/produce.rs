@@ -373,13 +373,23 @@ fn endpoint(broker: HintedBroker<'_>) -> NodeEndpoint<'_> {
 
 fn partition_response(outcome: &Outcome) -> PartitionProduceResponse<'_> {
     match &outcome.result {
-        Ok(accepted) => PartitionProduceResponse {
+        // Clients take this for success without an offset.
+        Ok(Accepted { base_offset: None, .. }) => PartitionProduceResponse {
             index: outcome.index,
-            base_offset: accepted.base_offset.0,
-            log_append_time_ms: outcome.log_append_time.0,
-            log_start_offset: accepted.log_start.0,
+            error_code: ErrorCode::DUPLICATE_SEQUENCE_NUMBER,
+            base_offset: -1,
+            error_message: Some("the batch is in the log, and it is not remembered where"),
             ..Default::default()
         },
+        Ok(Accepted { base_offset: Some(base_offset), log_start, .. }) => {
+            PartitionProduceResponse {
+                index: outcome.index,
+                base_offset: base_offset.0,
+                log_append_time_ms: outcome.log_append_time.0,
+                log_start_offset: log_start.0,
+                ..Default::default()
+            }
+        }
         Err(rejected) => PartitionProduceResponse {
             index: outcome.index,
             error_code: rejected.code,

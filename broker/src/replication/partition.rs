@@ -54,7 +54,9 @@ pub(crate) enum View {
 /// A batch that is in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    pub(crate) base_offset: Offset,
+    /// Where it begins; none for one sent before of which only that is known.
+    pub(crate) base_offset: Option<Offset>,
+    /// Committed when this is.
     pub(crate) last_offset: Offset,
     pub(crate) log_start: Offset,
     /// The leadership that took it.
@@ -219,7 +221,13 @@ impl Partition {
         let (base_offset, leader_epoch) = match state.core.on_produce(header, acks)? {
             Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
             Decision::Duplicate { base_offset, last_offset } => {
+                let base_offset = Some(base_offset);
                 let log_start = state.core.log().start;
+                let leader_epoch = state.core.leader_epoch().unwrap_or_default();
+                return Ok(Accepted { base_offset, last_offset, log_start, leader_epoch });
+            }
+            Decision::Older { last_offset } => {
+                let (base_offset, log_start) = (None, state.core.log().start);
                 let leader_epoch = state.core.leader_epoch().unwrap_or_default();
                 return Ok(Accepted { base_offset, last_offset, log_start, leader_epoch });
             }
@@ -251,7 +259,7 @@ impl Partition {
             || state.unsynced_bytes >= LAZY_FLUSH_BYTES
             || appended.rolled;
         let accepted = Accepted {
-            base_offset,
+            base_offset: Some(base_offset),
             last_offset: base_offset.plus(i64::from(header.last_offset_delta)),
             log_start: state.core.log().start,
             leader_epoch,

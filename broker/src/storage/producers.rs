@@ -1,8 +1,10 @@
 //! Idempotent producers: what each wrote last, to tell a repeated batch from a lost one.
 //!
-//! Pure. For each producer the last five batches are kept (clients have at most five in flight): a
-//! batch sent again is answered as the first time, one out of sequence is refused. State is
-//! forgotten after `producer.id.expiration.ms`; a producer without state starts at any sequence,
+//! Pure. For each producer the last five batches are kept (clients have at most five in flight on a
+//! connection): a batch sent again is answered as the first time. An older one, from before them but
+//! after the first that is known without a gap, is known to be there and no longer where: a client has such
+//! when its leader falls silent, another takes over what it was sent and takes more. One out of
+//! sequence is refused. State is forgotten after `producer.id.expiration.ms`; a producer without state starts at any sequence,
 //! as in Apache Kafka, because retention may have removed what it wrote before.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +23,13 @@ const BATCHES_KEPT: usize = 5;
 const PRODUCERS_MAX: usize = 50_000;
 
 const MAGIC: [u8; 4] = *b"SLPR";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+
+/// Without how much is known before the batches kept.
+const VERSION_WITHOUT_KNOWN: u16 = 1;
+
+/// Sequences further back are not told from such that are ahead: they wrap.
+const KNOWN_MAX: u32 = 1 << 30;
 
 /// What a batch's sequence says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,11 @@ pub enum Sequence {
         base_offset: Offset,
         /// Offset of its last record.
         last_offset: Offset,
+    },
+    /// It was written before, somewhere below this offset.
+    Older {
+        /// Where the oldest batch begins that is remembered.
+        before: Offset,
     },
 }
 
@@ -80,8 +93,26 @@ struct Span {
 struct Producer {
     epoch: i16,
     last_timestamp: Timestamp,
+    /// How many sequences up to the last one were written without a gap, at most [`KNOWN_MAX`].
+    known: u32,
     batches: VecDeque<Span>,
 }
+
+impl Producer {
+    /// Whether all of a batch was written: its sequences are among those known.
+    fn has_written(&self, batch: &BatchHeader) -> bool {
+        let Some(newest) = self.batches.back() else { return false };
+        let behind = |sequence: i32| {
+            let distance = i64::from(newest.last_sequence) - i64::from(sequence);
+            distance.rem_euclid(SEQUENCES)
+        };
+        let (first, last) = (behind(batch.base_sequence), behind(batch.last_sequence()));
+        last <= first && first < i64::from(self.known)
+    }
+}
+
+/// Sequences go from 0 to `i32::MAX`, and on at 0.
+const SEQUENCES: i64 = 1 << 31;
 
 /// What is known of one producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +172,9 @@ impl ProducerTable {
             let Span { base_offset, last_offset, .. } = *span;
             return Ok(Sequence::Duplicate { base_offset, last_offset });
         }
+        if let Some(oldest) = producer.batches.front().filter(|_| producer.has_written(batch)) {
+            return Ok(Sequence::Older { before: oldest.base_offset });
+        }
         let expected =
             producer.batches.back().map_or(0, |span| increment_sequence(span.last_sequence, 1));
         if batch.base_sequence == expected {
@@ -162,12 +196,20 @@ impl ProducerTable {
         let producer = self.producers.entry(batch.producer_id).or_insert_with(|| Producer {
             epoch: batch.producer_epoch,
             last_timestamp: now,
+            known: 0,
             batches: VecDeque::with_capacity(BATCHES_KEPT),
         });
+        let expected =
+            producer.batches.back().map(|span| increment_sequence(span.last_sequence, 1));
         if producer.epoch != batch.producer_epoch {
             producer.epoch = batch.producer_epoch;
             producer.batches.clear();
+            producer.known = 0;
+        } else if expected != Some(batch.base_sequence) {
+            producer.known = 0;
         }
+        let records = u32::try_from(batch.last_offset_delta).unwrap_or(0).saturating_add(1);
+        producer.known = producer.known.saturating_add(records).min(KNOWN_MAX);
         if producer.batches.len() == BATCHES_KEPT {
             producer.batches.pop_front();
         }
@@ -217,6 +259,7 @@ impl ProducerTable {
             out.extend(id.to_be_bytes());
             out.extend(producer.epoch.to_be_bytes());
             out.extend(producer.last_timestamp.0.to_be_bytes());
+            out.extend(producer.known.to_be_bytes());
             out.push(u8::try_from(producer.batches.len()).unwrap_or(u8::MAX));
             for span in &producer.batches {
                 out.extend(span.first_sequence.to_be_bytes());
@@ -238,12 +281,15 @@ impl ProducerTable {
 
     /// Reads a snapshot file; `None` if it is not a whole one.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let mut fields = Fields(envelope::open(MAGIC, VERSION, bytes)?);
+        let tells_known = envelope::version(MAGIC, bytes)? != VERSION_WITHOUT_KNOWN;
+        let version = if tells_known { VERSION } else { VERSION_WITHOUT_KNOWN };
+        let mut fields = Fields(envelope::open(MAGIC, version, bytes)?);
         let mut table = Self::default();
         while !fields.is_empty() {
             let id = fields.i64()?;
             let epoch = fields.i16()?;
             let last_timestamp = Timestamp(fields.i64()?);
+            let known = if tells_known { fields.u32()? } else { 0 };
             let mut batches = VecDeque::new();
             for _ in 0..fields.u8()? {
                 batches.push_back(Span {
@@ -253,7 +299,7 @@ impl ProducerTable {
                     last_offset: Offset(fields.i64()?),
                 });
             }
-            table.producers.insert(id, Producer { epoch, last_timestamp, batches });
+            table.producers.insert(id, Producer { epoch, last_timestamp, known, batches });
         }
         Some(table)
     }
@@ -295,13 +341,54 @@ mod tests {
     }
 
     #[test]
-    fn only_the_last_five_batches_are_known_as_repeated() {
+    fn only_of_the_last_five_batches_it_is_known_where_they_are() {
         let table = written(&[(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1), (0, 5, 1)]);
         assert!(matches!(table.check(&batch(0, 1, 1)), Ok(Sequence::Duplicate { .. })));
-        assert_eq!(
-            table.check(&batch(0, 0, 1)),
-            Err(ProducerError::OutOfOrderSequence { producer_id: 7, sequence: 0, expected: 6 })
-        );
+        let older = Ok(Sequence::Older { before: Offset(101) });
+        assert_eq!(table.check(&batch(0, 0, 1)), older);
+        // Neither as it was sent, but all of it is there.
+        assert_eq!(table.check(&batch(0, 0, 2)), older);
+        assert_eq!(table.check(&batch(0, 3, 3)), older);
+        let ahead =
+            |batch| matches!(table.check(&batch), Err(ProducerError::OutOfOrderSequence { .. }));
+        assert!(ahead(batch(0, 5, 2)) && ahead(batch(0, 7, 1)) && ahead(batch(0, i32::MAX, 1)));
+        let again = ProducerTable::decode(&table.encode()).unwrap();
+        assert_eq!(again.check(&batch(0, 0, 1)), older);
+    }
+
+    #[test]
+    fn what_came_before_the_first_that_is_known_is_not_taken_for_written() {
+        let unknown = |table: &ProducerTable, sequence| {
+            matches!(
+                table.check(&batch(0, sequence, 1)),
+                Err(ProducerError::OutOfOrderSequence { .. })
+            )
+        };
+        // The producer was forgotten, and starts anywhere.
+        let table = written(&[(0, 40, 1), (0, 41, 1)]);
+        assert!(unknown(&table, 39));
+        // A gap that somebody else let through, as in a log that was written elsewhere.
+        let table = written(&[(0, 0, 1), (0, 5, 1)]);
+        assert!(unknown(&table, 3) && unknown(&table, 4));
+        // A snapshot of before says nothing of it.
+        let table = written(&[(0, 0, 1), (0, 1, 1), (0, 2, 1), (0, 3, 1), (0, 4, 1), (0, 5, 1)]);
+        let mut old = table.clone();
+        old.producers.get_mut(&7).unwrap().known = 0;
+        assert!(unknown(&old, 0));
+    }
+
+    #[test]
+    fn sequences_that_wrapped_are_known_too() {
+        let last = i32::MAX;
+        let table = written(&[(0, last - 3, 2), (0, last - 1, 2), (0, 0, 1), (0, 1, 1), (0, 2, 1)]);
+        let table = {
+            let mut table = table;
+            table.record(&batch(0, 3, 1), Offset(200), Timestamp(1));
+            table
+        };
+        assert!(matches!(table.check(&batch(0, last - 3, 2)), Ok(Sequence::Older { .. })));
+        assert!(table.check(&batch(0, last - 4, 1)).is_err());
+        assert_eq!(table.check(&batch(0, 4, 1)), Ok(Sequence::Append));
     }
 
     #[test]
@@ -348,5 +435,24 @@ mod tests {
         let bytes = table.encode();
         assert_eq!(ProducerTable::decode(&bytes), Some(table));
         assert_eq!(ProducerTable::decode(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
+    fn a_snapshot_of_the_first_version_is_read() {
+        let table = written(&[(3, 0, 3)]);
+        let fields: [&[u8]; 8] = [
+            &7i64.to_be_bytes(),
+            &3i16.to_be_bytes(),
+            &1i64.to_be_bytes(),
+            &[1],
+            &0i32.to_be_bytes(),
+            &2i32.to_be_bytes(),
+            &100i64.to_be_bytes(),
+            &102i64.to_be_bytes(),
+        ];
+        let bytes = envelope::seal(MAGIC, VERSION_WITHOUT_KNOWN, &fields.concat());
+        let read = ProducerTable::decode(&bytes).unwrap();
+        assert_eq!(read.check(&batch(3, 0, 3)), table.check(&batch(3, 0, 3)));
+        assert_eq!(read.check(&batch(3, 3, 1)), Ok(Sequence::Append));
     }
 }

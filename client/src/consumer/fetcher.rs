@@ -180,6 +180,8 @@ impl Fetcher {
                 }
                 State::Validating => {
                     entry.is_asking = true;
+                    // Another leader since it was first asked: this one refuses the former epoch.
+                    entry.leader_epoch = entry.leader_epoch.max(self.known_epoch(&entry.key));
                     let epochs = (entry.leader_epoch, entry.last_epoch);
                     wants.validations.push((of, entry.key.clone(), epochs));
                 }
@@ -211,6 +213,12 @@ impl Fetcher {
         }
         board.waits_for_reader |= is_full;
         wants
+    }
+
+    /// The epoch of a partition's leader as far as is known, -1 if it is not.
+    fn known_epoch(&self, (topic, index): &PartitionKey) -> i32 {
+        let (info, _, _) = self.shared.client.cached(topic);
+        info.and_then(|info| Some(info.partition(*index)?.leader_epoch)).unwrap_or(-1)
     }
 
     /// Whom to ask, and what; `None` if a new leader's log has to be compared first.

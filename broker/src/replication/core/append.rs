@@ -34,6 +34,11 @@ pub enum Decision {
         /// Offset of the last record, as appended the first time.
         last_offset: Offset,
     },
+    /// An idempotent producer sent it before, so long ago that it is only known to be in the log.
+    Older {
+        /// It is committed when this is: it stands before.
+        last_offset: Offset,
+    },
 }
 
 /// Why a batch is not appended.
@@ -89,6 +94,7 @@ impl PartitionCore {
             Sequence::Duplicate { base_offset, last_offset } => {
                 Ok(Decision::Duplicate { base_offset, last_offset })
             }
+            Sequence::Older { before } => Ok(Decision::Older { last_offset: before.plus(-1) }),
         }
     }
 

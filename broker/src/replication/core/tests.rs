@@ -36,7 +36,7 @@ fn batch(producer: Option<(i16, i32)>, count: usize) -> BatchHeader {
 fn append(core: &mut PartitionCore, batch: &BatchHeader) -> bool {
     match core.on_produce(batch, Acks::All).unwrap() {
         Decision::Append { base_offset, .. } => core.on_appended(batch, base_offset, Timestamp(0)),
-        duplicate @ Decision::Duplicate { .. } => panic!("{duplicate:?}"),
+        repeated @ (Decision::Duplicate { .. } | Decision::Older { .. }) => panic!("{repeated:?}"),
     }
 }
 

@@ -145,6 +145,7 @@ impl World {
             Decision::Duplicate { last_offset, .. } => {
                 Some((epoch, super::disk::index(last_offset)))
             }
+            older @ Decision::Older { .. } => panic!("one batch at a time: {older:?}"),
         }
     }
 

@@ -3,6 +3,8 @@
 //! A test owns the broker it starts; dropping it kills the process and removes its data.
 
 mod binary;
+pub mod cluster;
+pub mod history;
 pub mod http;
 mod nodes;
 mod server;

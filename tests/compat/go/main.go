@@ -5,6 +5,8 @@
 //	compat-go manifest BOOTSTRAP TOPIC FILE     reads a topic with franz-go, see real_input.rs
 //	compat-go franz-go-member BOOTSTRAP GROUP TOPIC PROTOCOL [INSTANCE]    a member of a group
 //	compat-go sarama-member BOOTSTRAP GROUP TOPIC PROTOCOL [INSTANCE]      the same
+//	compat-go franz-go-write BOOTSTRAP TOPIC PARTITIONS PRODUCER RATE      numbered records
+//	compat-go franz-go-read BOOTSTRAP TOPIC PARTITIONS                     reads them
 package main
 
 import (
@@ -32,6 +34,10 @@ func main() {
 		err = franzMember(membershipOf(os.Args))
 	case "sarama-member":
 		err = saramaMember(membershipOf(os.Args))
+	case "franz-go-write":
+		err = franzWrite(os.Args[2:])
+	case "franz-go-read":
+		err = franzRead(os.Args[2:])
 	default:
 		err = fmt.Errorf("unknown command %q", command)
 	}

@@ -9,7 +9,7 @@ use sawlog_tests::Server;
 use crate::support::kafka::Kafka;
 
 /// The consumer protocol has its session timeout on the broker: as short as the classic members' own.
-const SETTINGS: [(&str, &str); 4] = [
+pub(super) const SETTINGS: [(&str, &str); 4] = [
     ("group.consumer.min.session.timeout.ms", "6000"),
     ("group.consumer.session.timeout.ms", "15000"),
     ("group.consumer.min.heartbeat.interval.ms", "500"),

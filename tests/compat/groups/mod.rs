@@ -6,6 +6,7 @@
 mod admin;
 mod broker;
 mod clients;
+mod failover;
 mod history;
 mod life;
 mod member;

@@ -281,6 +281,16 @@ impl PartitionCore {
         }
     }
 
+    /// A follower does not ask any more: what it said of itself says nothing about what it has from here
+    /// on. Its log may have failed.
+    pub fn on_unfollowed(&mut self, replica: BrokerId, epoch: BrokerEpoch) {
+        let Role::Leader(leadership) = &mut self.role else { return };
+        let remote = leadership.remotes.iter_mut().find(|remote| remote.broker == replica);
+        if let Some(remote) = remote.filter(|remote| remote.broker_epoch == epoch) {
+            (remote.end, remote.durable) = (None, None);
+        }
+    }
+
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called
     /// after whatever came in, and at [`Self::alter_due_at`].
     pub fn alter_partition(&mut self, now: Duration) -> Option<AlterPartition> {

@@ -102,7 +102,7 @@ impl Session {
         state.next += 1;
         for slot in &message.gone {
             if let Some(Slot { partition, watcher, .. }) = state.slots.remove(slot) {
-                partition.unwatch(&watcher);
+                partition.on_unfollowed(&watcher, (self.broker, self.epoch));
             }
         }
         for ask in &message.asks {

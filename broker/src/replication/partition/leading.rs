@@ -126,6 +126,16 @@ impl Partition {
         self.watchers.change(|list| list.retain(|other| !Arc::ptr_eq(other, watcher)));
     }
 
+    /// As [`Self::unwatch`], of a follower that does not ask any more.
+    pub(in crate::replication) fn on_unfollowed(
+        &self,
+        watcher: &Arc<Watcher>,
+        (replica, epoch): (BrokerId, BrokerEpoch),
+    ) {
+        self.unwatch(watcher);
+        self.state.lock().core.on_unfollowed(replica, epoch);
+    }
+
     /// Whether this broker leads it, and others have replicas.
     pub(in crate::replication) fn has_followers(&self) -> bool {
         self.watchers.led.load(Ordering::Acquire)

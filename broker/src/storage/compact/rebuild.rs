@@ -133,10 +133,17 @@ impl Rebuild {
     /// The offsets needed next: from, to; none once it is whole.
     #[must_use]
     pub fn wanted(&self) -> Option<(Offset, Offset)> {
-        // One that is gone is made anew in pieces of the usual size.
-        let is_full = self.segment.is_none() && self.output.length() >= self.segment_bytes;
-        let next = self.missing.front().filter(|_| !is_full)?;
+        let next = self.missing.front().filter(|next| !self.is_full(next))?;
         Some((self.expected.max(next.from), next.to))
+    }
+
+    /// Whether what is missing at the end, the segments behind it maybe, is left to segments of their
+    /// own: they get the usual size.
+    fn is_full(&self, next: &QuarantinedRange) -> bool {
+        let damaged_upto = next.position.saturating_add(next.bytes);
+        let is_last = self.missing.len() == 1
+            && self.segment.as_ref().is_none_or(|segment| damaged_upto >= segment.end());
+        is_last && self.output.length() >= self.segment_bytes
     }
 
     /// Takes batches another replica has from the offset that was wanted on; none at all where it has
@@ -208,6 +215,7 @@ impl Rebuild {
         if let Some(first) = left.first_mut() {
             // Made anew up to here.
             (first.segment, first.from) = (self.expected, self.expected);
+            (first.position, first.bytes) = (0, 0);
             self.place.end = self.expected;
             self.output.end_at(self.expected)?;
         }

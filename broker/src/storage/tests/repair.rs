@@ -233,6 +233,26 @@ fn segments_that_are_gone_are_made_anew_one_by_one() {
 }
 
 #[test]
+fn damage_up_to_segments_that_are_gone_is_repaired_in_segments_of_the_usual_size() {
+    let (mine, other) = pair();
+    let paths = segments(&mine);
+    assert!(paths.len() > 3, "{paths:?}");
+    mine.flip_bit(&paths[1], length() + 80, 5);
+    mine.zero_from(&paths[1], 2 * length() + 100);
+    mine.remove_file(&paths[2]).unwrap();
+    mine.remove_file(&paths[1].with_extension("index")).unwrap();
+    mine.sync_dir(Path::new(DIRECTORY)).unwrap();
+    let other = open(&other).log;
+    let mut log = open(&mine).log;
+    flush(&mut log);
+    repair(&mut log, &other).unwrap();
+    assert_eq!(log.quarantined().len(), 0);
+    assert_eq!(read_all(&log, 1 << 20), read_all(&other, 1 << 20));
+    let most = contents(&mine).iter().map(Vec::len).max().unwrap();
+    assert!(most <= 8192 + length(), "a segment of {most} bytes");
+}
+
+#[test]
 fn a_log_that_fails_while_it_is_repaired_has_failed() {
     let (mine, other) = pair();
     mine.flip_bit(&segments(&mine)[1], length() + 80, 5);

@@ -344,3 +344,20 @@ fn a_follower_with_a_hole_neither_joins_nor_stays_nor_counts() {
     assert_eq!(core.on_durable(at(10_501), &healed), Ok(true));
     assert_eq!(core.high_watermark(), Offset(3));
 }
+
+#[test]
+fn a_follower_that_asks_no_more_does_not_join_on_what_it_said_before() {
+    let mut core = leader(&[1, 2, 3]);
+    append(&mut core, &batch(None, 3));
+    flush(&mut core, 3);
+    report(&mut core, 1, &fetch(YOU, 3, 3));
+    report(&mut core, 1, &fetch(THIRD, 3, 3));
+    // Its log has failed, and the controller was told.
+    core.on_unfollowed(THIRD, BrokerEpoch(19));
+    core.on_unfollowed(THIRD, BrokerEpoch(20));
+    image(&mut core, &state(Some(1), (1, 2), &[1, 2]));
+    core.on_heard(at(2), (THIRD, BrokerEpoch(20)), Some(BrokerEpoch(20)));
+    assert_eq!(core.alter_partition(at(2)), None);
+    report(&mut core, 3, &fetch(THIRD, 3, 3));
+    assert_eq!(ids(&core.alter_partition(at(3)).unwrap()), [1, 2, 3], "it asks again");
+}

@@ -221,6 +221,28 @@ impl Client {
                 Err(error) => return Err(error),
             }
         };
+        self.remember(&reply)
+    }
+
+    /// Asks brokers other than `silent`, which may be hung, for topics; waits neither for it nor for
+    /// whoever asks it.
+    pub(crate) async fn refresh_from_others(
+        &self,
+        silent: i32,
+        topics: &[&str],
+    ) -> Result<ClusterInfo, ClientError> {
+        let avoided = self.cache().brokers.get(&silent).map(BrokerInfo::address);
+        let mut wanted = Vec::with_capacity(topics.len());
+        for name in topics.iter().copied() {
+            wanted.push(MetadataRequestTopic { name: Some(name), ..Default::default() });
+        }
+        let request = MetadataRequest { topics: Some(wanted), ..Default::default() };
+        let connection = self.any_but(avoided.as_deref()).await?;
+        let timeout = self.shared.options.timeout;
+        self.remember(&connection.call_up_to(&request, i16::MAX, timeout).await?)
+    }
+
+    fn remember(&self, reply: &Reply) -> Result<ClusterInfo, ClientError> {
         let (_, response) = decode_response::<MetadataRequest<'_>>(&reply.frame, reply.version)?;
         check(response.error_code, None)?;
         let info = ClusterInfo::from_wire(&response);
@@ -400,10 +422,16 @@ impl Client {
 
     /// A connection to any broker: an open one, else the first that can be reached.
     pub(crate) async fn any(&self) -> Result<Connection, ClientError> {
+        self.any_but(None).await
+    }
+
+    /// As [`Self::any`], but not to the broker at this address.
+    async fn any_but(&self, avoided: Option<&str>) -> Result<Connection, ClientError> {
         let options = &self.shared.options;
         let mut candidates: Vec<String> =
             self.cache().brokers.values().map(BrokerInfo::address).collect();
         candidates.extend(options.bootstrap.iter().cloned());
+        candidates.retain(|address| Some(address.as_str()) != avoided);
         let peers: Vec<Arc<Peer>> =
             candidates.iter().map(|address| self.peer(address, Channel::GENERAL)).collect();
         if let Some(open) = peers.iter().find_map(|peer| peer.open()) {

@@ -11,6 +11,7 @@ mod load;
 mod process;
 mod proxy;
 mod scripted;
+mod silent;
 
 mod cluster;
 mod consuming;

@@ -16,6 +16,9 @@ use sawlog_protocol::messages::list_offsets::{
 use sawlog_protocol::messages::metadata::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
+use sawlog_protocol::messages::produce::{
+    PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
 use sawlog_protocol::{ApiKey, Rope, Uuid, decode_request_header, encode_response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,11 +29,14 @@ use crate::load::{DEADLINE, connect};
 /// The broker that is gone, and the one that lives.
 const GONE: i32 = 1;
 const LIVING: i32 = 2;
-const TOPIC: &str = "moved";
+pub(crate) const TOPIC: &str = "moved";
+
+/// Where the living broker puts what it is sent.
+pub(crate) const PRODUCED_AT: i64 = 7;
 
 /// What the living broker knows.
 #[derive(Debug)]
-struct Living {
+pub(crate) struct Living {
     port: u16,
     gone: SocketAddr,
     /// Requests for metadata until it takes the other for gone.
@@ -40,9 +46,13 @@ struct Living {
 
 /// Starts the living broker; nobody listens at the address of the other.
 async fn start(moves_after: usize) -> Arc<Living> {
+    start_beside(crate::process::free_address(), moves_after).await
+}
+
+/// Starts the living broker; the other is at `gone`.
+pub(crate) async fn start_beside(gone: SocketAddr, moves_after: usize) -> Arc<Living> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("a bound listener has an address").port();
-    let gone = crate::process::free_address();
     let living = Living { port, gone, moves_after, metadata_requests: AtomicUsize::new(0) };
     let living = Arc::new(living);
     let shared = living.clone();
@@ -55,6 +65,10 @@ async fn start(moves_after: usize) -> Arc<Living> {
 }
 
 impl Living {
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     async fn client(&self) -> Client {
         let both = format!("{},127.0.0.1:{}", self.gone, self.port);
         let mut options = ClientOptions::new(&both);
@@ -113,24 +127,36 @@ async fn serve(mut stream: TcpStream, living: Arc<Living>) {
     }
 }
 
+/// What brokers here can do.
+pub(crate) fn api_versions(version: i16, correlation: i32) -> Rope {
+    let served = [
+        ApiKey::ApiVersions,
+        ApiKey::Metadata,
+        ApiKey::Produce,
+        ApiKey::ListOffsets,
+        ApiKey::ListGroups,
+        ApiKey::DescribeLogDirs,
+        ApiKey::DeleteTopics,
+    ];
+    let api = |key: ApiKey| ApiVersion {
+        api_key: key.as_i16(),
+        min_version: *key.versions().start(),
+        max_version: *key.versions().end(),
+    };
+    let response = ApiVersionsResponse { api_keys: served.map(api).to_vec(), ..Default::default() };
+    encode_response(&response, ApiKey::ApiVersions, version, correlation)
+}
+
 fn reply(key: ApiKey, version: i16, correlation: i32, living: &Living) -> Rope {
     match key {
-        ApiKey::ApiVersions => {
-            let served = [
-                ApiKey::ApiVersions,
-                ApiKey::Metadata,
-                ApiKey::ListOffsets,
-                ApiKey::ListGroups,
-                ApiKey::DescribeLogDirs,
-                ApiKey::DeleteTopics,
-            ];
-            let api = |key: ApiKey| ApiVersion {
-                api_key: key.as_i16(),
-                min_version: *key.versions().start(),
-                max_version: *key.versions().end(),
-            };
-            let response =
-                ApiVersionsResponse { api_keys: served.map(api).to_vec(), ..Default::default() };
+        ApiKey::ApiVersions => api_versions(version, correlation),
+        ApiKey::Produce => {
+            let taken = PartitionProduceResponse { base_offset: PRODUCED_AT, ..Default::default() };
+            let partition_responses = vec![taken];
+            // Newer versions name the topic by its id.
+            let (name, topic_id) = (TOPIC, Uuid([1; 16]));
+            let topic = TopicProduceResponse { name, topic_id, partition_responses };
+            let response = ProduceResponse { responses: vec![topic], ..Default::default() };
             encode_response(&response, key, version, correlation)
         }
         ApiKey::Metadata => living.metadata(&living.gone.ip().to_string(), version, correlation),

@@ -32,10 +32,21 @@ const REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// What happened beside the task.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Connected { node: i32, outcome: Result<Connection, ClientError> },
-    Answered { node: i32, request: u64, outcome: Outcome },
+    Connected {
+        node: i32,
+        outcome: Result<Connection, ClientError>,
+    },
+    Answered {
+        node: i32,
+        request: u64,
+        outcome: Outcome,
+    },
     Identified(Result<Identity, ClientError>),
     Refreshed,
+    /// Others have said who leads what `node` does not answer for.
+    Doubted {
+        node: i32,
+    },
 }
 
 /// The state of the task.
@@ -277,7 +288,8 @@ impl Sender {
     fn next_timer(&self) -> Option<Instant> {
         let lanes = self.timers.peek().map(|Reverse((when, _))| *when);
         let nodes = self.nodes.values().flat_map(|node| {
-            [node.requests.front().map(|request| request.deadline), node.muted_until]
+            let deadline = node.requests.front().map(|request| request.deadline);
+            [deadline, node.muted_until, node.doubtful_at()]
         });
         nodes.chain([lanes]).flatten().min()
     }
@@ -303,6 +315,44 @@ impl Sender {
             {
                 connection.close(&format!("no reply within {} ms", timeout.as_millis()));
             }
+        }
+        let is_silent = |node: &Node| node.doubtful_at().is_some_and(|at| at <= now);
+        let silent = self.nodes.iter().filter(|(_, node)| is_silent(node)).map(|(id, _)| *id);
+        for id in silent.collect::<Vec<i32>>() {
+            self.doubt(id, now);
+        }
+    }
+
+    /// Asks others whether a silent broker still leads what it was sent.
+    fn doubt(&mut self, id: i32, now: Instant) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.doubted_at = Some(now);
+        let parts = node.requests.iter().flat_map(|request| &request.parts);
+        let topics: HashSet<Arc<str>> = parts.map(|part| part.topic.clone()).collect();
+        let (client, events) = (self.shared.client.clone(), self.events.clone());
+        tokio::spawn(async move {
+            let names: Vec<&str> = topics.iter().map(|name| &**name).collect();
+            // Where nobody answers either, it is asked again; the request's deadline stands.
+            if client.refresh_from_others(id, &names).await.is_ok() {
+                drop(events.send(Event::Doubted { node: id }));
+            }
+        });
+    }
+
+    /// Gives a silent broker up if others lead what it was sent: nothing it answers would count.
+    fn give_up_if_replaced(&mut self, id: i32) {
+        let client = &self.shared.client;
+        let leads_no_more = |part: &Part| {
+            let leader = client.cached(&part.topic).0;
+            let leader = leader.and_then(|info| Some(info.partition(part.index)?.leader));
+            leader.is_some_and(|leader| leader >= 0 && leader != id)
+        };
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.requests.front().is_some_and(|request| request.parts.iter().any(leads_no_more))
+            && let Some(connection) = node.connection.take()
+        {
+            // All it was sent is told to be lost, and goes to those that lead now.
+            connection.close("it does not answer, and others lead what it was sent");
         }
     }
 
@@ -348,7 +398,8 @@ impl Sender {
             match sent {
                 Ok(version) if options.acks != Acks::None => {
                     let deadline = now + timeout;
-                    let request = Request { id: request, version, parts: taken, deadline };
+                    let request =
+                        Request { id: request, version, parts: taken, sent_at: now, deadline };
                     if let Some(node) = self.nodes.get_mut(&id) {
                         node.requests.push_back(request);
                     }

@@ -17,6 +17,10 @@ impl Sender {
                 self.answered(node, request, outcome, now);
             }
             Event::Identified(outcome) => self.identified(&outcome, now),
+            Event::Doubted { node } => {
+                self.follow_leaders(now);
+                self.give_up_if_replaced(node);
+            }
             Event::Refreshed => {
                 self.is_refreshing = false;
                 self.shared.topics_changed();

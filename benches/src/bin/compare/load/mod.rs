@@ -35,15 +35,25 @@ pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
     Ok(Histogram::new_with_bounds(1, LATENCY_MICROS_MAX, 3)?)
 }
 
-/// Creates a topic; `settings` are its own.
+/// Creates a topic without copies; `settings` are its own.
 pub(crate) fn create_topic(
     address: &str,
     name: &str,
     partitions: i32,
     settings: &[(&str, &str)],
 ) -> Result<(), Failure> {
+    create_copied_topic(address, name, (partitions, 1), settings)
+}
+
+/// Creates a topic with so many partitions, and so many copies of each.
+pub(crate) fn create_copied_topic(
+    address: &str,
+    name: &str,
+    (partitions, copies): (i32, i32),
+    settings: &[(&str, &str)],
+) -> Result<(), Failure> {
     let admin: AdminClient<DefaultClientContext> = config(address).create()?;
-    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(copies));
     for (key, value) in settings {
         topic = topic.set(key, value);
     }

@@ -175,6 +175,51 @@ mod switch {
             /// A leader does not look where its log and a follower's part (F2).
             SkipDivergence,
         }
+        /// Those of whole clusters, in what carries decisions out: the simulator finds them.
+        CLUSTER {
+            /// Consumers are given what is not committed.
+            ServeUncommitted,
+            /// acks=all is answered once the leader has written.
+            AcknowledgeAtAppend,
+            /// A follower asks a new leader although its log is not cut yet.
+            AskWhileCutting,
+            /// Who is elected while its log is cut forgets its epoch with the tail.
+            ForgetEpochOfCut,
+            /// Roles are taken by metadata of an earlier process (E2).
+            ActOnOldMetadata,
+            /// The controller answers although it does not know what became of its entry.
+            AnswerUncertain,
+            /// Who is fenced stays in sync where others are.
+            KeepFenced,
+            /// A reassignment is complete before the new replicas have caught up (P7).
+            CompleteMoveEarly,
+            /// Any replica that lives is elected (L2).
+            ElectAnybody,
+            /// Who was in sync stays eligible however many are in sync (L1).
+            KeepEligible,
+            /// A log is cut, and its producers stay as they were.
+            KeepProducersOfTail,
+            /// A sync of what the log was before counts for what it is now.
+            CountFlushOfBefore,
+            /// A follower says that it has on disk what it has written.
+            ReportUnsynced,
+            /// The partition's epoch of a leader's request is not looked at.
+            AcceptStaleAlter,
+            /// Who was in sync stays eligible when fewer have to be (L1).
+            ForgetToSettle,
+            /// Snapshots of the metadata leave out who is eligible.
+            ForgetEligible,
+            /// Logs are found by the name of their topic.
+            FindLogByName,
+            /// A start takes all it finds for committed.
+            ServeAllAtStart,
+            /// Blocks of producer ids are not written down.
+            ForgetProducerIds,
+            /// Answers of an earlier question are used (F5).
+            UseOldAnswers,
+            /// A batch is appended however often it comes.
+            AppendTwice,
+        }
         /// Rules of replication that others imply: without them nothing goes wrong.
         IMPLIED {
             /// Fetches of an earlier leadership are answered (F1).

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::base::BrokerId;
+use crate::base::watched::Closed;
 use crate::metadata::MetadataOffset;
 use crate::quorum::{LogRole, VoterChange, VoterError};
 
@@ -108,7 +109,9 @@ impl Controller {
                 return Err(ControllerError::Unavailable(why));
             }
             // Dropping the wait loses nothing: the role is looked at again.
-            let _ = timeout(backoff, roles.changed()).await;
+            if let Ok(Err(Closed)) = timeout(backoff, roles.changed()).await {
+                return Err(ControllerError::Stopped);
+            }
             backoff = (2 * backoff).min(BACKOFF_MAX);
         }
     }
@@ -210,7 +213,8 @@ impl Controller {
         let reply = tokio::select! {
             biased;
             reply = self.link.call(leader, bytes, patience) => reply,
-            _ = roles.wait_for(is_another), if !was_another => {
+            other = roles.wait_for(is_another), if !was_another => {
+                other.map_err(|Closed| ControllerError::Stopped)?;
                 return Ok(Attempt::Uncertain(format!("broker {leader} is not the controller any more")));
             }
         };

@@ -54,7 +54,9 @@ fn decide_one(scratch: &mut Scratch<'_>, members: &mut Members<'_>, request: &Re
             Response::CreatePartitions(topics::grow(scratch, topics, *validate_only))
         }
         Request::AlterConfigs { resources, validate_only } => {
-            Response::AlterConfigs(configs::alter(scratch, resources, *validate_only))
+            let answers = configs::alter(scratch, resources, *validate_only);
+            scratch.push(replicas::settle(&scratch.image));
+            Response::AlterConfigs(answers)
         }
         Request::AllocateProducerIds { broker } => {
             Response::AllocateProducerIds(Ok(allocate_producer_ids(scratch, *broker)))
@@ -142,7 +144,9 @@ fn allocate_producer_ids(scratch: &mut Scratch<'_>, broker: BrokerId) -> (i64, i
     let first = scratch.image.producer_id_next();
     let epoch = scratch.image.broker(broker).map_or(-1, |known| known.epoch);
     let next = first.saturating_add(PRODUCER_ID_BLOCK);
-    scratch.push(vec![Record::ProducerIds { broker, epoch, next }]);
+    if !planted!(ForgetProducerIds) {
+        scratch.push(vec![Record::ProducerIds { broker, epoch, next }]);
+    }
     (first, next.saturating_sub(first))
 }
 

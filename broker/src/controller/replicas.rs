@@ -20,7 +20,7 @@ mod report;
 mod tests;
 
 pub use alter::{alter_partition, alter_partitions};
-pub use election::{Elected, Election, ElectionError, elect, prefer_first};
+pub use election::{Elected, Election, ElectionError, elect, prefer_first, settle};
 pub use fencing::{elect_missing, fence, is_awaited, is_released, shut_down, unfence};
 pub use internal::raise_internal;
 pub use reassignment::{ReassignmentError, Wanted, cancel_reassignment, reassign, reassign_all};

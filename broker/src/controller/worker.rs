@@ -296,6 +296,9 @@ impl Worker {
             // What became of the entry is not known: nothing is decided on top of it until the log
             // says that all there is came out.
             self.take_role(LogRole::Follower { leader });
+            if planted!(AnswerUncertain) {
+                return Ok(());
+            }
             return Err(ControllerError::Uncertain);
         }
         let offset = proposed?;

@@ -274,6 +274,7 @@ fn rejected_append(error: AppendError) -> Rejected {
 /// Writes the outcome of a batch that is decided by now. Returns whether it is.
 fn settle(outcomes: &mut [TopicOutcome], item: &Uncommitted) -> bool {
     let rejected = match item.partition.ack_state_of(item.leader_epoch, item.last_offset) {
+        AckState::Waiting if planted!(AcknowledgeAtAppend) => return true,
         AckState::Waiting => return false,
         AckState::Committed => return true,
         AckState::NotEnoughReplicas => Rejected::new(

@@ -409,7 +409,11 @@ impl Image {
             records.push(Record::Topic { name: topic.name.to_string(), id: topic.id });
             push_configs(&mut records, &ConfigResource::Topic(topic.id), &topic.configs);
             records.extend(topic.indexed().map(|(index, partition)| {
-                Record::Partition(partition.clone().into_record(topic.id, index))
+                let mut partition = partition.clone();
+                if planted!(ForgetEligible) {
+                    partition.elr.clear();
+                }
+                Record::Partition(partition.into_record(topic.id, index))
             }));
         }
         if self.producer_id_next != 0 {

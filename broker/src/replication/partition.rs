@@ -298,6 +298,7 @@ impl Partition {
             return Err(ReadError::OutOfRange { start: log_start, end: log_end });
         }
         let until = match view {
+            View::Committed if planted!(ServeUncommitted) => log_end,
             View::Committed => high_watermark,
             View::Stable => last_stable_offset,
         };

@@ -205,8 +205,13 @@ impl World {
 
     fn configure(&mut self) {
         let Some((topic, ..)) = self.any_partition() else { return };
-        let (name, value) = match self.random.below(3) {
+        // More in sync than there are replicas would take no writes.
+        let at = topic.trim_start_matches('t').parse::<usize>().unwrap_or(0);
+        let is_single = self.weather.topics.get(at).is_none_or(|subject| subject.replicas == 1);
+        let (name, value) = match self.random.below(if is_single { 3 } else { 5 }) {
             0 => ("segment.bytes", "8192"),
+            3 => ("min.insync.replicas", "1"),
+            4 => ("min.insync.replicas", "2"),
             1 => ("segment.bytes", "65536"),
             _ => ("max.message.bytes", "500000"),
         };

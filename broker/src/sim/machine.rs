@@ -111,6 +111,7 @@ async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>
     let Some(identity) = identity else { return "no data directory".to_owned() };
     oracle.with(|known| known.storages.insert(process.broker, Some(identity.storage_id)));
     let data = DataDirectory::new(Arc::new(disk), PathBuf::from(DATA));
+    data.identify(identity.storage_id);
     let clock: Arc<dyn Clock> = Arc::new(SimClock::new(world, skew));
     let (log, recovered) = quorum.open(process.broker, process.life);
     let peers = Arc::new(SimPeers { net: net.clone(), process: process.clone() });

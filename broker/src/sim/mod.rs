@@ -50,6 +50,8 @@ mod faults;
 mod machine;
 mod net;
 mod oracle;
+#[cfg(all(test, feature = "planted-bugs"))]
+mod planted;
 mod process;
 mod quorum;
 #[cfg(test)]

@@ -82,7 +82,7 @@ impl Totals {
             && self.wiped > seeds / 20
             && self.deleted > seeds / 10
             && self.reassigned > seeds / 2
-            && self.offline < seeds / 10
+            && self.offline < seeds / 5
     }
 
     /// Adds what happened in another world.

@@ -7,7 +7,7 @@ use super::{Totals, live};
 /// Seeds in the gate.
 const SEEDS: u64 = 300;
 
-fn setting(name: &str) -> Option<u64> {
+pub(super) fn setting(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 

@@ -48,6 +48,16 @@ enum Command {
         #[arg(long)]
         keep_going: bool,
     },
+    /// Look for each bug that can be switched on.
+    #[cfg(feature = "planted-bugs")]
+    Planted {
+        /// Seeds tried for each.
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// Only bugs whose names contain this.
+        #[arg(long, default_value = "")]
+        named: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -59,7 +69,36 @@ fn main() -> ExitCode {
         Command::Run { seeds, first, threads, keep_going } => {
             run(first..first + seeds, threads, keep_going)
         }
+        #[cfg(feature = "planted-bugs")]
+        Command::Planted { seeds, named } => planted(seeds, &named),
     }
+}
+
+#[cfg(feature = "planted-bugs")]
+fn planted(seeds: u64, named: &str) -> ExitCode {
+    use sawlog_broker::base::planted::{Bug, switch};
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = 0;
+    for bug in Bug::REPLICATION.iter().chain(Bug::CLUSTER) {
+        if !format!("{bug:?}").contains(named) {
+            continue;
+        }
+        let shows = |seed: &u64| {
+            switch(Some(*bug));
+            let what = catch_unwind(|| live(*seed, false)).err();
+            switch(None);
+            let what = what?.downcast_ref::<String>().cloned().unwrap_or_default();
+            Some((*seed, what.lines().next().unwrap_or_default().to_owned()))
+        };
+        match (0..seeds).find_map(|seed| shows(&seed)) {
+            Some((seed, what)) => println!("{bug:?}: {}: {what}", seed + 1),
+            None => {
+                missed += 1;
+                println!("{bug:?}: not in {seeds}");
+            }
+        }
+    }
+    ExitCode::from(u8::from(missed > 0))
 }
 
 fn run(seeds: std::ops::Range<u64>, threads: usize, keep_going: bool) -> ExitCode {

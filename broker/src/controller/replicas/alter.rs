@@ -72,7 +72,7 @@ fn check(
     if state.leader != Some(request.leader) || state.leader_epoch != request.leader_epoch {
         return Err(AlterRefusal::FencedLeaderEpoch);
     }
-    if state.partition_epoch != request.partition_epoch {
+    if state.partition_epoch != request.partition_epoch && !planted!(AcceptStaleAlter) {
         return Err(AlterRefusal::InvalidUpdateVersion);
     }
     let leads = request.in_sync.iter().any(|replica| replica.broker == request.leader);

@@ -61,7 +61,8 @@ impl Draft {
         let mut elr = eligible_leaders(&state, &isr, min_in_sync.min(replicas.len()));
         elr.retain(|id| !target.lost.contains(id) && replicas.contains(id));
         let leader = self.elect(replicas, &isr, &elr, state.leader);
-        if let Some(leader) = leader.filter(|_| isr.is_empty()) {
+        let is_new = |leader: &BrokerId| isr.is_empty() || !isr.contains(leader);
+        if let Some(leader) = leader.filter(is_new) {
             isr = vec![leader];
             elr.retain(|id| *id != leader);
         }
@@ -79,6 +80,14 @@ impl Draft {
         };
         if change != PartitionChange::new(topic, index) {
             self.push(Record::PartitionChange(change));
+        }
+    }
+
+    /// As [`Self::change`], where nothing but how many have to be in sync has changed (L1).
+    pub(super) fn settle(&mut self, topic: TopicId, index: i32) {
+        let Some((state, min_in_sync)) = self.partition(topic, index) else { return };
+        if state.isr.len() >= min_in_sync && !state.elr.is_empty() && !planted!(ForgetToSettle) {
+            self.change(topic, index, Target { isr: state.isr, lost: Vec::new(), replicas: None });
         }
     }
 
@@ -107,6 +116,9 @@ impl Draft {
         let first_of = |set: &[BrokerId]| {
             replicas.iter().copied().find(|id| set.contains(id) && self.is_eligible(*id))
         };
+        if planted!(ElectAnybody) {
+            return first_of(replicas);
+        }
         if isr.is_empty() { first_of(elr) } else { first_of(isr) }
     }
 }
@@ -114,7 +126,7 @@ impl Draft {
 /// L1: who has everything acknowledged, outside the in-sync set. Nothing is acknowledged while
 /// fewer than `min_in_sync` are in it, so who was in it or in the ELR still has everything.
 fn eligible_leaders(state: &PartitionState, isr: &[BrokerId], min_in_sync: usize) -> Vec<BrokerId> {
-    if isr.len() >= min_in_sync {
+    if isr.len() >= min_in_sync && !planted!(KeepEligible) {
         return Vec::new();
     }
     let known = state.elr.iter().chain(&state.isr);

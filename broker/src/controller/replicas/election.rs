@@ -60,6 +60,17 @@ pub fn elect(
     (draft.records, results)
 }
 
+/// Nobody stays eligible outside an in-sync set that is large enough, now that fewer may be: it
+/// acknowledges from here on what others do not have.
+#[must_use]
+pub fn settle(image: &Image) -> Vec<Record> {
+    let mut draft = Draft::new(image);
+    for (topic, index) in draft.partitions(|state| !state.elr.is_empty()) {
+        draft.settle(topic, index);
+    }
+    draft.records
+}
+
 /// Every partition goes back to its preferred leader where that is in sync: after restarts others
 /// lead what it led.
 #[must_use]

@@ -10,7 +10,7 @@ use super::draft::{Draft, Target};
 pub fn fence(image: &Image, broker: BrokerId) -> Vec<Record> {
     let mut draft = Draft::new(image);
     if flags(&mut draft, broker, Some(true), Some(false)) {
-        leave(&mut draft, broker, |_| false);
+        leave(&mut draft, broker, |state| planted!(KeepFenced) && state.leader != Some(broker));
     }
     draft.records
 }

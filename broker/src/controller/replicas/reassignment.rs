@@ -109,6 +109,7 @@ pub(super) fn begin(
         replicas: Some(replicas),
         ..PartitionChange::new(topic, index)
     }));
+    draft.settle(topic, index);
     complete(draft, topic, index);
     Ok(())
 }
@@ -124,6 +125,7 @@ fn cancel(draft: &mut Draft, topic: TopicId, index: i32) -> Result<(), Reassignm
         replicas: Some([stable, state.adding].concat()),
         ..PartitionChange::new(topic, index)
     }));
+    draft.settle(topic, index);
     complete(draft, topic, index);
     Ok(())
 }
@@ -137,6 +139,11 @@ pub(super) fn complete(draft: &mut Draft, topic: TopicId, index: i32) {
     let target = others(&state.replicas, &state.removing);
     let isr = others(&state.isr, &state.removing);
     let arrived = others(&state.adding, &state.removing).iter().all(|id| isr.contains(id));
+    if planted!(CompleteMoveEarly) && !target.is_empty() {
+        let isr = if isr.is_empty() { target.clone() } else { isr };
+        draft.change(topic, index, Target { isr, lost: Vec::new(), replicas: Some(target) });
+        return;
+    }
     if arrived && !target.is_empty() && isr.len() >= min_in_sync.min(target.len()) {
         draft.change(topic, index, Target { isr, lost: Vec::new(), replicas: Some(target) });
     }

@@ -459,3 +459,22 @@ fn topics_of_the_brokers_own_get_three_copies_once_there_are_brokers_for_them() 
     assert_eq!(raise_internal(&cluster.image), [], "it is under way");
     assert_eq!(cluster.state().replicas.len(), 3, "other topics are nobody's business");
 }
+
+#[test]
+fn nobody_stays_eligible_once_fewer_may_acknowledge() {
+    let mut cluster = Cluster::new();
+    cluster.fence(2);
+    cluster.fence(3);
+    assert_eq!(cluster.shape(), (vec![1], vec![3], Some(1), 0));
+    assert_eq!(settle(&cluster.image), [], "as many as before");
+    cluster.take(vec![Record::Config {
+        resource: ConfigResource::Topic(TOPIC),
+        key: "min.insync.replicas".to_owned(),
+        value: Some("1".to_owned()),
+    }]);
+    let records = settle(&cluster.image);
+    cluster.take(records);
+    assert_eq!(cluster.shape(), (vec![1], vec![], Some(1), 0));
+    cluster.fence(1);
+    assert_eq!(cluster.shape(), (vec![], vec![1], None, 1), "who acknowledged alone");
+}

@@ -91,6 +91,9 @@ impl PartitionCore {
             Sequence::Append => {
                 Ok(Decision::Append { base_offset: self.log.end, leader_epoch: leadership.epoch })
             }
+            Sequence::Duplicate { .. } if planted!(AppendTwice) => {
+                Ok(Decision::Append { base_offset: self.log.end, leader_epoch: leadership.epoch })
+            }
             Sequence::Duplicate { base_offset, last_offset } => {
                 Ok(Decision::Duplicate { base_offset, last_offset })
             }

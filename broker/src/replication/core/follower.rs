@@ -85,7 +85,7 @@ impl Following {
 impl PartitionCore {
     /// The fetch to send now, if one is due.
     pub fn next_fetch(&mut self, now: Duration) -> Option<FetchRequest> {
-        if self.is_cutting {
+        if self.is_cutting && !planted!(AskWhileCutting) {
             // What came now would go where something else is still.
             return None;
         }
@@ -107,7 +107,11 @@ impl PartitionCore {
                 leader_epoch: following.epoch,
                 fetch_offset: self.log.end,
                 last_epoch: self.last_epoch(),
-                durable: self.durable_as_told(),
+                durable: if planted!(ReportUnsynced) {
+                    self.log.end
+                } else {
+                    self.durable_as_told()
+                },
             },
         })
     }
@@ -144,7 +148,8 @@ impl PartitionCore {
     /// Fetch `number` was answered.
     pub fn on_fetched(&mut self, now: Duration, number: u64, answer: FetchAnswer) -> FollowerStep {
         let Role::Follower(following) = &mut self.role else { return FollowerStep::Ignore };
-        if !matches!(following.state, State::Asked(asked, _) if asked == number) {
+        let is_asked = matches!(following.state, State::Asked(asked, _) if asked == number);
+        if !is_asked && !planted!(UseOldAnswers) {
             return FollowerStep::Ignore;
         }
         match answer {
@@ -209,7 +214,9 @@ impl PartitionCore {
         self.log.durable = self.log.durable.min(end);
         self.high_watermark = self.high_watermark.min(end);
         self.epochs.truncate_from_end(end);
-        if let Role::Leader(leadership) = &mut self.role {
+        if let Role::Leader(leadership) = &mut self.role
+            && !planted!(ForgetEpochOfCut)
+        {
             // It was elected meanwhile: its epoch begins where the log ends now, and stays known.
             leadership.epoch_start = leadership.epoch_start.min(end);
             self.epochs.lead(self.leader_epoch, end);

@@ -242,6 +242,7 @@ impl Partition {
             None => Ok(None),
             Some(CutTo::End(to)) => log.truncate(to, state.core.epochs(), now).map(|cut| {
                 let end = log.log_end();
+                let cut = cut.filter(|_| !planted!(KeepProducersOfTail));
                 Some((end, cut.map_or_else(|| state.core.producers().clone(), |cut| cut.producers)))
             }),
             Some(CutTo::Anew(at)) => {

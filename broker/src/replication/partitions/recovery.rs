@@ -207,7 +207,11 @@ impl Partitions {
 
     fn read<'image>(&self, topic: &'image Topic, index: i32) -> Option<ReadLog<'image>> {
         let name = TopicPartition { topic: topic.name.clone(), partition: index };
-        let entry = format!("{}-{index}.{}", topic.name, topic.id);
+        let entry = if planted!(FindLogByName) {
+            format!("{}-{index}", topic.name)
+        } else {
+            format!("{}-{index}.{}", topic.name, topic.id)
+        };
         let placed = place(&self.directories, &entry);
         let directory = placed.inspect_err(|error| tell_offline(&name, error)).ok()?;
         let data = directory.data();
@@ -265,6 +269,9 @@ impl Partitions {
         let mut core = PartitionCore::new(self.broker, view, opened.epochs, opened.producers);
         core.on_registered(self.exchange().registration());
         let known = self.high_watermarks.known(id);
+        if planted!(ServeAllAtStart) {
+            core.on_known_committed(view.end);
+        }
         if let Some(known) = known {
             core.on_known_committed(known);
         }

@@ -35,12 +35,20 @@ impl Images {
     /// (16) The image of a node is that of everybody at this offset.
     pub(super) fn check(&self, broker: i32, image: &Image) {
         let at = usize::try_from(image.offset().0).unwrap_or(usize::MAX);
-        let known = self.all.get(at).map(|(_, records)| records);
+        let known = self.all.get(at);
         assert_eq!(
             Some(&image.snapshot()),
-            known,
+            known.map(|(_, records)| records),
             "(16) broker {broker} has other metadata at {at}"
         );
+        let topics = known.into_iter().flat_map(|(image, _)| image.topics());
+        for (topic, known) in image.topics().zip(topics) {
+            assert_eq!(
+                topic.partitions, known.partitions,
+                "(16) broker {broker} has another {} at {at}",
+                topic.name
+            );
+        }
     }
 
     fn append(&mut self, entry: &Entry) {

@@ -8,7 +8,7 @@ use super::tests::setting;
 use crate::base::planted::{Bug, switch};
 
 /// Seeds tried for each bug; others with `SAWLOG_SIM_PLANTED_SEEDS`.
-const SEEDS_MAX: u64 = 100;
+const SEEDS_MAX: u64 = 200;
 
 /// Rules that need a rarer accident than the gate has time for. Looked for only in longer runs; the
 /// smaller worlds of `replication/tests` find the first two every time.
@@ -16,6 +16,7 @@ const RARE: &[Bug] = &[
     Bug::IgnoreBrokerEpoch,
     Bug::KeepEmptyEpochs,
     Bug::ForgetEpochOfCut,
+    Bug::KeepProducersOfTail,
     Bug::CountFlushOfBefore,
     Bug::AcceptStaleAlter,
     Bug::UseOldAnswers,

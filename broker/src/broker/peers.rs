@@ -31,6 +31,12 @@ const NAME: &str = "PEER";
 /// How long a start waits to learn that it was told to join another cluster than its own.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(3);
 
+/// For longer than this nobody takes a process that is gone for connected.
+const FORMER_LIFE_MAX: Duration = Duration::from_secs(5);
+
+/// Between two questions to who still does.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
 /// When a node that was started knows who the others are, or will be told.
 const SETTLED: Duration = Duration::from_secs(1);
 
@@ -169,8 +175,20 @@ pub(super) fn check_cluster(
     if quorum.state().members.len() > 1 {
         return Ok(());
     }
-    let nothing = bytes::Bytes::new();
-    let asked = peers.call_at(first, Service::Join, nothing, SECOND_THOUGHTS);
+    // It refuses too while it takes this broker's former life for connected: one that was killed behind a cut
+    // network has not said goodbye. That ends by itself.
+    let asked = async {
+        let deadline = tokio::time::Instant::now() + FORMER_LIFE_MAX;
+        loop {
+            let nothing = bytes::Bytes::new();
+            let answer = peers.call_at(first, Service::Join, nothing, SECOND_THOUGHTS).await;
+            let is_refused = matches!(answer, Err(PeerError::Refused(_)));
+            if !is_refused || tokio::time::Instant::now() >= deadline {
+                return answer;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
     match runtime.block_on(asked) {
         Err(PeerError::Refused(reason)) => {
             Err(StartError::new(StartErrorKind::DataDirectory, format!("cannot join: {reason}")))

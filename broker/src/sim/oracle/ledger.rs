@@ -62,6 +62,17 @@ impl Ledger {
         );
     }
 
+    /// A broker may lead `epoch` in another life, of which nobody else has a record: what it had written
+    /// beyond `end` and lost was never seen.
+    pub(super) fn on_begun_again(&mut self, broker: i32, epoch: i32, end: usize) {
+        if self.leaders.get(&epoch).is_some_and(|(leader, _)| *leader == broker) {
+            self.leaders.remove(&epoch);
+            for written in self.written.iter_mut().skip(end) {
+                written.retain(|(entry, _)| entry.epoch != epoch);
+            }
+        }
+    }
+
     /// A broker begins to lead an epoch, the controller's current one or not.
     pub(super) fn on_leader(
         &mut self,

@@ -217,8 +217,11 @@ impl Known {
                 known.is_some_and(|known| known.incarnation == incarnation),
                 "(15) broker {broker} leads by metadata of another process"
             );
-            if is_only {
-                ledger.leaders.remove(&epoch);
+            let is_known = self.replicas.iter().any(|((at, of), other)| {
+                *of == id && *at != broker && other.log.iter().any(|entry| entry.epoch == epoch)
+            });
+            if is_only || !is_known {
+                ledger.on_begun_again(broker, epoch, replica.log.len());
             }
             ledger.on_leader((broker, life), epoch, current == Some(epoch), &replica.log);
         }

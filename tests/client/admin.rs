@@ -21,6 +21,25 @@ async fn setting(client: &Client, of: ConfigResource<'_>, name: &str) -> ConfigE
     all.into_iter().find(|entry| entry.name == name).expect("there is such a setting")
 }
 
+/// A setting once `is_it` says so of its value: Apache Kafka's brokers hear of a change after its answer.
+async fn setting_once(
+    client: &Client,
+    of: ConfigResource<'_>,
+    name: &str,
+    is_it: impl Fn(&str) -> bool,
+) -> ConfigEntry {
+    let known = async {
+        loop {
+            let entry = setting(client, of, name).await;
+            if entry.value.as_deref().is_some_and(&is_it) {
+                return entry;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(DEADLINE, known).await.unwrap_or_else(|_| panic!("{name} is not what was set"))
+}
+
 /// Partitions, producers, disks and settings.
 pub(crate) async fn a_cluster_is_administered(client: &Client) {
     create(client, TOPIC, 3).await;
@@ -65,16 +84,17 @@ async fn settings(client: &Client) {
     let (name, value) = to("cleanup.policy", "compact");
     let append = ConfigChange::Append(name, value);
     client.alter_configs(topic, &[append], false).await.expect("a list");
-    let policy = setting(client, topic, "cleanup.policy").await;
+    let are_both = |value: &str| {
+        let both: std::collections::BTreeSet<&str> = value.split(',').collect();
+        both == ["compact", "delete"].into()
+    };
+    let policy = setting_once(client, topic, "cleanup.policy", are_both).await;
     let own = policy.synonyms.first().expect("in force first");
     assert_eq!(own.value, policy.value);
-    let both: std::collections::BTreeSet<&str> =
-        policy.value.as_deref().expect("a policy").split(',').collect();
-    assert_eq!(both, ["compact", "delete"].into());
     let (name, value) = to("cleanup.policy", "delete");
     client.alter_configs(topic, &[ConfigChange::Subtract(name, value)], false).await.expect("both");
-    let policy = setting(client, topic, "cleanup.policy").await;
-    assert_eq!((policy.value.as_deref(), policy.source_name()), (Some("compact"), "topic"));
+    let policy = setting_once(client, topic, "cleanup.policy", |value| value == "compact").await;
+    assert_eq!(policy.source_name(), "topic");
 
     let group = ConfigResource::Group("set-up");
     let (name, value) = to("consumer.heartbeat.interval.ms", "7000");
@@ -82,8 +102,9 @@ async fn settings(client: &Client) {
         .alter_configs(group, &[ConfigChange::Set(name, value)], false)
         .await
         .expect("of a group");
-    let interval = setting(client, group, "consumer.heartbeat.interval.ms").await;
-    assert_eq!((interval.value.as_deref(), interval.source_name()), (Some("7000"), "group"));
+    let is_set = |value: &str| value == "7000";
+    let interval = setting_once(client, group, "consumer.heartbeat.interval.ms", is_set).await;
+    assert_eq!(interval.source_name(), "group");
     let groups = client.list_config_resources(&[ConfigKind::Group]).await.expect("told");
     assert_eq!(groups, [(ConfigKind::Group, "set-up".to_owned())]);
     let topics = client.list_config_resources(&[ConfigKind::Topic]).await.expect("told");
@@ -94,18 +115,9 @@ async fn settings(client: &Client) {
     let change = ConfigChange::Set(name, value);
     client.alter_configs(everywhere, &[change], false).await.expect("dynamic");
     let broker = client.nodes().await.expect("told")[0].broker.id;
-    let known = async {
-        loop {
-            let name = "log.cleaner.delete.retention.ms";
-            let retention = setting(client, ConfigResource::Broker(broker), name).await;
-            // Apache Kafka's brokers hear of it after the answer.
-            if retention.value.as_deref() == Some("12345") {
-                return retention.source_name();
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    assert_eq!(timeout(DEADLINE, known).await.expect("it is heard of"), "cluster");
+    let (of, name) = (ConfigResource::Broker(broker), "log.cleaner.delete.retention.ms");
+    let retention = setting_once(client, of, name, |value| value == "12345").await;
+    assert_eq!(retention.source_name(), "cluster");
     let unset = ConfigChange::Delete("log.cleaner.delete.retention.ms".to_owned());
     client.alter_configs(everywhere, &[unset], false).await.expect("dynamic");
 }

@@ -136,6 +136,8 @@ fn describe_inheriting(
             let below = inherited.flat_map(|candidate| layers(candidate, broker));
             let synonyms: Vec<_> = own.into_iter().chain(below).collect();
             let mut described = described(row, false, synonyms);
+            // What brokers say nothing of.
+            described.value = described.value.or_else(|| row.default.as_deref().map(str::to_owned));
             // As Kafka lists them: other units only below the property that comes first.
             let unit_set = |first: &&str| described.synonyms.iter().any(|s| s.name == *first);
             if !row.broker.first().is_some_and(unit_set) {

@@ -180,6 +180,7 @@ impl Broker {
             controller,
             peers,
             quorum,
+            refused,
             locks,
         } = data::open(data::Opening {
             config: &config,
@@ -212,7 +213,17 @@ impl Broker {
             progress(so_far);
         };
         let wired = wiring::wire(from, registration, progress, |_| {});
-        let Wired { node, member, recovered } = runtime.block_on(wired)?;
+        // Dropping the wiring ends a start that the cluster does not let go on.
+        let wired = runtime.block_on(async {
+            tokio::select! {
+                wired = wired => wired,
+                why = peers::told(refused) => Err(StartError::new(
+                    StartErrorKind::DataDirectory,
+                    format!("cannot take part in the cluster: {why}"),
+                )),
+            }
+        });
+        let Wired { node, member, recovered } = wired?;
         let partitions = node.partitions.clone();
         listen(&runtime, listeners, &node, &stopped)?;
         let cleaner = Cleaner::start(partitions.clone(), clock.clone(), &config);

@@ -58,6 +58,7 @@ impl Serve {
             let _entered = runtime.enter();
             [SignalKind::terminate(), SignalKind::interrupt()].map(signal)
         };
+        let started = Starting::begin();
         let broker = Broker::start_with(self.settings()?, report_progress).map_err(|error| {
             let message = error.to_string();
             match error.kind() {
@@ -67,6 +68,7 @@ impl Serve {
                 | StartErrorKind::Other => Failure::failed(message),
             }
         })?;
+        drop(started);
         greet(&broker);
         let failure = runtime.block_on(async {
             let asked = async {
@@ -146,6 +148,42 @@ async fn input_ended(heeded: bool) {
         let _closed = over.await;
     } else {
         std::future::pending::<()>().await;
+    }
+}
+
+/// A start may wait for long: for a cluster to take the broker in, or for a controller. A signal ends it
+/// at once, which is as safe as any crash: nobody was answered yet.
+struct Starting(Option<tokio::sync::oneshot::Sender<()>>);
+
+impl Starting {
+    fn begin() -> Self {
+        let (over, starting) = tokio::sync::oneshot::channel();
+        let watch = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
+            let Ok(runtime) = runtime else { return };
+            runtime.block_on(async {
+                let kinds = [SignalKind::terminate(), SignalKind::interrupt()];
+                let [Ok(mut terminate), Ok(mut interrupt)] = kinds.map(signal) else { return };
+                tokio::select! {
+                    // Dropped, it is over.
+                    _ = starting => return,
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+                say("stopped before it was up");
+                std::process::exit(0);
+            });
+        };
+        // Without the thread signals wait for the end of the start.
+        let _thread = std::thread::Builder::new().name("starting".to_owned()).spawn(watch);
+        Self(Some(over))
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        // The thread may have ended.
+        let _ = self.0.take().map(|over| over.send(()));
     }
 }
 

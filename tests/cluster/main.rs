@@ -10,12 +10,14 @@
 )]
 
 mod ends;
+mod growing;
 #[allow(dead_code, reason = "topics are created with replicas here")]
 #[path = "../client/load.rs"]
 mod load;
 mod nodes;
 #[path = "../crash/process.rs"]
 mod process;
+mod refusals;
 #[path = "../crash/wire.rs"]
 mod wire;
 

@@ -52,15 +52,10 @@ impl Nodes {
     /// them knows them all.
     pub(crate) async fn start(count: i32) -> Self {
         let directory = TempDir::new().expect("a scratch directory");
-        let node = |id: i32| Node {
-            id,
-            clients: free_address(),
-            peers: free_address(),
-            data: directory.path().join(id.to_string()),
-            process: None,
-        };
-        let nodes = (1..=count).map(node).collect();
-        let mut cluster = Self { nodes, directory: Some(directory) };
+        let mut cluster = Self { nodes: Vec::new(), directory: Some(directory) };
+        for id in 1..=count {
+            cluster.add(id);
+        }
         tokio::task::block_in_place(|| (1..=count).for_each(|id| cluster.restart(id)));
         for id in 1..=count {
             let client = cluster.client_at(id).await;
@@ -74,9 +69,36 @@ impl Nodes {
                 sleep(PAUSE).await;
             }
         }
-        let client = cluster.client().await;
-        all_vote(&client).await;
+        let voters: Vec<i32> = (1..=count.min(3)).collect();
+        vote(&cluster.client().await, &voters).await;
         cluster
+    }
+
+    /// One more broker, which is not started yet.
+    pub(crate) fn add(&mut self, id: i32) {
+        let directory = self.directory.as_ref().expect("it is there until the end");
+        let data = directory.path().join(id.to_string());
+        let (clients, peers) = (free_address(), free_address());
+        self.nodes.push(Node { id, clients, peers, data, process: None });
+    }
+
+    /// A broker that does not run is not of this cluster any more.
+    pub(crate) fn take_out(&mut self, id: i32) {
+        assert!(self.at(id).process.is_none(), "a running broker is not taken out");
+        self.nodes.retain(|node| node.id != id);
+    }
+
+    /// Runs a command of `sawlog` against the cluster, and returns what it says if it succeeds.
+    pub(crate) fn sawlog(&self, arguments: &[&str]) -> String {
+        let addresses: Vec<String> =
+            self.nodes.iter().map(|node| node.clients.to_string()).collect();
+        let mut command = Command::new(sawlog_tests::sawlog());
+        let ran = command.args(["-b", &addresses.join(",")]).args(arguments).output();
+        let ran = ran.expect("the sawlog binary starts");
+        let said = [ran.stdout, ran.stderr].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(ran.status.success(), "{arguments:?}: {said}");
+        said
     }
 
     fn at(&mut self, id: i32) -> &mut Node {
@@ -203,17 +225,24 @@ pub(crate) async fn until(
 
 /// Waits until three brokers agree on the metadata and all of them have it: from then on one can go.
 pub(crate) async fn all_vote(client: &Client) {
+    vote(client, &[1, 2, 3]).await;
+}
+
+/// Waits until these brokers agree on the metadata, and all of them have it.
+pub(crate) async fn vote(client: &Client, brokers: &[i32]) {
     let deadline = Instant::now() + DEADLINE;
     loop {
         let seen = client.describe_quorum().await;
         if let Ok(quorum) = &seen {
             let voters = quorum.replicas.iter().filter(|one| one.is_voter);
             let known = voters.filter(|one| one.log_end >= quorum.high_watermark);
-            if known.count() == 3 {
+            let mut known: Vec<i32> = known.map(|one| one.node).collect();
+            known.sort_unstable();
+            if known == brokers {
                 return;
             }
         }
-        assert!(Instant::now() < deadline, "three brokers vote: {seen:#?}");
+        assert!(Instant::now() < deadline, "brokers {brokers:?} vote: {seen:#?}");
         sleep(PAUSE).await;
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::peers::{self, KnownPeers, PeerPort};
+use super::peers::{self, KnownPeers, PeerPort, Registered};
 use super::{StartError, StartErrorKind};
 use crate::base::disk::{DirLock, Disk};
 use crate::base::{BrokerId, Clock, DataDirectory, Threads};
@@ -25,9 +25,6 @@ use crate::quorum::{
     Identity, LocalLogOptions, Recovered, are_new, joining_storage_id, open_data_directories,
 };
 
-/// Where partitions are, in a data directory.
-const TOPICS: &str = "topics";
-
 /// The data directories of this broker, opened.
 pub(super) struct OpenData {
     /// All of them, in the order given.
@@ -40,6 +37,8 @@ pub(super) struct OpenData {
     pub(super) controller: Arc<Controller>,
     pub(super) peers: Peers,
     pub(super) quorum: Quorum,
+    /// Why the others do not let this broker in, once they do not.
+    pub(super) refused: watch::Receiver<Option<String>>,
     pub(super) locks: Vec<Box<dyn DirLock>>,
 }
 
@@ -63,11 +62,12 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
     let mut random = SystemRandom;
     let incarnation = random.next_uuid();
     let peers = Peers::new(peers::stranger(incarnation), runtime.handle().clone());
-    let is_new = are_new(&**disk, &paths).map_err(|error| refused(error.to_string()))?;
-    let joins = is_new && !config.cluster_join.is_empty();
+    let looks_new = || are_new(&**disk, &paths).map_err(|error| refused(error.to_string()));
     let locked = || paths.iter().map(|path| lock(&**disk, path)).collect::<Result<Vec<_>, _>>();
-    // Who joins must not be two; who does not is checked before anything of its is touched.
-    let early = if joins { Some(locked()?) } else { None };
+    // Who begins must not be two; who was there before is checked before anything of its is touched.
+    let early = if looks_new()? { Some(locked()?) } else { None };
+    let is_new = early.is_some() && looks_new()?;
+    let joins = is_new && !config.cluster_join.is_empty();
     let joined = match paths.first().filter(|_| joins) {
         Some(first) => {
             let storage_id = joining_storage_id(&**disk, first, &mut random)
@@ -76,6 +76,7 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
             let raft_id = raft_id(storage_id);
             let joining = Joining { raft_id, storage_id, endpoint: endpoint.clone(), wanted };
             peers.introduce(PeerIdentity { id: PeerId { broker: None, raft_id }, ..peers.me() });
+            peers::check_advertised(config)?;
             Some(peers::join_cluster(runtime, &peers, &joining, config)?)
         }
         None => None,
@@ -121,15 +122,28 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
     .map_err(|error| refused(error.to_string()))?;
     let controller = Arc::new(controller);
     check_complete(&controller, &identities, &config)?;
+    if quorum.state().members.len() > 1 {
+        peers::check_advertised(&config)?;
+    }
     peers::check_cluster(runtime, &peers, &quorum, &config)?;
     serve_peers(&peers, &quorum, &controller, identity.cluster_id);
     peers
         .listen(listener, stopped.clone())
         .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
-    peers::announce(runtime, &peers, &quorum, &member);
+    let refused = peers::announce(runtime, &peers, &quorum, &member);
     runtime.spawn(heed_departures(controller.clone(), peers.departures()));
     runtime.spawn(quorum.clone().succeed_the_gone(peers.departures()));
-    Ok(OpenData { directories, metadata, identities, config, controller, peers, quorum, locks })
+    Ok(OpenData {
+        directories,
+        metadata,
+        identities,
+        config,
+        controller,
+        peers,
+        quorum,
+        refused,
+        locks,
+    })
 }
 
 async fn heed_departures(controller: Arc<Controller>, departures: Receiver<BrokerId>) {
@@ -152,8 +166,7 @@ fn open_log(
         },
         member: member.clone(),
         joins: identity.joined,
-        // A crash may have come between the first files of a directory. Partitions come later.
-        existed: !identity.first_start && directory.disk().exists(&directory.path().join(TOPICS)),
+        existed: !identity.first_start,
         election_timeout: Duration::from_millis(config.controller_quorum_election_timeout_ms),
         voters: config.metadata_voters,
         transport: Arc::new(peers.clone()),
@@ -169,9 +182,9 @@ fn open_log(
 /// Answers the other brokers, and knows where they are.
 fn serve_peers(peers: &Peers, quorum: &Quorum, controller: &Arc<Controller>, cluster_id: Uuid) {
     peers.serve(Service::Raft, Arc::new(RaftService(quorum.clone())));
-    let images = controller.images();
-    let taken = Arc::new(move || images.load().brokers().map(|broker| broker.id).collect());
-    peers.serve(Service::Join, Arc::new(JoinService { quorum: quorum.clone(), cluster_id, taken }));
+    let registered = Arc::new(Registered(controller.images()));
+    let join = JoinService { quorum: quorum.clone(), cluster_id, known: registered };
+    peers.serve(Service::Join, Arc::new(join));
     peers.serve(Service::Controller, Arc::new(ControllerService::new(controller)));
     let known = Arc::new(KnownPeers::new(peers.clone()));
     let image = controller.images().load();

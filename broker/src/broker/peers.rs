@@ -7,17 +7,19 @@ use std::time::Duration;
 
 use sawlog_protocol::Uuid;
 use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use super::{StartError, StartErrorKind, bind_one, is_loopback, refuse_exposure};
-use crate::base::DataDirectory;
 use crate::base::disk::Create;
+use crate::base::{BrokerId, DataDirectory};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::ImageSubscriber;
-use crate::metadata::Image;
+use crate::metadata::{Image, ImageCell};
 use crate::peer::{PeerError, PeerId, PeerIdentity, Peers, Service};
 use crate::quorum::Membership;
-use crate::quorum::raft::{JoinError, Joined, Joining, Member, Quorum, join};
+use crate::quorum::raft::{JoinError, Joined, Joining, KnownBrokers, Member, Quorum, join};
 
 /// The usual port.
 const PORT: u16 = 9093;
@@ -31,11 +33,18 @@ const NAME: &str = "PEER";
 /// How long a start waits to learn that it was told to join another cluster than its own.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(3);
 
-/// For longer than this nobody takes a process that is gone for connected.
-const FORMER_LIFE_MAX: Duration = Duration::from_secs(5);
+/// The same for one that has peers of its own: the one it was told of may be down.
+const A_LOOK: Duration = Duration::from_millis(500);
 
-/// Between two questions to who still does.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// A refusal that lasts so long does not pass: that of a life of this broker whose machine lost power, and
+/// which the others take for living, does.
+const REFUSED_FOR_GOOD: Duration = Duration::from_secs(5);
+
+/// A broker that nobody who leads tells anything for so long may be one that was forgotten: it asks.
+const LONELY: Duration = Duration::from_secs(4);
+
+/// Between two looks at whether somebody does.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// When a node that was started knows who the others are, or will be told.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -148,9 +157,21 @@ pub(super) fn join_cluster(
     joining: &Joining,
     config: &BrokerConfig,
 ) -> Result<Membership, StartError> {
-    let at: Vec<String> = config.cluster_join.iter().map(ToString::to_string).collect();
+    // The same list may be given to every broker.
+    let is_other =
+        |at: &&Endpoint| (&at.host, at.port) != (&joining.endpoint.host, joining.endpoint.port);
+    let others: Vec<Endpoint> = config.cluster_join.iter().filter(is_other).cloned().collect();
+    if others.is_empty() {
+        let text = format!(
+            "cannot join: {} is this broker itself; name another one of the cluster with --join, or \
+             leave it out to found a cluster",
+            joining.endpoint
+        );
+        return Err(StartError::new(StartErrorKind::Config, text));
+    }
+    let at: Vec<String> = others.iter().map(ToString::to_string).collect();
     info!(at = at.join(", "), "joining a cluster");
-    let joined = runtime.block_on(join(peers, joining, &config.cluster_join));
+    let joined = runtime.block_on(join(peers, joining, &others));
     let storage_id = joining.storage_id;
     let membership = |joined: Joined| Membership {
         cluster_id: joined.cluster_id,
@@ -164,7 +185,27 @@ pub(super) fn join_cluster(
     })
 }
 
-/// A broker that founded a cluster of its own, and is told to join one now, is told no.
+/// Clients of a cluster are told where each of its brokers is.
+pub(super) fn check_advertised(config: &BrokerConfig) -> Result<(), StartError> {
+    let is_any = |it: &&Endpoint| is_unspecified(&it.host);
+    match config.listeners.iter().find(is_any) {
+        Some(any) if config.advertised_listeners.is_empty() => Err(StartError::new(
+            StartErrorKind::Config,
+            format!(
+                "{any} is all addresses of this machine: name the one that clients of the cluster are \
+                 told with --advertise"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a host is none, but all addresses of a machine.
+fn is_unspecified(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok_and(|address| address.is_unspecified())
+}
+
+/// A broker of another cluster that is told to join one is told no.
 pub(super) fn check_cluster(
     runtime: &Runtime,
     peers: &Peers,
@@ -172,56 +213,67 @@ pub(super) fn check_cluster(
     config: &BrokerConfig,
 ) -> Result<(), StartError> {
     let Some(first) = config.cluster_join.first() else { return Ok(()) };
-    if quorum.state().members.len() > 1 {
-        return Ok(());
-    }
-    // It refuses too while it takes this broker's former life for connected: one that was killed behind a cut
-    // network has not said goodbye. That ends by itself.
-    let asked = async {
-        let deadline = tokio::time::Instant::now() + FORMER_LIFE_MAX;
+    let is_one_of_several = quorum.state().members.len() > 1;
+    let patience = if is_one_of_several { A_LOOK } else { SECOND_THOUGHTS };
+    runtime.block_on(async {
+        let began = Instant::now();
         loop {
-            let nothing = bytes::Bytes::new();
-            let answer = peers.call_at(first, Service::Join, nothing, SECOND_THOUGHTS).await;
-            let is_refused = matches!(answer, Err(PeerError::Refused(_)));
-            if !is_refused || tokio::time::Instant::now() >= deadline {
-                return answer;
+            let asked = peers.call_at(first, Service::Join, bytes::Bytes::new(), patience);
+            let Err(PeerError::Refused(reason)) = asked.await else { return Ok(()) };
+            if began.elapsed() >= REFUSED_FOR_GOOD {
+                let text = format!("cannot join: {reason}");
+                return Err(StartError::new(StartErrorKind::DataDirectory, text));
             }
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::time::sleep(LOOK_INTERVAL).await;
         }
-    };
-    match runtime.block_on(asked) {
-        Err(PeerError::Refused(reason)) => {
-            Err(StartError::new(StartErrorKind::DataDirectory, format!("cannot join: {reason}")))
-        }
-        Ok(_)
-        | Err(
-            PeerError::Unreachable(_)
-            | PeerError::NoRoute(_)
-            | PeerError::TimedOut
-            | PeerError::Closed,
-        ) => Ok(()),
-    }
+    })
 }
 
-/// Tells the others where this broker is now, if they know it from elsewhere. In the background: they
-/// may not be there yet.
-pub(super) fn announce(runtime: &Runtime, peers: &Peers, quorum: &Quorum, own: &Member) {
+/// Tells the others where this broker is now, if they know it from elsewhere, or do not know it any more:
+/// who was forgotten and is started again joins again. In the background: they may not be there yet.
+pub(super) fn announce(
+    runtime: &Runtime,
+    peers: &Peers,
+    quorum: &Quorum,
+    own: &Member,
+) -> watch::Receiver<Option<String>> {
+    let (refuse, refused) = watch::channel(None);
     let (peers, quorum, own) = (peers.clone(), quorum.clone(), own.clone());
     runtime.spawn(async move {
         tokio::time::sleep(SETTLED).await;
-        let Some((joining, others)) = moved(&quorum, &own) else { return };
+        let led = timeout(LONELY, async {
+            while !quorum.takes_part() {
+                tokio::time::sleep(LOOK_INTERVAL).await;
+            }
+        });
+        let is_lonely = led.await.is_err();
+        let Some((joining, others)) = moved(&quorum, &own, is_lonely) else { return };
         match join(&peers, &joining, &others).await {
             Ok(_) => info!(at = %own.endpoint, "the cluster knows where this broker is now"),
-            Err(error) => warn!(%error, "the cluster does not take note of where this broker is"),
+            Err(error) => {
+                warn!(%error, "the cluster does not take note of where this broker is");
+                refuse.send_replace(Some(error.to_string()).filter(|_| is_lonely));
+            }
         }
     });
+    refused
+}
+
+/// Waits until the others do not let this broker in, and tells why.
+pub(super) async fn told(mut refused: watch::Receiver<Option<String>>) -> String {
+    match refused.wait_for(Option::is_some).await {
+        Ok(why) => why.clone().unwrap_or_default(),
+        // All is well.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// What to tell, and whom.
-fn moved(quorum: &Quorum, own: &Member) -> Option<(Joining, Vec<Endpoint>)> {
+fn moved(quorum: &Quorum, own: &Member, is_lonely: bool) -> Option<(Joining, Vec<Endpoint>)> {
     let state = quorum.state();
-    let known = state.members.iter().find(|member| member.raft_id == state.raft_id)?;
-    if known.member.endpoint == own.endpoint || state.leader == Some(state.raft_id) {
+    let known = state.members.iter().find(|member| member.raft_id == state.raft_id);
+    let is_known = known.is_some_and(|known| known.member.endpoint == own.endpoint);
+    if (is_known && !is_lonely) || state.leader == Some(state.raft_id) {
         // Who leads sees to it itself.
         return None;
     }
@@ -231,6 +283,28 @@ fn moved(quorum: &Quorum, own: &Member) -> Option<(Joining, Vec<Endpoint>)> {
     let joining =
         Joining { raft_id: state.raft_id, storage_id, endpoint, wanted: Some(own.broker) };
     (!others.is_empty()).then_some((joining, others))
+}
+
+/// The brokers that are registered, for those who want to join them.
+pub(super) struct Registered(pub(super) Arc<ImageCell>);
+
+impl KnownBrokers for Registered {
+    fn ids(&self) -> Vec<BrokerId> {
+        self.0.load().brokers().map(|broker| broker.id).collect()
+    }
+
+    fn obstacle(&self) -> Option<String> {
+        let image = self.0.load();
+        let listeners = image
+            .brokers()
+            .flat_map(|broker| broker.listeners.iter().map(move |listener| (broker.id, listener)));
+        let mut unreachable = listeners.filter(|(_, listener)| is_unspecified(&listener.host));
+        let (broker, listener) = unreachable.next()?;
+        Some(format!(
+            "broker {broker} tells clients to connect to {listener}, which leads nowhere once there is \
+             more than one broker: start it again with --advertise and an address they can reach"
+        ))
+    }
 }
 
 /// Has the peers found where their registrations say they are.

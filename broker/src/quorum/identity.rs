@@ -16,6 +16,7 @@ use crate::config::BrokerConfig;
 use crate::metadata::Random;
 
 use super::files::{self, TEMPORARY};
+use super::local;
 
 const NAME: &str = "meta";
 const FORMAT: u32 = 1;
@@ -35,6 +36,9 @@ const JOINING: &str = "joining";
 
 /// Names that do not make a directory somebody else's.
 const HARMLESS: [&str; 5] = ["lost+found", "lock", ".lock", JOINING, "joining.tmp"];
+
+/// What a directory with the cluster's metadata has beside `meta` once its first start is through.
+const TOPICS: &str = "topics";
 
 /// Who a data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +145,12 @@ pub enum DataDirectoryError {
         /// Its format.
         found: u32,
     },
+    /// The metadata log of a broker that joined its cluster is not there.
+    #[error("data directory {} has no metadata log any more, so that its broker cannot be the one it was; empty it and start with --join", .path.display())]
+    NoLog {
+        /// The directory.
+        path: PathBuf,
+    },
     /// `meta` is damaged.
     #[error("{} is damaged: {reason}; restore it from a backup", .path.display())]
     Damaged {
@@ -169,6 +179,11 @@ pub fn open_data_directories(
     let mut found = Vec::with_capacity(directories.len());
     for directory in directories {
         let identity = read(disk, directory)?;
+        let remnant = identity.is_none() && joined.is_none() && config.cluster_join.is_empty();
+        if remnant && remnant_of(disk, directory)?.is_some_and(|it| it.joined) {
+            // It was to be a member, and must not found a cluster of its own.
+            return Err(DataDirectoryError::NoLog { path: directory.clone() });
+        }
         if let Some(identity) = &identity {
             check(directory, config, identity)?;
             check_together(directory, identity, &known)?;
@@ -181,9 +196,16 @@ pub fn open_data_directories(
         return Err(DataDirectoryError::NoMetadata { path: path.to_path_buf() });
     }
     let mut family = known.first().map(|(_, identity)| *identity);
+    let mut made_here: Vec<Uuid> = Vec::new();
     for (directory, identity) in directories.iter().zip(&mut found) {
         if identity.is_none() {
+            // Made since it was looked at: it is in the list a second time.
+            if written(disk, directory)?.is_some_and(|it| made_here.contains(&it.storage_id)) {
+                let path = directory.clone();
+                return Err(DataDirectoryError::Twice { other: path.clone(), path });
+            }
             let made = make(disk, directory, config, family.ok_or(joined), random)?;
+            made_here.push(made.storage_id);
             family = family.or(Some(made));
             *identity = Some(made);
         }
@@ -203,19 +225,42 @@ fn inaccessible(directory: &Path) -> impl Fn(io::Error) -> DataDirectoryError {
     }
 }
 
-/// Who the directory is; nobody yet if it is empty, or not there.
+/// Who the directory is; nobody yet if it is empty, or not there, or its first start was cut short
+/// before there was more than `meta`.
 fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, DataDirectoryError> {
     files::create_dir(disk, directory).map_err(inaccessible(directory))?;
     let names = disk.list(directory).map_err(inaccessible(directory))?;
-    let path = directory.join(NAME);
-    if let Some(bytes) = files::read(disk, &path).map_err(inaccessible(directory))? {
-        return parse(directory, &bytes).map(Some);
+    if let Some(identity) = written(disk, directory)? {
+        return Ok(Some(identity).filter(|it| !is_remnant(disk, directory, it)));
     }
     let harmless = |name: &str| HARMLESS.contains(&name) || name == format!("{NAME}{TEMPORARY}");
     match names.into_iter().find(|name| !harmless(name)) {
         Some(found) => Err(DataDirectoryError::NotOurs { path: directory.to_path_buf(), found }),
         None => Ok(None),
     }
+}
+
+/// What `meta` says.
+fn written(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, DataDirectoryError> {
+    let bytes = files::read(disk, &directory.join(NAME)).map_err(inaccessible(directory))?;
+    bytes.map(|bytes| parse(directory, &bytes)).transpose()
+}
+
+/// What a start that was cut short wrote, if the directory is a remnant of one.
+fn remnant_of(disk: &dyn Disk, directory: &Path) -> Result<Option<Identity>, DataDirectoryError> {
+    let written = written(disk, directory)?;
+    Ok(written.filter(|it| is_remnant(disk, directory, it)))
+}
+
+/// Whether nothing follows from what `meta` says: the log, with the votes of this directory, is not there,
+/// nor is what comes after it. Whatever it is that became of them, the directory begins anew and under
+/// another id: under the old one it could vote twice.
+fn is_remnant(disk: &dyn Disk, directory: &Path, identity: &Identity) -> bool {
+    let log = directory.join(local::DIRECTORY);
+    let is_log = |name: &String| name.ends_with(local::LOG) || name.ends_with(local::SNAPSHOT);
+    identity.holds_metadata
+        && !disk.exists(&directory.join(TOPICS))
+        && !disk.list(&log).is_ok_and(|names| names.iter().any(is_log))
 }
 
 /// Makes an empty directory ours: of the `family` of those there are, or the first of a new one, which
@@ -227,11 +272,6 @@ fn make(
     family: Result<Identity, Option<Membership>>,
     random: &mut dyn Random,
 ) -> Result<Identity, DataDirectoryError> {
-    // Made since it was looked at: it is in the list a second time.
-    if read(disk, directory)?.is_some() {
-        let path = directory.to_path_buf();
-        return Err(DataDirectoryError::Twice { other: path.clone(), path });
-    }
     let identity = match family {
         Ok(family) => Identity {
             storage_id: random.next_uuid(),
@@ -401,20 +441,30 @@ mod tests {
     fn open(path: &Path, settings: &[(&str, &str)]) -> Result<Identity, DataDirectoryError> {
         let sources =
             settings.iter().fold(Sources::new(), |s, (key, value)| s.flag("-X", key, value));
-        open_data_directories(
-            &RealDisk::new(),
-            &[path.to_owned()],
-            &sources.load().unwrap(),
-            None,
-            &mut SeededRandom::new(7),
-        )
-        .map(|identities| identities[0])
+        let paths = [path.to_owned()];
+        let mut random = SeededRandom::new(7);
+        let config = sources.load().unwrap();
+        let opened = open_data_directories(&RealDisk::new(), &paths, &config, None, &mut random)?;
+        begin_logs(&paths, &opened);
+        Ok(opened[0])
+    }
+
+    /// What a broker does next.
+    fn begin_logs(paths: &[PathBuf], opened: &[Identity]) {
+        for (path, _) in paths.iter().zip(opened).filter(|(_, one)| one.holds_metadata) {
+            let directory = path.join(local::DIRECTORY);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join("0.log"), "").unwrap();
+        }
     }
 
     fn open_all(paths: &[&Path], seed: u64) -> Result<Vec<Identity>, DataDirectoryError> {
         let paths: Vec<PathBuf> = paths.iter().map(|path| path.to_path_buf()).collect();
         let config = Sources::new().load().unwrap();
-        open_data_directories(&RealDisk::new(), &paths, &config, None, &mut SeededRandom::new(seed))
+        let mut random = SeededRandom::new(seed);
+        let opened = open_data_directories(&RealDisk::new(), &paths, &config, None, &mut random)?;
+        begin_logs(&paths, &opened);
+        Ok(opened)
     }
 
     fn refusal(path: &Path, settings: &[(&str, &str)]) -> String {
@@ -454,8 +504,34 @@ mod tests {
         assert_eq!((made.cluster_id, made.node_id), (joined.cluster_id, joined.node_id));
         assert!(made.joined && made.first_start && made.storage_id == storage_id);
         assert!(!dir.path().join(JOINING).exists());
+        // Cut short here, it joins anew, under another id, and founds no cluster of its own.
+        assert_eq!(are_new(&disk, &paths), Ok(true));
+        assert!(refusal(dir.path(), &[]).contains("start with --join"));
+        assert_ne!(ask(4), storage_id);
+        begin_logs(&paths, &[made]);
         assert_eq!(are_new(&disk, &paths), Ok(false));
         assert_eq!(open(dir.path(), &[]), Ok(Identity { first_start: false, ..made }));
+    }
+
+    #[test]
+    fn a_directory_whose_votes_are_gone_is_not_the_one_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = open(dir.path(), &[]).unwrap();
+        let log = dir.path().join(local::DIRECTORY);
+        std::fs::remove_dir_all(&log).unwrap();
+        let config = Sources::new().load().unwrap();
+        let paths = [dir.path().to_path_buf()];
+        let again = || {
+            let mut random = SeededRandom::new(8);
+            open_data_directories(&RealDisk::new(), &paths, &config, None, &mut random).unwrap()[0]
+        };
+        // Where there is data the log must be there, too: whoever opens it refuses.
+        std::fs::create_dir(dir.path().join(TOPICS)).unwrap();
+        assert_eq!(again(), Identity { first_start: false, ..first });
+        std::fs::remove_dir(dir.path().join(TOPICS)).unwrap();
+        let other = again();
+        assert!(other.first_start);
+        assert_ne!((other.storage_id, other.cluster_id), (first.storage_id, first.cluster_id));
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::config::Endpoint;
 use crate::metadata::{DecodeError, Decoder, Encoder};
 use crate::peer::{PeerAnswer, PeerError, PeerId, PeerReply, PeerService, Peers, Service};
 
+use super::super::LogRole;
+use super::client_port::peers_behind;
 use super::log::Quorum;
 use super::members::MemberError;
 use super::types::Member;
@@ -96,12 +98,13 @@ pub async fn join(
         return Err(JoinError::Nobody);
     }
     let request = encode(joining);
+    let mut addresses = addresses.to_vec();
     let mut said = Instant::now();
     let mut refused_since = None;
     loop {
         let mut why = String::new();
         let mut refusals = 0;
-        for address in addresses {
+        for address in &mut addresses {
             // One hop to the leader; whoever it names knows more next round.
             let mut at = Some(address.clone());
             for _ in 0..2 {
@@ -117,6 +120,16 @@ pub async fn join(
                     Err(PeerError::Refused(reason)) => {
                         why = reason;
                         refusals += 1;
+                    }
+                    Err(PeerError::Closed) => {
+                        why = format!(
+                            "{to} closes the connection: no broker listens there for peers"
+                        );
+                        if to == *address
+                            && let Some(peer) = behind(address).await
+                        {
+                            *address = peer;
+                        }
                     }
                     Err(error) => why = error.to_string(),
                 }
@@ -135,6 +148,13 @@ pub async fn join(
         }
         sleep(PAUSE).await;
     }
+}
+
+/// Where the peers of a broker listen whose port for clients was given.
+async fn behind(address: &Endpoint) -> Option<Endpoint> {
+    let peer = peers_behind(address).await?.into_iter().next()?;
+    info!(given = %address, instead = %peer, "what is to be joined is a port for clients: its broker tells where peers listen");
+    Some(peer)
 }
 
 async fn ask(peers: &Peers, to: &Endpoint, request: Bytes) -> Result<Answer, PeerError> {
@@ -219,8 +239,14 @@ impl PeerService for RaftService {
     }
 }
 
-/// Broker ids that are in use, as the controller knows them.
-pub type TakenIds = Arc<dyn Fn() -> Vec<BrokerId> + Send + Sync>;
+/// The brokers that are registered, as the controller knows them.
+pub trait KnownBrokers: Send + Sync {
+    /// Their ids, which are in use.
+    fn ids(&self) -> Vec<BrokerId>;
+
+    /// Why nobody can join them, if so: a sentence.
+    fn obstacle(&self) -> Option<String>;
+}
 
 /// Answers nodes that want to be members.
 #[derive(Clone)]
@@ -229,8 +255,8 @@ pub struct JoinService {
     pub quorum: Quorum,
     /// The cluster.
     pub cluster_id: Uuid,
-    /// Broker ids that are in use.
-    pub taken: TakenIds,
+    /// The brokers there are.
+    pub known: Arc<dyn KnownBrokers>,
 }
 
 impl fmt::Debug for JoinService {
@@ -257,7 +283,12 @@ impl JoinService {
             return Answer::Refused("its address cannot be dialled".to_owned());
         }
         let member = Member { broker: BrokerId(-1), storage_id, endpoint };
-        let taken = (self.taken)();
+        let is_new = !self.quorum.state().members.iter().any(|it| it.raft_id == raft_id);
+        let leads = matches!(*self.quorum.role().borrow(), LogRole::Leader { .. });
+        if let Some(obstacle) = self.known.obstacle().filter(|_| is_new && leads) {
+            return refuse(&member, obstacle);
+        }
+        let (taken, at) = (self.known.ids(), member.clone());
         match self.quorum.admit(raft_id, member, wanted, &taken).await {
             Ok(member) => {
                 let (cluster_id, broker) = (self.cluster_id, member.broker);
@@ -267,10 +298,15 @@ impl JoinService {
             Err(MemberError::NotLeader { leader }) => {
                 Answer::Elsewhere(leader.map(|leader| leader.endpoint))
             }
-            Err(MemberError::Refused(reason)) => Answer::Refused(reason),
+            Err(MemberError::Refused(reason)) => refuse(&at, reason),
             Err(error @ MemberError::Unfinished(_)) => Answer::Later(error.to_string()),
         }
     }
+}
+
+fn refuse(member: &Member, reason: String) -> Answer {
+    warn!(at = %member.endpoint, reason, "a node that wants to join is refused");
+    Answer::Refused(reason)
 }
 
 #[cfg(test)]

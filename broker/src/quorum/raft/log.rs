@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -236,6 +237,14 @@ impl Quorum {
     #[must_use]
     pub fn role(&self) -> watch::Receiver<LogRole> {
         self.role.clone()
+    }
+
+    /// Whether this node leads, or one that does has told it something since it was started. What it
+    /// knows of a leader from before says nothing about whether it still has a part in the log.
+    #[must_use]
+    pub fn takes_part(&self) -> bool {
+        matches!(*self.role.borrow(), LogRole::Leader { .. })
+            || self.shared.is_told.load(Ordering::Relaxed)
     }
 
     /// Answers a message of another node.

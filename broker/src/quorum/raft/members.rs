@@ -26,6 +26,9 @@ use super::types::{Member, Metrics, Raft};
 /// How often a leader looks after its members.
 const LOOK_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 30 } else { 500 });
 
+/// The same while there are nodes that could vote.
+const LOOK_SOON: Duration = Duration::from_millis(if cfg!(test) { 30 } else { 100 });
+
 /// A node has caught up if it had, this often in a row, what the leader had one look before.
 const LOOKS_CAUGHT_UP: u32 = 2;
 
@@ -149,7 +152,24 @@ impl Quorum {
         let change = ChangeMembers::AddNodes(BTreeMap::from([(raft_id, member.clone())]));
         change_members(&self.raft, change, true).await?;
         info!(broker = broker.0, at = %member.endpoint, "a node has joined the cluster");
+        self.let_go(broker, &members, &metrics).await;
         Ok(member)
+    }
+
+    /// Disks that a broker had before and that never voted are not told any more. Those that vote are
+    /// needed until another takes their place.
+    async fn let_go(&self, broker: BrokerId, members: &BTreeMap<u64, Member>, metrics: &Metrics) {
+        let voters: BTreeSet<u64> = metrics.membership_config.voter_ids().collect();
+        let old = members.iter().filter(|(id, it)| it.broker == broker && !voters.contains(id));
+        let old: BTreeSet<u64> = old.map(|(id, _)| *id).collect();
+        if old.is_empty() {
+            return;
+        }
+        let change = ChangeMembers::RemoveNodes(old);
+        if let Err(error) = change_members(&self.raft, change, true).await {
+            // They are told for nothing, no more.
+            warn!(broker = broker.0, %error, "the disk a broker had before is still told");
+        }
     }
 
     /// What the library says, if this node leads.
@@ -246,9 +266,8 @@ pub(super) async fn maintain(maintenance: Maintenance, mut role: watch::Receiver
         }
         let mut looks = Looks::default();
         while matches!(*role.borrow(), LogRole::Leader { .. }) {
-            let busy = maintenance.look(&mut looks).await;
-            if busy {
-                tokio::time::sleep(LOOK_INTERVAL).await;
+            if let Some(pause) = maintenance.look(&mut looks).await {
+                tokio::time::sleep(pause).await;
             } else if wait_for_members(&maintenance.raft, &mut role).await.is_err() {
                 return;
             }
@@ -277,8 +296,8 @@ async fn wait_for_members(
 }
 
 impl Maintenance {
-    /// Does what is due, one thing at a time. Says whether there is more to look after.
-    async fn look(&self, looks: &mut Looks) -> bool {
+    /// Does what is due, one thing at a time. Says when to look again, if there is more to look after.
+    async fn look(&self, looks: &mut Looks) -> Option<Duration> {
         let metrics = self.raft.metrics().borrow().clone();
         looks.see(&metrics);
         let change = decide(&metrics, self.raft_id, &self.member, self.voters, looks);
@@ -293,9 +312,12 @@ impl Maintenance {
                 }
                 Err(error) => warn!(%error, why = change.why, "members of the metadata log"),
             }
-            return true;
+            return Some(LOOK_INTERVAL);
         }
-        metrics.membership_config.nodes().count() > 1
+        let nodes = metrics.membership_config.nodes().count();
+        let voters = metrics.membership_config.voter_ids().count();
+        let pause = if odd(self.voters.min(nodes)) > voters { LOOK_SOON } else { LOOK_INTERVAL };
+        (nodes > 1).then_some(pause)
     }
 
     /// A voter is only replaced once it does not answer.

@@ -4,6 +4,7 @@
 //! other nodes, and the log as the controller sees it. A node is a data directory, not an address or a
 //! broker: a wiped disk is a new node and cannot vote a second time.
 
+mod client_port;
 mod codec;
 mod file;
 mod join;
@@ -19,7 +20,7 @@ mod succession;
 mod types;
 mod voters;
 
-pub use join::{JoinError, JoinService, Joined, Joining, RaftService, TakenIds, join};
+pub use join::{JoinError, JoinService, Joined, Joining, KnownBrokers, RaftService, join};
 pub use log::{Quorum, QuorumOptions, RaftMetadataLog, raft_id};
 pub use members::{MemberError, MemberState, QuorumState};
 pub use network::{CallFuture, Transport};

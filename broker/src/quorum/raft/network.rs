@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -250,7 +251,12 @@ pub(super) async fn serve(own: u64, raft: &Raft, shared: &Shared, request: Bytes
         Message::Probe => Ok(Answer::Append(AppendEntriesResponse::Success)),
         Message::Vote(request) => raft.vote(request).await.map(Answer::Vote).map_err(text),
         Message::Append(request) => match reserve(shared, &request) {
-            Ok(()) => raft.append_entries(request).await.map(Answer::Append).map_err(text),
+            Ok(()) => {
+                let answer = raft.append_entries(request).await;
+                let is_told = answer.as_ref().is_ok_and(|it| it.is_success() || it.is_conflict());
+                shared.is_told.fetch_or(is_told, Ordering::Relaxed);
+                answer.map(Answer::Append).map_err(text)
+            }
             Err(reason) => Err(reason),
         },
         Message::Snapshot { vote, meta, bytes } => {

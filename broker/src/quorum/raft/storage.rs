@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use openraft::storage::{LogFlushed, RaftLogStorage, RaftStateMachine};
 use openraft::{
@@ -34,6 +35,8 @@ pub(super) struct Shared {
     pub(super) store: Mutex<Store>,
     pub(super) news: Mutex<News>,
     applied: Mutex<Applied>,
+    /// Whether another node that leads has told this one anything since it began.
+    pub(super) is_told: AtomicBool,
 }
 
 /// What happened and was not told yet.
@@ -68,6 +71,7 @@ impl Shared {
             store: Mutex::new(store),
             news: Mutex::default(),
             applied: Mutex::new(Applied { last: applied, memberships }),
+            is_told: AtomicBool::new(false),
         })
     }
 

@@ -18,8 +18,8 @@ use super::members::{MemberError, change_members, lives, odd};
 use super::types::{Member, Metrics};
 use crate::base::BrokerId;
 
-/// How long a successor is looked for before a voter leaves without one.
-const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a successor that lives is waited for before a voter leaves without one.
+const SUCCESSOR_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Between two looks at how far the others are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
@@ -180,13 +180,23 @@ impl Quorum {
             others.filter(|id| caught_up(metrics, *id)).collect()
         };
         let wanted = |ready: usize| odd(self.voters.max(stay.len()).min(stay.len() + ready));
-        let nodes = self.raft.metrics().borrow().membership_config.nodes().count();
-        let possible = wanted(nodes.saturating_sub(stay.len() + leave.len()));
+        let possible = wanted(self.living_others(&stay, leave).await);
         let enough = |metrics: &Metrics| wanted(ready(metrics).len()) >= possible;
         self.catches_up(enough, SUCCESSOR_PATIENCE).await?;
         let ready = ready(&self.leading()?);
         let more = wanted(ready.len()).saturating_sub(stay.len());
         Ok(stay.iter().copied().chain(ready.into_iter().take(more)).collect())
+    }
+
+    /// How many nodes live that are neither of those who stay nor of those who leave.
+    async fn living_others(&self, stay: &BTreeSet<u64>, leave: &BTreeSet<u64>) -> usize {
+        let metrics = self.raft.metrics().borrow().clone();
+        let mut living = 0;
+        for (id, member) in metrics.membership_config.nodes() {
+            let is_other = !stay.contains(id) && !leave.contains(id);
+            living += usize::from(is_other && lives(&*self.transport, *id, member).await);
+        }
+        living
     }
 
     /// As many of the voters as are an odd number: this node, and who is furthest.

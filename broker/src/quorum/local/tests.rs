@@ -250,13 +250,14 @@ fn run(disk: &SimDisk, acknowledged: &mut Acknowledged) -> Result<(), String> {
     let paths = [directory.to_path_buf()];
     let identity = crate::quorum::open_data_directories(disk, &paths, &config, None, &mut random)
         .map_err(|error| text(&error))?[0];
-    acknowledged.identity = Some(identity);
     let options = LocalLogOptions {
         directory: DataDirectory::new(Arc::new(disk.clone()), directory.to_path_buf()),
         cluster_id: identity.cluster_id,
         snapshot_after_bytes: 200,
     };
     let (mut log, ..) = LocalMetadataLog::open(&options).map_err(|error| text(&error))?;
+    // Before there is a log nothing follows from who it is.
+    acknowledged.identity = Some(identity);
     for n in 1..=9 {
         log.propose(records(n)).map_err(|error| text(&error))?;
         acknowledged.last = n;

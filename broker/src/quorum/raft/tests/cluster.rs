@@ -93,6 +93,8 @@ pub(super) struct Judge {
     acknowledged: Mutex<Vec<(u64, u64, i64, i64)>>,
     clock: AtomicU64,
     proposals: AtomicU64,
+    /// Proposals that may be under way.
+    proposing: AtomicU64,
 }
 
 impl Judge {
@@ -379,6 +381,8 @@ impl Cluster {
         for node in running() {
             node.proposes.store(false, Ordering::SeqCst);
         }
+        // Who looks from now on finds that there are to be no more.
+        self.until(|| (self.judge.proposing.load(Ordering::SeqCst) == 0).then_some(()));
         self.until(|| {
             let last = self.leader().state().last_index?;
             let last = i64::try_from(last).unwrap();
@@ -444,9 +448,11 @@ impl Follower {
                 // The disk may be gone.
                 let _ = self.log.store_snapshot(&self.snapshot());
             }
+            self.judge.proposing.fetch_add(1, Ordering::SeqCst);
             if self.term.is_some() && proposes.load(Ordering::SeqCst) {
                 self.propose();
             }
+            self.judge.proposing.fetch_sub(1, Ordering::SeqCst);
             let mut told = news.0.lock();
             if !*told {
                 news.1.wait_for(&mut told, Duration::from_millis(5));

@@ -80,7 +80,7 @@ impl Broker {
         self.says(&["stopped before it was up"]);
     }
 
-    fn is_ready(self) -> Self {
+    fn once_ready(self) -> Self {
         self.says(&["is listening on"]);
         self
     }
@@ -133,16 +133,16 @@ fn copy(from: &Path, to: &Path) {
 #[test]
 fn a_directory_of_another_cluster_is_refused_with_both_ids() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
-    drop(Broker::start(&scratch.at("other"), &[]).is_ready());
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
+    drop(Broker::start(&scratch.at("other"), &[]).once_ready());
     let [flag, at] = join(&first);
     Broker::start(&scratch.at("other"), &[&flag, &at])
         .gives_up(&["cannot join", "belongs to cluster"]);
     first.says(&["a peer that calls is refused", "belongs to cluster"]);
     // Also one that has peers of its own.
-    let lonely = Broker::start(&scratch.at("other"), &[]).is_ready();
+    let lonely = Broker::start(&scratch.at("other"), &[]).once_ready();
     let [flag, own] = join(&lonely);
-    drop(Broker::start(&scratch.at("second"), &[&flag, &own]).is_ready());
+    drop(Broker::start(&scratch.at("second"), &[&flag, &own]).once_ready());
     Broker::start(&scratch.at("second"), &["--join", &at])
         .gives_up(&["cannot join", "belongs to cluster"]);
 }
@@ -150,7 +150,7 @@ fn a_directory_of_another_cluster_is_refused_with_both_ids() {
 #[test]
 fn two_brokers_of_one_id_are_refused_on_both_sides() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
     let [flag, at] = join(&first);
     Broker::start(&scratch.at("2"), &[&flag, &at, "-X", "node.id=1"])
         .gives_up(&["cannot join", "broker 1 is in the cluster, with another data directory"]);
@@ -160,9 +160,9 @@ fn two_brokers_of_one_id_are_refused_on_both_sides() {
 #[test]
 fn a_copy_of_a_data_directory_is_refused_while_the_original_runs() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
     let [flag, at] = join(&first);
-    let second = Broker::start(&scratch.at("2"), &[&flag, &at]).is_ready();
+    let second = Broker::start(&scratch.at("2"), &[&flag, &at]).once_ready();
     copy(&scratch.at("2"), &scratch.at("copy"));
     Broker::start(&scratch.at("copy"), &[&flag, &at]).gives_up(&["another process"]);
     first.says(&["a peer that calls is refused", "another process"]);
@@ -170,7 +170,7 @@ fn a_copy_of_a_data_directory_is_refused_while_the_original_runs() {
     Broker::start(&scratch.at("copy"), &[]).gives_up(&["cannot take part", "another process"]);
     // The original goes on.
     drop(second);
-    Broker::start(&scratch.at("2"), &[&flag, &at]).is_ready();
+    Broker::start(&scratch.at("2"), &[&flag, &at]).once_ready();
 }
 
 #[test]
@@ -189,16 +189,16 @@ fn who_joins_itself_or_nobody_is_told() {
 #[test]
 fn the_port_for_clients_is_as_good_to_join_as_the_one_for_peers() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
     let at = first.clients.to_string();
-    let second = Broker::start(&scratch.at("2"), &["--join", &at]).is_ready();
+    let second = Broker::start(&scratch.at("2"), &["--join", &at]).once_ready();
     second.says(&["a port for clients", &at, &first.peers.to_string()]);
 }
 
 #[test]
 fn what_is_no_broker_is_refused_on_the_port_for_peers_and_when_it_is_to_be_joined() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
     let tls = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
     let http: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
     for bytes in [http, &tls, &[0; 64], &[0xff; 64]] {
@@ -226,13 +226,14 @@ fn what_is_no_broker_is_refused_on_the_port_for_peers_and_when_it_is_to_be_joine
 #[test]
 fn all_addresses_of_a_machine_are_none_in_a_cluster() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
     let [flag, at] = join(&first);
     let any = SocketAddr::from(([0, 0, 0, 0], free_address().port()));
     let extra = [flag.as_str(), &at, "--insecure"];
     Broker::start_at(&scratch.at("2"), any, free_address(), &extra).gives_up(&["--advertise"]);
     // Alone it works: each client is told the address it came by.
-    let alone = Broker::start_at(&scratch.at("3"), any, free_address(), &["--insecure"]).is_ready();
+    let alone =
+        Broker::start_at(&scratch.at("3"), any, free_address(), &["--insecure"]).once_ready();
     let [flag, at] = join(&alone);
     Broker::start(&scratch.at("4"), &[&flag, &at]).gives_up(&[
         "cannot join",
@@ -244,7 +245,7 @@ fn all_addresses_of_a_machine_are_none_in_a_cluster() {
 #[test]
 fn a_directory_of_a_newer_version_is_refused() {
     let scratch = Scratch::new();
-    drop(Broker::start(&scratch.at("1"), &[]).is_ready());
+    drop(Broker::start(&scratch.at("1"), &[]).once_ready());
     std::fs::write(scratch.at("1").join("meta"), "format=2\n").expect("it can be written");
     Broker::start(&scratch.at("1"), &[])
         .gives_up(&["has format 2", "this version of sawlog knows up to"]);
@@ -253,9 +254,9 @@ fn a_directory_of_a_newer_version_is_refused() {
 #[test]
 fn a_disk_that_lost_its_votes_is_not_the_node_it_was() {
     let scratch = Scratch::new();
-    let first = Broker::start(&scratch.at("1"), &[]).is_ready();
+    let first = Broker::start(&scratch.at("1"), &[]).once_ready();
     let [flag, at] = join(&first);
-    drop(Broker::start(&scratch.at("2"), &[&flag, &at]).is_ready());
+    drop(Broker::start(&scratch.at("2"), &[&flag, &at]).once_ready());
     // As if it had replicas.
     std::fs::create_dir_all(scratch.at("2").join("topics")).expect("it can be made");
     let quorum = scratch.at("2").join("quorum");
@@ -269,6 +270,6 @@ fn a_disk_that_lost_its_votes_is_not_the_node_it_was() {
     }
     Broker::start(&scratch.at("2"), &[]).gives_up(&["has no metadata log any more", "--join"]);
     // With nothing left it begins anew, under another id.
-    let again = Broker::start(&scratch.at("2"), &[&flag, &at, "-X", "node.id=2"]).is_ready();
+    let again = Broker::start(&scratch.at("2"), &[&flag, &at, "-X", "node.id=2"]).once_ready();
     drop(again);
 }

@@ -15,6 +15,7 @@ use super::net::{Net, SimPeers};
 use super::oracle::Oracle;
 use super::process::Process;
 use super::quorum::SimQuorum;
+use crate::base::disk::{Create, Disk as _};
 use crate::base::disk_sim::SimDisk;
 use crate::base::tasks::SimulatedProcess;
 use crate::base::{BrokerId, Clock, DataDirectory, Tasks, Threads};
@@ -95,6 +96,16 @@ impl ImageSubscriber for Reader {
     }
 }
 
+/// The metadata is not on this disk, but in the world's list: a file says that it was begun, without
+/// which the directory would be taken for one that nobody ever used.
+fn begin_metadata(disk: &SimDisk) -> std::io::Result<()> {
+    let directory = PathBuf::from(DATA).join("quorum");
+    disk.create_dir_all(&directory)?;
+    disk.open(&directory.join("0.log"), Create::IfMissing)?;
+    disk.sync_dir(&directory)?;
+    disk.sync_dir(std::path::Path::new(DATA))
+}
+
 /// The life of a process; why it ended.
 async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>>) -> String {
     let Boot { process, disk, skew, seed, world, cluster_id, net, quorum, oracle } = boot;
@@ -109,6 +120,9 @@ async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>
         Err(error) => return error.to_string(),
     };
     let Some(identity) = identity else { return "no data directory".to_owned() };
+    if let Err(error) = begin_metadata(&disk) {
+        return error.to_string();
+    }
     oracle.with(|known| known.storages.insert(process.broker, Some(identity.storage_id)));
     let data = DataDirectory::new(Arc::new(disk), PathBuf::from(DATA));
     data.identify(identity.storage_id);

@@ -91,8 +91,12 @@ impl Controller {
             let role = roles.get();
             let why = match self.attempt(&request, role, hint.take(), deadline).await? {
                 Attempt::Answered(answer) => {
-                    if request.changes_what_is_served() {
-                        self.await_offset(answer.offset, deadline).await;
+                    let is_here = !request.changes_what_is_served()
+                        || self.await_offset(answer.offset, deadline).await;
+                    // An in-sync set goes with the settings it was decided under: a leader that took a
+                    // smaller one and did not know of a higher minimum would commit on too few.
+                    if !is_here && matches!(request, Request::AlterPartitions(_)) {
+                        return Err(ControllerError::Uncertain);
                     }
                     return Ok(answer.response);
                 }
@@ -261,11 +265,14 @@ impl Controller {
         encode_reply(&reply).into()
     }
 
-    /// Waits until this node has applied `offset`, or the deadline: what was decided stands.
-    pub(crate) async fn await_offset(&self, offset: MetadataOffset, deadline: Instant) {
+    /// Waits until this node has applied `offset`, or the deadline: what was decided stands. Returns
+    /// whether it has.
+    pub(crate) async fn await_offset(&self, offset: MetadataOffset, deadline: Instant) -> bool {
         let mut changes = self.changes.clone();
         // Dropping the wait loses nothing.
-        let _ = timeout_at(deadline, changes.wait_for(|image| image.offset() >= offset)).await;
+        let reached =
+            timeout_at(deadline, changes.wait_for(|image| image.offset() >= offset)).await;
+        matches!(reached, Ok(Ok(_)))
     }
 
     /// Has brokers fenced whose processes are gone, for as long as it is polled and departures are told.
@@ -354,11 +361,11 @@ impl Request {
             | Self::ReportReplicas(_)
             | Self::ElectLeaders { .. }
             | Self::AlterReassignments { .. }
+            | Self::AlterPartitions(_)
             | Self::UnregisterBroker(_)
             | Self::UpdateFeatures { .. } => true,
             // Beats must not stop where metadata is late; the others are told all they need.
             Self::Heartbeat(_)
-            | Self::AlterPartitions(_)
             | Self::AllocateProducerIds { .. }
             | Self::DescribeQuorum
             | Self::ChangeVoters(_)

@@ -81,6 +81,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    fn place(&self) -> Place {
+        Place { offset: self.position, epoch: self.position_epoch }
+    }
+
     /// Whether everything up to its end was handed out.
     pub(crate) fn is_done(&self) -> bool {
         self.until.is_some_and(|until| self.position >= until)
@@ -120,6 +124,8 @@ pub(crate) struct Board {
     /// The fetching task holds back until the reader has taken some.
     pub(crate) waits_for_reader: bool,
     next_generation: u64,
+    /// Where the partition that was taken from last had been before, by id and generation.
+    before: Option<(usize, u64, Place)>,
 }
 
 impl Board {
@@ -185,8 +191,46 @@ impl Board {
     /// Where each partition goes on, as far as it is known.
     pub(crate) fn places(&self) -> Vec<(PartitionKey, Place)> {
         let known = self.entries().filter(|(_, entry)| entry.position >= 0);
-        let place = |entry: &Entry| Place { offset: entry.position, epoch: entry.position_epoch };
-        known.map(|(_, entry)| (entry.key.clone(), place(entry))).collect()
+        known.map(|(_, entry)| (entry.key.clone(), entry.place())).collect()
+    }
+
+    /// As [`Board::places`], without what was taken since [`Board::forget_before`].
+    pub(crate) fn places_before(&self) -> Vec<(PartitionKey, Place)> {
+        let mut places = self.places();
+        if let Some((id, generation, before)) = self.before
+            && let Some(entry) = self.entry(id).filter(|entry| entry.generation == generation)
+        {
+            let taken = places.iter_mut().filter(|(key, _)| *key == entry.key);
+            taken.for_each(|(_, place)| *place = before);
+        }
+        places
+    }
+
+    /// What was taken so far is in the reader's hands.
+    pub(crate) fn forget_before(&mut self) {
+        self.before = None;
+    }
+
+    /// Records are taken for the reader: the partition goes on at `next`. An epoch of -1 leaves the
+    /// one before.
+    pub(crate) fn take(
+        &mut self,
+        id: usize,
+        generation: u64,
+        (next, has_records): (Place, bool),
+    ) -> Option<&mut Entry> {
+        let entry = self.entries.get_mut(id)?.as_mut()?;
+        if entry.generation != generation {
+            return None;
+        }
+        if has_records {
+            self.before = Some((id, generation, entry.place()));
+        }
+        entry.position = next.offset;
+        if next.epoch >= 0 {
+            entry.position_epoch = next.epoch;
+        }
+        Some(entry)
     }
 
     /// Removes a partition with what was fetched of it.

@@ -113,13 +113,13 @@ impl Shared {
         entry.is_some_and(|entry| entry.state == board::State::Stopped)
     }
 
-    /// For tests: as if everything before was handed out.
+    /// For tests: as if everything before was taken.
     #[cfg(test)]
-    pub(crate) fn move_to(&self, key: &PartitionKey, place: Place) {
+    pub(crate) fn take_to(&self, key: &PartitionKey, place: Place) {
         let mut board = self.board();
         let id = board.id(&key.0, key.1).expect("it is there");
-        let entry = board.entry_mut(id).expect("it is there");
-        (entry.position, entry.position_epoch) = (place.offset, place.epoch);
+        let generation = board.entry(id).expect("it is there").generation;
+        board.take(id, generation, (place, true)).expect("as it was");
     }
 
     /// Removes a partition. Returns whether it was there.
@@ -129,6 +129,16 @@ impl Shared {
 
     pub(crate) fn places(&self) -> Vec<(PartitionKey, Place)> {
         self.board().places()
+    }
+
+    /// As [`Shared::places`], without what was taken since [`Shared::forget_before`].
+    pub(crate) fn places_before(&self) -> Vec<(PartitionKey, Place)> {
+        self.board().places_before()
+    }
+
+    /// What was taken so far is in the reader's hands.
+    pub(crate) fn forget_before(&self) {
+        self.board().forget_before();
     }
 
     pub(crate) fn seek(
@@ -492,11 +502,8 @@ impl Consumer {
 
     fn handed_out(&self, cursor: &Cursor, records: &[ConsumedRecord]) {
         let mut board = self.shared.board();
-        let Some(entry) = board.current(cursor.id, cursor.generation) else { return };
-        entry.position = cursor.next;
-        if cursor.epoch >= 0 {
-            entry.position_epoch = cursor.epoch;
-        }
+        let taken = (Place { offset: cursor.next, epoch: cursor.epoch }, !records.is_empty());
+        let Some(entry) = board.take(cursor.id, cursor.generation, taken) else { return };
         let Some(last) = records.last() else { return };
         entry.last_timestamp = Some(last.timestamp);
         drop(board);

@@ -124,6 +124,7 @@ impl Desk {
             self.idle.notify_one();
             return Ok(Turn::Wait);
         }
+        self.consumer.forget_before();
         state.doing = Doing::Taking;
         Ok(Turn::Take)
     }
@@ -260,7 +261,11 @@ impl Desk {
     /// Where each partition with a known position goes on.
     pub(crate) fn progress(&self, extent: Extent) -> Vec<(PartitionKey, Place)> {
         let state = self.state();
-        let mut places = self.consumer.places();
+        // What is being taken this moment is in nobody's hands yet.
+        let mut places = match state.doing {
+            Doing::Taking => self.consumer.places_before(),
+            Doing::Away { .. } | Doing::Waiting | Doing::Working { .. } => self.consumer.places(),
+        };
         if let Some(held) = &state.held {
             let place = match extent {
                 Extent::Processed => Some(held.processed),
@@ -301,7 +306,7 @@ mod tests {
     async fn what_is_in_work_is_not_processed_until_the_reader_asks_again() {
         let (desk, key) = desk();
         assert_eq!(desk.begin(false, Waker::noop()), Ok(Turn::Take));
-        desk.consumer.move_to(&key, place(15));
+        desk.consumer.take_to(&key, place(15));
         desk.hand_out(key.clone(), place(10), None);
         assert_eq!(offsets(&desk), (10, 15));
         assert_eq!(desk.begin(false, Waker::noop()), Ok(Turn::Take));
@@ -309,11 +314,26 @@ mod tests {
         assert_eq!(offsets(&desk), (15, 15));
     }
 
+    /// The task behind may commit between a look at the records and their way to the reader.
+    #[tokio::test]
+    async fn what_is_taken_and_not_yet_handed_out_is_neither_processed_nor_delivered() {
+        let (desk, key) = desk();
+        assert_eq!(desk.begin(false, Waker::noop()), Ok(Turn::Take));
+        desk.consumer.take_to(&key, place(15));
+        assert_eq!(offsets(&desk), (10, 10));
+        desk.hand_out(key.clone(), place(10), None);
+        assert_eq!(offsets(&desk), (10, 15));
+        assert_eq!(desk.begin(false, Waker::noop()), Ok(Turn::Take));
+        assert_eq!(offsets(&desk), (15, 15));
+        desk.consumer.take_to(&key, place(20));
+        assert_eq!(offsets(&desk), (15, 15));
+    }
+
     #[tokio::test]
     async fn of_records_handed_out_one_by_one_each_counts_by_itself() {
         let (desk, key) = desk();
         assert_eq!(desk.begin(false, Waker::noop()), Ok(Turn::Take));
-        desk.consumer.move_to(&key, place(12));
+        desk.consumer.take_to(&key, place(12));
         desk.hand_out(key.clone(), place(10), Some(place(11)));
         assert_eq!(offsets(&desk), (10, 11));
         assert_eq!(desk.begin(true, Waker::noop()), Ok(Turn::Take));

@@ -12,6 +12,8 @@ struct Agreed {
     entries: Mutex<Vec<Entry>>,
     /// The broker that leads; 0 for nobody.
     leader: AtomicI32,
+    /// The broker that hears of nothing; 0 for none.
+    deaf: AtomicI32,
     wakes: Mutex<Vec<Wake>>,
 }
 
@@ -62,6 +64,9 @@ impl MetadataLog for NodeLog {
     }
 
     fn poll(&mut self) -> Vec<LogEvent> {
+        if self.agreed.deaf.load(Ordering::SeqCst) == self.own {
+            return Vec::new();
+        }
         let entries = self.agreed.entries.lock();
         let mut events: Vec<_> =
             entries[self.told..].iter().cloned().map(LogEvent::Entry).collect();
@@ -189,6 +194,31 @@ fn nobody_is_told_in_time_that_nobody_leads() {
         let patience = Duration::from_millis(30);
         let error = controllers[1].ask_within(request, patience).await.unwrap_err();
         assert!(matches!(error, ControllerError::Unavailable(_)), "{error}");
+    });
+    hang_up(&lines);
+}
+
+/// With the set it may come by a higher `min.insync.replicas`, and would commit on too few.
+#[test]
+fn a_leader_does_not_hear_of_an_in_sync_set_before_it_has_the_metadata_it_was_decided_on() {
+    let agreed = Agreed::led_by(1);
+    let (controllers, lines) = nodes(&agreed);
+    block_on(async {
+        for (id, controller) in (1..).zip(&controllers) {
+            controller.register_broker(registration(id)).await.unwrap();
+        }
+        agreed.deaf.store(2, Ordering::SeqCst);
+        assert!(controllers[0].create_topics(vec![sized("t", 1, 1)], false).await[0].is_ok());
+        let ask = |patience| {
+            let request = Request::AlterPartitions(Vec::new());
+            controllers[1].ask_within(request, Duration::from_millis(patience))
+        };
+        let error = ask(30).await.unwrap_err();
+        assert!(matches!(error, ControllerError::Uncertain), "{error}");
+        agreed.deaf.store(0, Ordering::SeqCst);
+        agreed.elect(1);
+        assert_eq!(ask(60_000).await.unwrap(), Response::AlterPartitions(Vec::new()));
+        assert!(controllers[1].images().load().topic("t").is_some());
     });
     hang_up(&lines);
 }

@@ -27,6 +27,12 @@ impl Agreed {
         self.wakes.lock().iter().for_each(|wake| wake());
     }
 
+    /// From here on, and not in the middle of a look.
+    fn deafen(&self, broker: i32) {
+        let _looks = self.entries.lock();
+        self.deaf.store(broker, Ordering::SeqCst);
+    }
+
     fn role(&self, own: i32) -> LogRole {
         match self.leader.load(Ordering::SeqCst) {
             leader if leader == own => LogRole::Leader { term: 1 },
@@ -64,10 +70,10 @@ impl MetadataLog for NodeLog {
     }
 
     fn poll(&mut self) -> Vec<LogEvent> {
+        let entries = self.agreed.entries.lock();
         if self.agreed.deaf.load(Ordering::SeqCst) == self.own {
             return Vec::new();
         }
-        let entries = self.agreed.entries.lock();
         let mut events: Vec<_> =
             entries[self.told..].iter().cloned().map(LogEvent::Entry).collect();
         self.told = entries.len();
@@ -207,7 +213,7 @@ fn a_leader_does_not_hear_of_an_in_sync_set_before_it_has_the_metadata_it_was_de
         for (id, controller) in (1..).zip(&controllers) {
             controller.register_broker(registration(id)).await.unwrap();
         }
-        agreed.deaf.store(2, Ordering::SeqCst);
+        agreed.deafen(2);
         assert!(controllers[0].create_topics(vec![sized("t", 1, 1)], false).await[0].is_ok());
         let ask = |patience| {
             let request = Request::AlterPartitions(Vec::new());
@@ -215,7 +221,7 @@ fn a_leader_does_not_hear_of_an_in_sync_set_before_it_has_the_metadata_it_was_de
         };
         let error = ask(30).await.unwrap_err();
         assert!(matches!(error, ControllerError::Uncertain), "{error}");
-        agreed.deaf.store(0, Ordering::SeqCst);
+        agreed.deafen(0);
         agreed.elect(1);
         assert_eq!(ask(60_000).await.unwrap(), Response::AlterPartitions(Vec::new()));
         assert!(controllers[1].images().load().topic("t").is_some());

@@ -5,6 +5,7 @@
 //! other way: no new requests, then everything appended is synced and marked clean.
 
 mod alters;
+mod contact;
 mod data;
 mod http;
 mod member;
@@ -22,6 +23,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+pub(crate) use self::contact::Contact;
 use self::member::Member;
 use self::wiring::Wired;
 use crate::admin::{Parts, Status};

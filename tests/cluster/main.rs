@@ -9,6 +9,7 @@
     reason = "what a broker says as it panics belongs to the test's output"
 )]
 
+mod cut_off;
 mod ends;
 mod growing;
 #[allow(dead_code, reason = "topics are created with replicas here")]

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::contact::Contact;
 use crate::base::{BrokerEpoch, BrokerId};
 use crate::controller::replicas::BrokerStart;
 use crate::controller::{
@@ -43,6 +44,7 @@ pub(crate) struct Member {
     controller: Arc<Controller>,
     id: BrokerId,
     epoch: i64,
+    contact: Arc<Contact>,
     /// Why it cannot go on, once it cannot.
     over: watch::Sender<Option<String>>,
 }
@@ -62,7 +64,13 @@ impl Member {
         let known = |image: &Arc<Image>| image.broker(id).is_some_and(|me| me.epoch >= epoch);
         changes.wait_for(known).await.map_err(|_| ControllerError::Stopped)?;
         let over = watch::Sender::new(None);
-        Ok(Arc::new(Self { controller, id, epoch, over }))
+        let contact = Arc::new(Contact::new());
+        Ok(Arc::new(Self { controller, id, epoch, contact, over }))
+    }
+
+    /// How long ago it heard from the controller.
+    pub(crate) fn contact(&self) -> &Arc<Contact> {
+        &self.contact
     }
 
     /// The registration of this process.
@@ -100,10 +108,17 @@ impl Member {
             let fenced = image.broker(self.id).is_none_or(|me| me.fenced);
             let is_quiet = matches!(role, LogRole::Leader { .. }) && !fenced;
             let mut said = MetadataOffset(i64::MAX);
-            if !is_quiet {
+            if is_quiet {
+                self.contact.is_here();
+            } else {
+                let now = Instant::now();
+                match role {
+                    LogRole::Follower { leader: None } => self.contact.was_here(now),
+                    LogRole::Follower { .. } | LogRole::Leader { .. } => {}
+                }
                 said = image.offset();
                 match self.say(false, HEARTBEAT_INTERVAL * 2).await {
-                    Ok(_) => {}
+                    Ok(_) => self.contact.heard(now),
                     Err(ControllerError::Refused(refused))
                         if refused.kind() == AdminErrorKind::StaleRegistration =>
                     {

@@ -11,6 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use tracing::info;
 
 use super::alters::Alters;
+use super::contact::Contact;
 use super::member::Member;
 use super::{StartError, StartErrorKind, cannot_start_threads, reports};
 use crate::base::{BrokerId, Clock, DataDirectory, Tasks, Threads};
@@ -92,7 +93,8 @@ pub(crate) async fn wire(
     tasks.spawn(reports::report(controller.clone(), partitions.clone()));
     tasks.spawn(ask_after_suspects(controller.clone()));
     member.welcome().await;
-    let node = node(config, clock, controller, partitions, groups);
+    let contact = member.contact().clone();
+    let node = node(config, clock, controller, (partitions, groups, contact));
     info!(broker = broker.0, "the broker is part of its cluster");
     Ok(Wired { node, member, recovered })
 }
@@ -101,8 +103,7 @@ fn node(
     config: Arc<BrokerConfig>,
     clock: Arc<dyn Clock>,
     controller: Arc<Controller>,
-    partitions: Arc<Partitions>,
-    groups: Arc<Coordinator>,
+    (partitions, groups, contact): (Arc<Partitions>, Arc<Coordinator>, Arc<Contact>),
 ) -> Arc<Node> {
     let images = controller.images();
     let telemetry = Telemetry::new(clock.clone(), images.clone(), config.telemetry_max_bytes);
@@ -112,6 +113,7 @@ fn node(
         controller,
         partitions,
         groups,
+        contact,
         fetch_sessions: FetchSessions::new(
             usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(usize::MAX),
         ),

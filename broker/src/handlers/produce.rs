@@ -18,6 +18,7 @@ use sawlog_protocol::messages::produce::{
     ProduceRequest, ProduceResponse, TopicProduceResponse,
 };
 use sawlog_protocol::{ErrorCode, Uuid};
+use tokio::time::Instant;
 
 use self::check::{Allowance, Refusal, Rules, TooMuch, check};
 use super::admin::is_internal;
@@ -236,6 +237,9 @@ fn append(
         };
         return Ok((Err(rejected), Timestamp::NONE));
     };
+    if acks == Acks::All && is_forlorn(ctx.node, partition) {
+        return Ok((Err(forlorn()), Timestamp::NONE));
+    }
     let config = partition.config();
     let rules = Rules { config: &config, version: ctx.version, now };
     let checked = match check(batch, &rules, allowance) {
@@ -302,7 +306,35 @@ fn fail(outcomes: &mut [TopicOutcome], item: &Uncommitted, rejected: Rejected) {
     }
 }
 
-/// Answers once every batch is committed or failed, or the client's timeout has passed.
+/// How long a replica does not follow before it is not waited for, where the controller is silent, too.
+const FORLORN_AFTER: Duration = Duration::from_millis(500);
+
+/// Whether a leader waits in vain: cut off from its replicas and from the controller, which has another
+/// lead by now if it can. Clients look for that one once they are told; nobody else tells them.
+fn is_forlorn(node: &Node, partition: &Partition) -> bool {
+    node.contact.is_lost(Instant::now) && partition.is_deserted(FORLORN_AFTER)
+}
+
+/// When a request that waits may have begun to wait in vain.
+fn next_look(node: &Node, now: Instant) -> Instant {
+    now + node.contact.lost_in(now).max(FORLORN_AFTER)
+}
+
+fn forlorn() -> Rejected {
+    Rejected::new(
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        "this broker hears neither from its replicas nor from the controller: another may lead by now",
+    )
+}
+
+fn timed_out() -> Rejected {
+    Rejected::new(
+        ErrorCode::REQUEST_TIMED_OUT,
+        "appended, but not committed within the request's timeout",
+    )
+}
+
+/// Answers once every batch is committed or failed, waits in vain, or the client's timeout has passed.
 async fn commit(
     (node, reply_to): (Arc<Node>, ReplyTo),
     mut outcomes: Vec<TopicOutcome>,
@@ -313,27 +345,31 @@ async fn commit(
     for item in &waiting {
         item.partition.notify_above(item.last_offset, &signal, 0);
     }
-    let deadline = tokio::time::sleep(timeout);
-    tokio::pin!(deadline);
+    let now = Instant::now();
+    let deadline = now + timeout;
+    let alarm = tokio::time::sleep_until(next_look(&node, now).min(deadline));
+    tokio::pin!(alarm);
     while !waiting.is_empty() {
-        let expired = std::future::poll_fn(|cx| {
+        let rang = std::future::poll_fn(|cx| {
             if signal.poll_fired(cx.waker()).is_ready() {
                 return Poll::Ready(false);
             }
-            deadline.as_mut().poll(cx).map(|()| true)
+            alarm.as_mut().poll(cx).map(|()| true)
         })
         .await;
         waiting.retain(|item| !settle(&mut outcomes, item));
-        if expired {
-            for item in waiting.drain(..) {
-                item.partition.forget(&signal);
-                let rejected = Rejected::new(
-                    ErrorCode::REQUEST_TIMED_OUT,
-                    "appended, but not committed within the request's timeout",
-                );
-                fail(&mut outcomes, &item, rejected);
-            }
+        if !rang {
+            continue;
         }
+        let now = Instant::now();
+        let given_up =
+            waiting.extract_if(.., |item| now >= deadline || is_forlorn(&node, &item.partition));
+        for item in given_up {
+            item.partition.forget(&signal);
+            let rejected = if now >= deadline { timed_out() } else { forlorn() };
+            fail(&mut outcomes, &item, rejected);
+        }
+        alarm.as_mut().reset(next_look(&node, now).min(deadline));
     }
     Ok(reply(&node, reply_to, &outcomes))
 }

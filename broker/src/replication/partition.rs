@@ -15,6 +15,7 @@ pub(super) use leading::{Found, Heard, Watcher};
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -666,6 +667,13 @@ impl Partition {
     /// Whether a write that ends with `last_offset` may be answered by the leadership that took it.
     pub(crate) fn ack_state_of(&self, epoch: LeaderEpoch, last_offset: Offset) -> AckState {
         self.state.lock().core.ack_state_of(epoch, last_offset)
+    }
+
+    /// Whether what is written waits for an in-sync replica that has not followed for longer than
+    /// `limit`.
+    pub(crate) fn is_deserted(&self, limit: Duration) -> bool {
+        let now = self.directory.monotonic();
+        self.state.lock().core.is_deserted(now, limit)
     }
 
     /// Compares the epoch a client names with the leader's.

@@ -100,6 +100,19 @@ impl Leadership {
         Some(least)
     }
 
+    /// Whether a replica that counts has not followed for longer than `limit`, and lacks something.
+    fn is_deserted(
+        &self,
+        now: Duration,
+        (mode, end, limit): (FlushMode, Offset, Duration),
+    ) -> bool {
+        self.remotes.iter().any(|remote| {
+            self.in_sync.counts(remote.broker)
+                && remote.progress(mode).is_none_or(|progress| progress < end)
+                && now.saturating_sub(remote.caught_up_at) > limit
+        })
+    }
+
     /// S2: a replica outside the set that has all there is to have.
     fn joinable(&self, now: Duration, core: Caught) -> Option<Change> {
         let fit = |remote: &&Remote| {
@@ -289,6 +302,14 @@ impl PartitionCore {
         if let Some(remote) = remote.filter(|remote| remote.broker_epoch == epoch) {
             (remote.end, remote.durable) = (None, None);
         }
+    }
+
+    /// Whether what is written waits for an in-sync replica that has not followed for longer than
+    /// `limit`.
+    #[must_use]
+    pub fn is_deserted(&self, now: Duration, limit: Duration) -> bool {
+        let Role::Leader(leadership) = &self.role else { return false };
+        leadership.is_deserted(now, (self.flush_mode, self.log.end, limit))
     }
 
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called

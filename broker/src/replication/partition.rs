@@ -233,10 +233,6 @@ impl Partition {
                 return Ok(Accepted { base_offset, last_offset, log_start, leader_epoch });
             }
         };
-        if state.due.is_cut() {
-            // What it followed before is not cut off yet: in a moment.
-            return Err(AppendRefusal::NotLeader.into());
-        }
         let log = state.log.as_mut().ok_or(AppendError::Offline)?;
         let appended = match log.append(batch, header, base_offset, leader_epoch) {
             Ok(appended) => appended,

@@ -83,6 +83,11 @@ impl PartitionCore {
     /// Why it is refused; the log is untouched.
     pub fn on_produce(&self, batch: &BatchHeader, acks: Acks) -> Result<Decision, AppendRefusal> {
         let Role::Leader(leadership) = &self.role else { return Err(AppendRefusal::NotLeader) };
+        if self.is_cutting {
+            // What it followed before is not cut off yet, nor forgotten what producers wrote there: a
+            // batch that went with it would be taken for one that is here. In a moment.
+            return Err(AppendRefusal::NotLeader);
+        }
         let in_sync = leadership.in_sync.committed().len();
         if acks == Acks::All && in_sync < self.min_in_sync {
             return Err(AppendRefusal::NotEnoughReplicas { in_sync, required: self.min_in_sync });

@@ -170,3 +170,19 @@ fn who_is_elected_while_its_log_is_cut_keeps_its_epoch() {
     assert_eq!(core.end_offset_for(LeaderEpoch(10)), Some((LeaderEpoch(10), Offset(1))));
     assert_eq!(core.end_offset_for(LeaderEpoch(9)), Some((LeaderEpoch(0), Offset(1))));
 }
+
+#[test]
+fn a_batch_that_is_being_cut_off_is_not_taken_for_written() {
+    let mut core = follower(&[]);
+    let mut sent = batch(Some((0, 0)), 1);
+    sent.partition_leader_epoch = 8;
+    core.on_replicated(&sent, Timestamp(0));
+    let asked = core.next_fetch(at(0)).unwrap();
+    core.on_fetched(at(0), asked.number, diverging(0, 0));
+    image(&mut core, &state(Some(1), (10, 2), &[1, 2]));
+    // It would be answered as committed with whatever is written there next.
+    assert_eq!(core.on_produce(&sent, Acks::All), Err(AppendRefusal::NotLeader));
+    core.on_cut(at(0), Offset(0), ProducerTable::default());
+    let again = Decision::Append { base_offset: Offset(0), leader_epoch: LeaderEpoch(10) };
+    assert_eq!(core.on_produce(&sent, Acks::All), Ok(again));
+}

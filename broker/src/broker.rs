@@ -214,7 +214,7 @@ impl Broker {
             status.recovering(so_far);
             progress(so_far);
         };
-        let wired = wiring::wire(from, registration, progress, |_| {});
+        let wired = wiring::wire(from, registration, progress, |partitions| partitions.clone());
         // Dropping the wiring ends a start that the cluster does not let go on.
         let wired = runtime.block_on(async {
             tokio::select! {

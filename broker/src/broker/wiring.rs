@@ -17,7 +17,7 @@ use super::{StartError, StartErrorKind, cannot_start_threads, reports};
 use crate::base::{BrokerId, Clock, DataDirectory, Tasks, Threads};
 use crate::config::BrokerConfig;
 use crate::controller::replicas::BrokerStart;
-use crate::controller::{Controller, Registration};
+use crate::controller::{Controller, ImageSubscriber, Registration};
 use crate::coordinator::assignor::Assignor;
 use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
 use crate::handlers::{FetchSessions, Node, ProducerIds};
@@ -49,7 +49,8 @@ pub(crate) struct Wired {
 }
 
 /// Puts a broker together. Tells `progress` how far reading its logs is, and `on_recovered` what it has
-/// before anything of it takes a role.
+/// before anything of it takes a role; who that returns applies images to it: the partitions themselves,
+/// or who looks at them after each.
 ///
 /// # Errors
 /// It is refused, or there are no threads for it.
@@ -57,7 +58,7 @@ pub(crate) async fn wire(
     parts: Parts<'_>,
     registration: Registration,
     progress: impl Fn(RecoveryProgress),
-    on_recovered: impl FnOnce(&Arc<Partitions>),
+    on_recovered: impl FnOnce(&Arc<Partitions>) -> Arc<dyn ImageSubscriber>,
 ) -> Result<Wired, StartError> {
     let Parts { config, clock, random, directories, controller, peers, tasks, threads, stopped } =
         parts;
@@ -66,7 +67,7 @@ pub(crate) async fn wire(
     let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
     let image = controller.images().load();
     let recovered = partitions.recover(&image, progress);
-    on_recovered(&partitions);
+    let follower = on_recovered(&partitions);
     let start = BrokerStart {
         registration,
         was_clean: recovered.scanned == 0 && recovered.offline == 0,
@@ -80,7 +81,7 @@ pub(crate) async fn wire(
     partitions.on_registered(member.epoch());
     let alters = Arc::new(Alters(controller.clone()));
     partitions.connect(peers, &tasks, controller.images(), alters);
-    let image = controller.subscribe(partitions.clone(), &image);
+    let image = controller.subscribe(follower, &image);
     let groups = Arc::new(Coordinator::new(
         partitions.clone(),
         controller.images(),

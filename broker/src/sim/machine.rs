@@ -28,6 +28,7 @@ use crate::handlers::Peer;
 use crate::metadata::{Image, Random as _, SeededRandom};
 use crate::peer::{PeerNet as _, Service};
 use crate::quorum::{Membership, open_data_directories};
+use crate::replication::Partitions;
 
 /// Where the data is.
 const DATA: &str = "/data";
@@ -93,6 +94,21 @@ struct Reader {
 impl ImageSubscriber for Reader {
     fn image_changed(&self, _: &Image, new: &Arc<Image>) {
         self.oracle.on_image(self.broker, new);
+    }
+}
+
+/// Applies images to partitions, and has the oracle look at what each has made of them: of two in one
+/// step, the second may take back a role that the first has begun and something was committed in.
+struct Applier {
+    partitions: Arc<Partitions>,
+    who: (i32, u64),
+    oracle: Arc<Oracle>,
+}
+
+impl ImageSubscriber for Applier {
+    fn image_changed(&self, old: &Image, new: &Arc<Image>) {
+        self.partitions.image_changed(old, new);
+        self.oracle.on_applied(self.who, new);
     }
 }
 
@@ -177,6 +193,8 @@ async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>
         |_| {},
         |partitions| {
             oracle.attach(&process, incarnation, partitions, images);
+            let (partitions, oracle) = (partitions.clone(), oracle.clone());
+            Arc::new(Applier { partitions, who: (process.broker, process.life), oracle })
         },
     );
     let Wired { node, member, .. } = match wired.await {
@@ -213,7 +231,7 @@ async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>
 }
 
 /// What the housekeeper does, for ever.
-async fn keep_house(partitions: &crate::replication::Partitions, clock: &dyn Clock) {
+async fn keep_house(partitions: &Partitions, clock: &dyn Clock) {
     let mut rounds = 0u32;
     loop {
         sleep(HOUSEKEEPING).await;

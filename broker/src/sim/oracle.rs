@@ -20,7 +20,7 @@ use self::replica::Replica;
 use super::process::{Process, Watch};
 use super::quorum::SimQuorum;
 use crate::base::{PartitionId, TopicId};
-use crate::metadata::{Image, ImageCell, MetadataOffset};
+use crate::metadata::{Image, ImageCell};
 use crate::replication::Partitions;
 
 /// What has happened, to see that a seed was worth something.
@@ -115,8 +115,6 @@ struct Attached {
     incarnation: Uuid,
     partitions: Weak<Partitions>,
     images: Arc<ImageCell>,
-    /// The image of its last step.
-    followed: MetadataOffset,
 }
 
 /// What a process knows as it makes a step.
@@ -124,8 +122,8 @@ struct Attached {
 struct Seen<'a> {
     image: &'a Image,
     incarnation: Uuid,
-    /// It has applied metadata in this step.
-    has_followed: bool,
+    /// It has just been applied.
+    is_new: bool,
 }
 
 /// Everything that is known of a world.
@@ -217,9 +215,8 @@ impl Oracle {
     ) {
         self.with(|known| {
             let (broker, life) = (process.broker, process.life);
-            let (partitions_now, followed) = (Arc::downgrade(partitions), images.load().offset());
             let attached =
-                Attached { life, incarnation, partitions: partitions_now, images, followed };
+                Attached { life, incarnation, partitions: Arc::downgrade(partitions), images };
             known.attached.insert(broker, attached);
             for (id, partition) in partitions.entries() {
                 known.on_recovered((broker, id), life, &partition);
@@ -230,6 +227,34 @@ impl Oracle {
     /// A process applies an image.
     pub(super) fn on_image(&self, broker: i32, image: &Image) {
         self.with(|known| known.images.check(broker, image));
+    }
+
+    /// The partitions of a process are what an image says.
+    pub(super) fn on_applied(&self, who: (i32, u64), image: &Arc<Image>) {
+        self.look_at(who, Some(image));
+    }
+
+    /// Looks at what a process has, after a step or, within one, after an image was applied.
+    fn look_at(&self, (broker, life): (i32, u64), applied: Option<&Arc<Image>>) {
+        if self.violation.lock().is_some() {
+            return;
+        }
+        let mut known = self.known.lock();
+        known.follow(&self.quorum);
+        let Some(attached) = known.attached.get_mut(&broker) else { return };
+        if attached.life != life {
+            return;
+        }
+        let Some(partitions) = attached.partitions.upgrade() else { return };
+        let image = applied.cloned().unwrap_or_else(|| attached.images.load());
+        let seen =
+            Seen { image: &image, incarnation: attached.incarnation, is_new: applied.is_some() };
+        let entries = partitions.entries();
+        for (id, partition) in &entries {
+            known.look_at((broker, *id), life, partition, seen);
+        }
+        let present: Vec<PartitionId> = entries.iter().map(|(id, _)| *id).collect();
+        known.forget_absent(broker, &present, &image);
     }
 
     /// A client was told that its record is safe, at `offset`.
@@ -264,26 +289,7 @@ impl Watch for Oracle {
     }
 
     fn look(&self, process: &Process) {
-        if self.violation.lock().is_some() {
-            return;
-        }
-        let mut known = self.known.lock();
-        known.totals.steps += 1;
-        known.follow(&self.quorum);
-        let Some(attached) = known.attached.get_mut(&process.broker) else { return };
-        if attached.life != process.life {
-            return;
-        }
-        let Some(partitions) = attached.partitions.upgrade() else { return };
-        let (image, incarnation) = (attached.images.load(), attached.incarnation);
-        let has_followed =
-            std::mem::replace(&mut attached.followed, image.offset()) != image.offset();
-        let entries = partitions.entries();
-        for (id, partition) in &entries {
-            let seen = Seen { image: &image, incarnation, has_followed };
-            known.look_at((process.broker, *id), process.life, partition, seen);
-        }
-        let present: Vec<PartitionId> = entries.iter().map(|(id, _)| *id).collect();
-        known.forget_absent(process.broker, &present, &image);
+        self.known.lock().totals.steps += 1;
+        self.look_at((process.broker, process.life), None);
     }
 }

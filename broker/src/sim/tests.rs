@@ -53,3 +53,18 @@ fn one_seed_gives_one_history() {
         assert_eq!(live(seed, false), live(seed, false), "seed {seed}");
     }
 }
+
+/// Seeds that have shown something once, and what.
+const SHOWN: [(u64, &str); 3] = [
+    (5178, "a broker alone led, committed what it had and left, between two looks"),
+    (7641, "as 5178, with more than one topic"),
+    (8348, "as 5178, after a power cut"),
+];
+
+#[test]
+fn seeds_that_have_shown_something_once_do_not_show_it_again() {
+    for (seed, what) in SHOWN {
+        let lived = std::panic::catch_unwind(|| live(seed, false));
+        assert!(lived.is_ok(), "seed {seed}, which has shown: {what}");
+    }
+}

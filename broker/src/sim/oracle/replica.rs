@@ -134,7 +134,7 @@ impl Known {
         key: (i32, PartitionId),
         life: u64,
         partition: &Arc<Partition>,
-        Seen { image, incarnation, has_followed }: Seen<'_>,
+        Seen { image, incarnation, is_new }: Seen<'_>,
     ) {
         let (end, high_watermark, durable, generation, leads, in_sync, mode) =
             partition.inspect(|core| {
@@ -233,8 +233,8 @@ impl Known {
             );
         }
         let moved = (replica.high_watermark, high_watermark);
-        // Of several images at once, an earlier one may have had it lead yet.
-        let has_led = leads.is_some() || has_followed;
+        // What ends a role may come in one step with what is committed in it; none begins unseen.
+        let has_led = leads.is_some() || replica.leads.is_some();
         let advanced = ledger.on_high_watermark(&replica.log, moved, has_led);
         replica.high_watermark = high_watermark;
         (replica.durable, replica.leads, replica.generation) = (durable, leads, generation);
@@ -246,9 +246,10 @@ impl Known {
                 topic.and_then(|topic| Some((topic, topic.partition(id.index)?)))
             {
                 let least = state.min_in_sync(&topic.resolved);
-                // Of several images at once only the last is seen here.
+                // What is new in an image may let go what was held back by what it replaces, and what
+                // ends a leadership leaves nobody to count.
                 assert!(
-                    in_sync >= least || has_followed,
+                    in_sync >= least || is_new || leads.is_none(),
                     "(9) {in_sync} in sync of at least {least}"
                 );
             }

@@ -10,6 +10,7 @@ use clap_complete::engine::ArgValueCandidates;
 use sawlog_client::{
     Client, ClientError, ConfigChange, ConfigResource, NewTopic, PartitionSize, TopicInfo,
 };
+use sawlog_protocol::ErrorCode;
 use serde_json::json;
 
 use crate::Global;
@@ -168,13 +169,24 @@ impl Topic {
     }
 }
 
-/// Bytes on the disks of brokers, and which of them cannot be asked: the user is told.
-async fn sizes(client: &Client) -> Result<(Vec<PartitionSize>, Vec<i32>), Failure> {
-    let (sizes, silent) = client.reachable_partition_sizes().await?;
-    for (broker, error) in &silent {
+/// Bytes on the disks of brokers, and of which of them that is not everything: the user is told.
+async fn sizes(client: &Client) -> Result<(Vec<PartitionSize>, Vec<Missing>), Failure> {
+    let (sizes, missing) = client.reachable_partition_sizes().await?;
+    for (broker, error) in &missing {
         say(format!("note: bytes on broker {broker} are not known: {error}"));
     }
-    Ok((sizes, silent.into_iter().map(|(broker, _)| broker).collect()))
+    let missing = missing.into_iter().map(|(broker, error)| Missing {
+        broker,
+        has_disk_offline: error.code() == Some(ErrorCode::KAFKA_STORAGE_ERROR),
+    });
+    Ok((sizes, missing.collect()))
+}
+
+/// A broker that did not tell the sizes of all it has.
+struct Missing {
+    broker: i32,
+    /// It answers, and cannot use a disk.
+    has_disk_offline: bool,
 }
 
 async fn list(client: &Client, output: &Output) -> Result<(), Failure> {
@@ -214,7 +226,7 @@ async fn describe(
     let ranges = client.offset_ranges(std::slice::from_ref(&topic)).await?;
     // Leaders as they are by now: one may have gone, and another was waited for.
     let topic = client.topic(name).await?;
-    let (sizes, silent) = sizes(client).await?;
+    let (sizes, missing) = sizes(client).await?;
     let mut rows = Rows::new(&[
         "partition",
         "leader",
@@ -228,10 +240,8 @@ async fn describe(
     ]);
     for partition in &topic.partitions {
         let range = ranges.iter().find(|range| range.partition == partition.index);
-        let size = sizes.iter().find(|size| {
-            (size.broker, &*size.topic, size.partition) == (partition.leader, name, partition.index)
-        });
-        let is_silent = silent.contains(&partition.leader);
+        let size = size_of(&sizes, partition.leader, name, partition.index);
+        let is_missing = missing.iter().any(|one| one.broker == partition.leader);
         rows.push(vec![
             json!(partition.index),
             json!(partition.leader),
@@ -241,10 +251,11 @@ async fn describe(
             json!(range.map(|range| range.start)),
             json!(range.map(|range| range.end)),
             json!(range.map(|range| range.end - range.start)),
-            json!(size.map(|size| size.bytes).or((!is_silent).then_some(0))),
+            json!(size.map(|size| size.bytes).or((!is_missing).then_some(0))),
         ]);
     }
     output.print(&rows)?;
+    say_offline(&topic, &sizes, &missing);
     for size in sizes.iter().filter(|size| size.topic == name && size.quarantined > 0) {
         say_damaged(size.broker, &format!("partition {}", size.partition), size.quarantined);
     }
@@ -259,6 +270,32 @@ async fn describe(
         say(format!("settings: {}", own.join(" ")));
     }
     Ok(())
+}
+
+fn size_of<'a>(
+    sizes: &'a [PartitionSize],
+    broker: i32,
+    topic: &str,
+    partition: i32,
+) -> Option<&'a PartitionSize> {
+    sizes
+        .iter()
+        .find(|size| (size.broker, &*size.topic, size.partition) == (broker, topic, partition))
+}
+
+/// Says which copies are on disks that cannot be used.
+fn say_offline(topic: &TopicInfo, sizes: &[PartitionSize], missing: &[Missing]) {
+    for Missing { broker, .. } in missing.iter().filter(|one| one.has_disk_offline) {
+        let held = topic.partitions.iter().filter(|one| one.replicas.contains(broker));
+        let lost = held.filter(|one| size_of(sizes, *broker, &topic.name, one.index).is_none());
+        let lost: Vec<String> = lost.map(|one| one.index.to_string()).collect();
+        if !lost.is_empty() {
+            let lost = lost.join(", ");
+            say(format!(
+                "note: broker {broker} has its copy of these partitions on a disk that is offline: {lost}"
+            ));
+        }
+    }
 }
 
 /// Says that records of a copy are damaged.

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use sawlog_protocol::decode_response;
 use sawlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
+use sawlog_protocol::{ErrorCode, decode_response};
 
 use crate::cluster::Client;
 use crate::consumer::{EARLIEST, LATEST, MAX_TIMESTAMP};
@@ -43,7 +43,7 @@ fn by_leader(topics: &[TopicInfo]) -> BTreeMap<i32, Led<'_>> {
 
 impl Client {
     /// First and end offsets of all partitions of the topics, by topic and partition. A partition
-    /// without a leader is left out.
+    /// without a leader, or whose leader cannot use the disk it is on, is left out.
     ///
     /// # Errors
     /// No broker answers, or one refuses for a partition.
@@ -104,7 +104,8 @@ impl Client {
     }
 
     /// The largest timestamp in each partition of the topics, in milliseconds since the Unix epoch, by
-    /// topic and partition. Partitions without records or without a leader are left out.
+    /// topic and partition. Partitions without records are left out, and those without a leader or
+    /// whose leader cannot use the disk they are on.
     ///
     /// # Errors
     /// No broker answers, or one refuses for a partition; brokers before Kafka 3.0 do for all.
@@ -172,6 +173,10 @@ impl Client {
         let mut found = BTreeMap::new();
         for topic in &response.topics {
             for partition in &topic.partitions {
+                // Nobody can tell while that disk is offline; all others can.
+                if partition.error_code == ErrorCode::KAFKA_STORAGE_ERROR {
+                    continue;
+                }
                 check(partition.error_code, None)?;
                 let key = (topic.name.to_owned(), partition.partition_index);
                 found.insert(key, (partition.offset, partition.timestamp));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use sawlog_client::{Assignment, Client, ClientError, ClientOptions, Consumer, Position};
@@ -19,7 +19,7 @@ use sawlog_protocol::messages::metadata::{
 use sawlog_protocol::messages::produce::{
     PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
-use sawlog_protocol::{ApiKey, Rope, Uuid, decode_request_header, encode_response};
+use sawlog_protocol::{ApiKey, ErrorCode, Rope, Uuid, decode_request_header, encode_response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -42,6 +42,8 @@ pub(crate) struct Living {
     /// Requests for metadata until it takes the other for gone.
     moves_after: usize,
     metadata_requests: AtomicUsize,
+    /// It cannot use the disk with the partition it leads.
+    has_failed_disk: AtomicBool,
 }
 
 /// Starts the living broker; nobody listens at the address of the other.
@@ -53,7 +55,8 @@ async fn start(moves_after: usize) -> Arc<Living> {
 pub(crate) async fn start_beside(gone: SocketAddr, moves_after: usize) -> Arc<Living> {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = listener.local_addr().expect("a bound listener has an address").port();
-    let living = Living { port, gone, moves_after, metadata_requests: AtomicUsize::new(0) };
+    let (metadata_requests, has_failed_disk) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let living = Living { port, gone, moves_after, metadata_requests, has_failed_disk };
     let living = Arc::new(living);
     let shared = living.clone();
     tokio::spawn(async move {
@@ -161,7 +164,10 @@ fn reply(key: ApiKey, version: i16, correlation: i32, living: &Living) -> Rope {
         }
         ApiKey::Metadata => living.metadata(&living.gone.ip().to_string(), version, correlation),
         ApiKey::ListOffsets => {
-            let found = ListOffsetsPartitionResponse { offset: 7, ..Default::default() };
+            let mut found = ListOffsetsPartitionResponse { offset: 7, ..Default::default() };
+            if living.has_failed_disk.load(Ordering::Relaxed) {
+                found.error_code = ErrorCode::KAFKA_STORAGE_ERROR;
+            }
             let topic = ListOffsetsTopicResponse { name: TOPIC, partitions: vec![found] };
             let response = ListOffsetsResponse { topics: vec![topic], ..Default::default() };
             encode_response(&response, key, version, correlation)
@@ -183,8 +189,13 @@ fn reply(key: ApiKey, version: i16, correlation: i32, living: &Living) -> Rope {
             let topics = vec![DescribeLogDirsTopic { name: TOPIC, partitions: vec![partition] }];
             let directory =
                 DescribeLogDirsResult { log_dir: "/data", topics, ..Default::default() };
-            let response =
-                DescribeLogDirsResponse { results: vec![directory], ..Default::default() };
+            let mut results = vec![directory];
+            if living.has_failed_disk.load(Ordering::Relaxed) {
+                let (error_code, log_dir) = (ErrorCode::KAFKA_STORAGE_ERROR, "/failed");
+                let failed = DescribeLogDirsResult { error_code, log_dir, ..Default::default() };
+                results.insert(0, failed);
+            }
+            let response = DescribeLogDirsResponse { results, ..Default::default() };
             encode_response(&response, key, version, correlation)
         }
         other => panic!("{} was not offered", other.name()),
@@ -245,6 +256,22 @@ async fn disks_of_the_brokers_that_are_left_are_told_with_the_ones_that_are_sile
     assert!(matches!(&silent[..], [(GONE, ClientError::Unreachable { .. })]), "{silent:?}");
     let error = client.partition_sizes().await.expect_err("not all are known");
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_on_other_disks_is_told_with_the_directory_that_is_offline() {
+    let living = start(0).await;
+    living.has_failed_disk.store(true, Ordering::Relaxed);
+    let client = living.client().await;
+    let (sizes, missing) = client.reachable_partition_sizes().await.expect("told");
+    assert_eq!((sizes.len(), sizes[0].broker, sizes[0].bytes), (1, LIVING, 64));
+    let [(LIVING, why)] = &missing[..] else { panic!("{missing:?}") };
+    assert_eq!(why.code(), Some(ErrorCode::KAFKA_STORAGE_ERROR));
+    assert!(why.to_string().contains("data directory /failed is offline"), "{why}");
+    assert_eq!(client.partition_sizes().await.as_ref(), Err(why), "not all are known");
+    let topics = client.describe(Some(&[TOPIC])).await.expect("described").topics;
+    let ranges = client.offset_ranges(&topics).await.expect("told");
+    assert_eq!(ranges, [], "its leader cannot tell, and that is no failure of others");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,11 @@
 //! Several data directories: partitions spread over them, found again, and one that fails alone.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use sawlog_protocol::ErrorCode;
 use sawlog_tests::http;
+use serde_json::Value;
 
 use super::broker::{Broker, Options};
 use super::client::{Client, LogDir, TOPIC};
@@ -92,6 +94,32 @@ fn a_start_without_one_of_the_directories_is_refused_until_it_is_given_up() {
     assert!(broker.terminate(), "{}", broker.said());
 }
 
+/// `sawlog topic describe` while a disk is offline.
+fn describe_tells_what_is_reachable(broker: &Broker, offline: &Path) {
+    let mut sawlog = Command::new(sawlog_tests::sawlog());
+    sawlog.args(["topic", "describe", TOPIC, "--output", "jsonl"]);
+    let told = sawlog.env("SAWLOG_BROKERS", broker.address().to_string()).output().unwrap();
+    let said = String::from_utf8(told.stderr).unwrap();
+    assert!(told.status.success(), "{said}");
+    let rows: Vec<Value> = String::from_utf8(told.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 4);
+    let known = |row: &&Value| row["end_offset"].is_u64() && row["bytes"].is_u64();
+    let lost: Vec<String> = rows
+        .iter()
+        .filter(|row| !known(row))
+        .inspect(|row| assert!(row["records"].is_null() && row["bytes"].is_null(), "{row}"))
+        .map(|row| row["partition"].to_string())
+        .collect();
+    assert_eq!(lost.len(), 2, "{rows:?}");
+    let which = format!("data directory {} is offline", offline.display());
+    let copies = format!("on a disk that is offline: {}", lost.join(", "));
+    assert!(said.contains(&which) && said.contains(&copies), "{said}");
+}
+
 #[test]
 fn a_directory_that_fails_is_offline_and_the_others_go_on() {
     if let Err(why) = strace::check() {
@@ -134,6 +162,7 @@ fn a_directory_that_fails_is_offline_and_the_others_go_on() {
         let dirs = log_dirs(&broker);
         assert_eq!([dirs[0].error, dirs[1].error], [ErrorCode::NONE, storage_error]);
         assert!(dirs[1].partitions.is_empty());
+        describe_tells_what_is_reachable(&broker, &b);
         // New topics go where they can.
         assert_eq!(client.create_topic("new", 3, &[]).unwrap(), ErrorCode::NONE);
         for partition in 0..3 {

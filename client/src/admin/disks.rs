@@ -117,23 +117,26 @@ impl Client {
     /// # }
     /// ```
     pub async fn partition_sizes(&self) -> Result<Vec<PartitionSize>, ClientError> {
-        let (sizes, silent) = self.reachable_partition_sizes().await?;
-        silent.into_iter().next().map_or(Ok(sizes), |(_, error)| Err(error))
+        let (sizes, missing) = self.reachable_partition_sizes().await?;
+        missing.into_iter().next().map_or(Ok(sizes), |(_, error)| Err(error))
     }
 
-    /// As [`Client::partition_sizes`], of the brokers that can be reached; with those that cannot, and
-    /// why.
+    /// As [`Client::partition_sizes`], of what can be reached; with the brokers of which that is not
+    /// everything, and why: one does not answer, or has a directory that cannot be used, so that the
+    /// partitions in it are not known.
     ///
     /// # Errors
-    /// As [`Client::reachable_log_dirs`]; and a directory cannot be used, so that its partitions are
-    /// not known.
+    /// As [`Client::reachable_log_dirs`].
     pub async fn reachable_partition_sizes(
         &self,
     ) -> Result<(Vec<PartitionSize>, Vec<(i32, ClientError)>), ClientError> {
         let mut sizes = Vec::new();
-        let (directories, silent) = self.reachable_log_dirs().await?;
+        let (directories, mut missing) = self.reachable_log_dirs().await?;
         for directory in directories {
-            check(directory.failure.unwrap_or(ErrorCode::NONE), None)?;
+            if let Some(failure) = directory.failure {
+                let path = format!("data directory {} is offline", directory.path);
+                missing.push((directory.broker, ClientError::broker(failure, Some(&path))));
+            }
             let copies = directory.copies.into_iter().filter(|copy| !copy.is_future);
             sizes.extend(copies.map(|copy| PartitionSize {
                 broker: directory.broker,
@@ -143,7 +146,7 @@ impl Client {
                 quarantined: copy.quarantined,
             }));
         }
-        Ok((sizes, silent))
+        Ok((sizes, missing))
     }
 }
 

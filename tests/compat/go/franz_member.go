@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -28,7 +29,7 @@ func franzMember(m membership) error {
 		}
 	}
 	options := []kgo.Opt{
-		kgo.SeedBrokers(m.bootstrap), kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(m.topic), kgo.WithContext(ctx),
+		kgo.SeedBrokers(strings.Split(m.bootstrap, ",")...), kgo.ConsumerGroup(m.group), kgo.ConsumeTopics(m.topic), kgo.WithContext(ctx),
 		kgo.SessionTimeout(m.sessionTimeout()), kgo.HeartbeatInterval(heartbeatInterval), kgo.DisableAutoCommit(),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.BlockRebalanceOnPoll(), kgo.Balancers(balancer),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 200 * time.Millisecond }),

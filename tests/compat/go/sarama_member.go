@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -52,7 +53,7 @@ func saramaMember(m membership) error {
 	if m.protocol == "roundrobin" {
 		config.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyRoundRobin()}
 	}
-	group, err := sarama.NewConsumerGroup([]string{m.bootstrap}, m.group, config)
+	group, err := sarama.NewConsumerGroup(strings.Split(m.bootstrap, ","), m.group, config)
 	if err != nil {
 		return err
 	}

@@ -52,11 +52,16 @@ impl Member {
         self.signal("CONT");
     }
 
+    /// Whether it ended although nobody asked it to.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.process.try_wait().expect("our child can be waited for").is_some()
+    }
+
     /// Asks it to leave, and waits until it has.
     pub(super) fn leave(mut self) -> Result<(), String> {
         self.signal("TERM");
         let deadline = std::time::Instant::now() + super::SETTLE_WAIT_MAX;
-        while self.process.try_wait().expect("our child can be waited for").is_none() {
+        while !self.has_ended() {
             if std::time::Instant::now() > deadline {
                 return Err(format!("{} does not leave", self.name));
             }

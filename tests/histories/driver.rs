@@ -2,6 +2,8 @@
 //! and checks what all of them were told.
 
 mod inflict;
+mod stalls;
+mod summary;
 mod verdict;
 
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use crate::faults::{Abilities, Fault, Who};
 use crate::ours::{Looking, Ours, micros, options};
 use crate::programs::{Client, Program, Target, Told};
 use crate::support::on_path;
+use stalls::{Stalls, Watched};
 
 const TOPIC: &str = "numbered";
 const PARTITIONS: i32 = 6;
@@ -28,10 +31,6 @@ const ACK_WAIT_MAX: Duration = Duration::from_secs(30);
 /// And all replicas have to be in sync within this.
 const WHOLE_WAIT_MAX: Duration = Duration::from_secs(120);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-
-/// What a broker ends with whose former life is not known to be over.
-const TAKEN: &str = "another process is broker";
-const RUNNING: &str = "is running already";
 
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -69,6 +68,7 @@ pub(crate) struct Driver {
     ours: Vec<(u32, Ours)>,
     our_reader: Option<Ours>,
     looking: Option<Looking>,
+    stalls: Option<Stalls>,
     happened: Vec<Happened>,
     /// What programs said, once they have ended.
     said: Vec<(String, Vec<String>)>,
@@ -106,6 +106,7 @@ impl Driver {
             ours: Vec::new(),
             our_reader: None,
             looking: None,
+            stalls: None,
             happened: Vec::new(),
             said: Vec::new(),
             started,
@@ -156,6 +157,15 @@ impl Driver {
             self.programs.push((number, Program::write(client, target, number, rate)));
             self.readers.push(Program::read(client, target));
         }
+        let ours = self
+            .ours
+            .iter()
+            .map(|(_, ours)| Watched { told: Arc::clone(&ours.told), ask: Box::new(|| {}) });
+        let programs = self
+            .programs
+            .iter()
+            .map(|(_, program)| Watched { told: program.shared(), ask: Box::new(program.asker()) });
+        self.stalls = Some(Stalls::watch(ours.chain(programs).collect()));
     }
 
     /// All faults, one after another; then everything is checked.
@@ -305,16 +315,6 @@ impl Driver {
 
     fn nobody_has_ended(&mut self) -> Result<(), String> {
         if let Some((id, status)) = self.cluster.ended() {
-            // Its peers still have connections of its former life: it says so and ends, to be started
-            // again by whatever supervises it.
-            let output = self.cluster.output(id);
-            let last = output.lines().last().unwrap_or_default();
-            if [TAKEN, RUNNING].iter().any(|why| last.contains(why)) {
-                eprintln!("broker {id} is started again: {last}");
-                thread::sleep(Duration::from_millis(500));
-                self.cluster.run_again(id);
-                return Ok(());
-            }
             return Err(format!("broker {id} ended by itself: {status}"));
         }
         let programs = self.programs.iter_mut().map(|(_, program)| program);

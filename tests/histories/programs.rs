@@ -164,6 +164,7 @@ pub(crate) struct Target {
 #[derive(Debug)]
 pub(crate) struct Program {
     name: String,
+    client: Client,
     process: Child,
     listeners: Vec<JoinHandle<()>>,
     told: Arc<Mutex<Told>>,
@@ -174,23 +175,29 @@ impl Program {
         let mut command = client.command("write");
         command.args([&target.bootstrap, &target.topic, &target.partitions.to_string()]);
         command.args([producer.to_string(), rate.to_string()]);
-        Program::start(&format!("{} {producer}", client.name()), command, producer, target)
+        Program::start(&format!("{} {producer}", client.name()), client, command, producer, target)
     }
 
     pub(crate) fn read(client: Client, target: &Target) -> Program {
         let mut command = client.command("read");
         command.args([&target.bootstrap, &target.topic, &target.partitions.to_string()]);
-        Program::start(&format!("{} reader", client.name()), command, 0, target)
+        Program::start(&format!("{} reader", client.name()), client, command, 0, target)
     }
 
-    fn start(name: &str, mut command: Command, producer: u32, target: &Target) -> Program {
+    fn start(
+        name: &str,
+        client: Client,
+        mut command: Command,
+        producer: u32,
+        target: &Target,
+    ) -> Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let out = process.stdout.take().expect("it is piped");
         let err = process.stderr.take().expect("it is piped");
         let told = Arc::new(Mutex::new(Told::new(name, target.partitions)));
         let listeners = vec![listen(out, producer, &told), listen(err, producer, &told)];
-        Program { name: name.to_owned(), process, listeners, told }
+        Program { name: name.to_owned(), client, process, listeners, told }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -203,6 +210,16 @@ impl Program {
 
     pub(crate) fn told(&self) -> MutexGuard<'_, Told> {
         self.told.lock().expect("no holder panics")
+    }
+
+    /// What makes it say what its threads do, where there is such a thing.
+    pub(crate) fn asker(&self) -> impl Fn() + Send + use<> {
+        let (client, pid) = (self.client, self.process.id().to_string());
+        move || {
+            if client == Client::Java {
+                let _asked = Command::new("kill").args(["-QUIT", &pid]).status();
+            }
+        }
     }
 
     /// Whether it ended although nobody asked it to.

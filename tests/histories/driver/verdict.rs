@@ -1,21 +1,24 @@
 //! The end: clients are asked to end, disks read, everything is checked, and told.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use sawlog_tests::history::{Checked, History, Micros, Replica, Violation, check};
+use sawlog_tests::history::{History, Micros, Replica, Violation, check};
 
-use super::{BROKERS, Driver, Happened, LOOK_AGAIN, PARTITIONS, TOPIC, WHOLE_WAIT_MAX};
+use super::stalls::Stalls;
+use super::summary::Summary;
+use super::{Driver, LOOK_AGAIN, PARTITIONS, TOPIC, WHOLE_WAIT_MAX};
 use crate::programs::Program;
 
 impl Driver {
     /// Ends the clients, reads the disks, checks.
     pub(super) fn finish(mut self) {
         let mut wrong = Vec::new();
+        let waits = self.stalls.take().map(Stalls::end).unwrap_or_default();
+        let loaded = self.started.elapsed();
         let history = self.collect(&mut wrong);
         if let Err(why) = self.wait_until_whole() {
             wrong.push(why);
@@ -26,7 +29,8 @@ impl Driver {
         }
         let replicas = self.stop_and_read(&mut wrong);
         let checked = check(&history, &replicas);
-        self.report(&checked, &history);
+        Summary { happened: &self.happened, loaded, waits: &waits, history: &history }
+            .print(&checked);
         for violation in &checked.violations {
             wrong.push(self.explain(violation));
         }
@@ -109,35 +113,6 @@ impl Driver {
                 .expect("readable files")
         };
         ids.iter().map(read).collect()
-    }
-
-    fn report(&self, checked: &Checked, history: &History) {
-        println!(
-            "{} faults in {} s: {} records acknowledged, {} in the log, {} seen by {} consumers, {} ends looked at, {} MB on {BROKERS} replicas",
-            self.happened.len(),
-            self.started.elapsed().as_secs(),
-            checked.acked,
-            checked.records,
-            checked.seen,
-            history.consumers.len(),
-            history.looked.len(),
-            checked.bytes / 1_000_000
-        );
-        let mut kinds: BTreeMap<&str, Vec<&Happened>> = BTreeMap::new();
-        for one in &self.happened {
-            kinds.entry(&one.kind).or_default().push(one);
-        }
-        println!("fault                 count  silence: median   longest  recovery: longest");
-        for (kind, all) in kinds {
-            let mut silences: Vec<Duration> = all.iter().map(|one| one.silence).collect();
-            silences.sort_unstable();
-            let (median, longest) = (silences[silences.len() / 2], silences[silences.len() - 1]);
-            let recovery = all.iter().map(|one| one.recovery).max().unwrap_or_default();
-            println!("{kind:20} {:6} {median:>16.1?} {longest:>9.1?} {recovery:>18.1?}", all.len());
-        }
-        if !checked.counts.is_empty() {
-            println!("violations: {:?}", checked.counts);
-        }
     }
 
     /// A violation, and the faults that were at work.

@@ -200,19 +200,6 @@ impl Cluster {
         })
     }
 
-    /// Starts a broker again that ended by itself, as whatever supervises it would.
-    ///
-    /// # Panics
-    /// If it runs.
-    pub fn run_again(&mut self, id: i32) {
-        let process = self.node_mut(id).process.take();
-        let ended = process.is_none_or(|mut process| {
-            process.try_wait().expect("our child can be waited for").is_some()
-        });
-        assert!(ended, "broker {id} runs");
-        self.run(id);
-    }
-
     /// kill -9.
     ///
     /// # Panics

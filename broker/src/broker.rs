@@ -7,6 +7,7 @@
 mod alters;
 mod contact;
 mod data;
+mod departing;
 mod http;
 mod member;
 mod peers;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 pub(crate) use self::contact::Contact;
+pub(crate) use self::departing::Departing;
 use self::member::Member;
 use self::wiring::Wired;
 use crate::admin::{Parts, Status};

@@ -12,6 +12,7 @@ use tracing::info;
 
 use super::alters::Alters;
 use super::contact::Contact;
+use super::departing::Departing;
 use super::member::Member;
 use super::{StartError, StartErrorKind, cannot_start_threads, reports};
 use crate::base::{BrokerId, Clock, DataDirectory, Tasks, Threads};
@@ -75,6 +76,7 @@ pub(crate) async fn wire(
         gives_up_missing: config.log_dirs_allow_missing,
         has_session: false,
     };
+    let departing = Departing::new(peers.doubted());
     let member = Member::register(controller.clone(), start)
         .await
         .map_err(|error| StartError::new(StartErrorKind::Other, error.to_string()))?;
@@ -90,12 +92,13 @@ pub(crate) async fn wire(
         group_settings(&config),
     ));
     controller.subscribe(groups.clone(), &image);
+    controller.subscribe(departing.clone(), &image);
     tasks.spawn(member.clone().beat(stopped));
     tasks.spawn(reports::report(controller.clone(), partitions.clone()));
     tasks.spawn(ask_after_suspects(controller.clone()));
     member.welcome().await;
-    let contact = member.contact().clone();
-    let node = node(config, clock, controller, (partitions, groups, contact));
+    let cluster = (member.contact().clone(), departing);
+    let node = node(config, clock, controller, (partitions, groups), cluster);
     info!(broker = broker.0, "the broker is part of its cluster");
     Ok(Wired { node, member, recovered })
 }
@@ -104,7 +107,8 @@ fn node(
     config: Arc<BrokerConfig>,
     clock: Arc<dyn Clock>,
     controller: Arc<Controller>,
-    (partitions, groups, contact): (Arc<Partitions>, Arc<Coordinator>, Arc<Contact>),
+    (partitions, groups): (Arc<Partitions>, Arc<Coordinator>),
+    (contact, departing): (Arc<Contact>, Arc<Departing>),
 ) -> Arc<Node> {
     let images = controller.images();
     let telemetry = Telemetry::new(clock.clone(), images.clone(), config.telemetry_max_bytes);
@@ -115,6 +119,7 @@ fn node(
         partitions,
         groups,
         contact,
+        departing,
         fetch_sessions: FetchSessions::new(
             usize::try_from(config.max_incremental_fetch_session_cache_slots).unwrap_or(usize::MAX),
         ),

@@ -4,6 +4,8 @@
 //! when the first group is asked for. Transactions are not served yet: their keys are answered with
 //! COORDINATOR_NOT_AVAILABLE and a sentence.
 
+use std::collections::BTreeSet;
+
 use sawlog_protocol::messages::find_coordinator::{
     Coordinator, FindCoordinatorRequest, FindCoordinatorResponse,
 };
@@ -12,6 +14,7 @@ use sawlog_protocol::{ErrorCode, Rope};
 use super::RequestContext;
 use super::admin::View;
 use super::groups::code;
+use crate::base::BrokerId;
 use crate::coordinator::{GROUPS_TOPIC, GroupId};
 use crate::metadata::Image;
 
@@ -33,7 +36,14 @@ pub(crate) async fn handle(ctx: &RequestContext<'_>, request: FindCoordinatorReq
         TRANSACTION => Err(ErrorCode::COORDINATOR_NOT_AVAILABLE),
         _ => Err(ErrorCode::INVALID_REQUEST),
     };
-    let image = ctx.node.images.load();
+    let node = ctx.node;
+    let is_led_by = |image: &Image, brokers: &BTreeSet<BrokerId>| {
+        // Any of them will do: it is rare, and over soon.
+        let led = image.topic(GROUPS_TOPIC).into_iter().flat_map(|topic| topic.indexed());
+        led.filter_map(|(_, partition)| partition.leader).any(|leader| brokers.contains(&leader))
+    };
+    let image =
+        node.departing.settled(|| node.controller.watch(), node.images.load(), is_led_by).await;
     let find = |key| find(ctx, &image, request.key_type, made, key);
     if ctx.version >= BATCHED_VERSION_MIN {
         let coordinators = request.coordinator_keys.iter().map(|key| find(key)).collect();

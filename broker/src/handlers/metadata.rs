@@ -4,8 +4,9 @@
 //! Differs from the reference: a topic created on the way is answered with its partitions at once,
 //! not with LEADER_NOT_AVAILABLE and a second request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sawlog_protocol::messages::metadata::{
     MetadataRequest, MetadataRequestTopic, MetadataResponse, MetadataResponseBroker,
@@ -17,19 +18,66 @@ use super::RequestContext;
 use super::admin::{
     View, cluster_operations, code, is_internal, leader, numbers, topic_operations,
 };
+use crate::base::BrokerId;
 use crate::controller::{CreateTopic, check_name};
-use crate::metadata::{Image, Topic};
+use crate::metadata::{Broker, Image, Topic};
 
 /// The first version in which topics can be named by id.
 const TOPIC_BY_ID: i16 = 12;
 /// Topics one request may have created: a client needs few, and each is a change of the metadata.
 const CREATED_MAX: usize = 1000;
 
+/// How long an answer about topics waits in a cluster. A client asks when it has lost a leader, whose
+/// connections end one after another, within a millisecond: where that of the client ends first, the answer
+/// would be the leader it has lost, and the client wait for its next turn.
+const MOMENT: Duration = Duration::from_millis(2);
+
 /// Describes brokers and topics.
 pub(crate) async fn handle(ctx: &RequestContext<'_>, request: MetadataRequest<'_>) -> Rope {
     let (image, refused) = create_missing(ctx, &request).await;
+    let node = ctx.node;
+    let has_some = request.topics.as_ref().is_some_and(|topics| !topics.is_empty());
+    if has_some && !is_alone(&image) {
+        tokio::time::sleep(MOMENT).await;
+    }
+    let names = |image: &Image, doubted: &BTreeSet<BrokerId>| {
+        are_led_by(image, (&request, ctx.version), doubted)
+    };
+    let image = node.departing.settled(|| node.controller.watch(), image, names).await;
     let view = View { image: &image, host: ctx.host, port: ctx.port };
-    ctx.reply(&respond(&view, &request, ctx.version, &refused))
+    let mut response = respond(&view, &request, ctx.version, &refused);
+    let lately = node.departing.lately_fenced(&image);
+    response.brokers.extend(lately.into_iter().map(|broker| describe_broker(&view, broker)));
+    ctx.reply(&response)
+}
+
+/// Whether there is no other broker that could lead anything.
+fn is_alone(image: &Image) -> bool {
+    image.live_brokers().nth(1).is_none()
+}
+
+/// Whether one of these brokers leads something that is asked for.
+fn are_led_by(
+    image: &Image,
+    (request, version): (&MetadataRequest<'_>, i16),
+    brokers: &BTreeSet<BrokerId>,
+) -> bool {
+    let is_led = |topic: &Arc<Topic>| {
+        let mut leaders = topic.indexed().filter_map(|(_, partition)| partition.leader);
+        leaders.any(|leader| brokers.contains(&leader))
+    };
+    match asked_for(request, version) {
+        None => image.topics().any(is_led),
+        Some(asked) => asked.iter().filter_map(|one| find(image, one, version)).any(is_led),
+    }
+}
+
+/// The topics a client asks for; `None` for all. Version 0 has no null: there an empty list is.
+fn asked_for<'r, 'a>(
+    request: &'r MetadataRequest<'a>,
+    version: i16,
+) -> Option<&'r Vec<MetadataRequestTopic<'a>>> {
+    request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty())
 }
 
 /// Why topics asked for were not created.
@@ -81,9 +129,7 @@ fn respond<'a>(
     refused: &Refused,
 ) -> MetadataResponse<'a> {
     let operations = topic_operations(request.include_topic_authorized_operations);
-    // Version 0 has no null: there an empty list asks for everything.
-    let asked = request.topics.as_ref().filter(|topics| version > 0 || !topics.is_empty());
-    let topics = match asked {
+    let topics = match asked_for(request, version) {
         None => view.image.topics().map(|topic| describe(view, topic, operations)).collect(),
         Some(asked) => asked
             .iter()
@@ -105,12 +151,12 @@ fn respond<'a>(
 }
 
 fn brokers<'a>(view: &View<'a>) -> Vec<MetadataResponseBroker<'a>> {
-    let live = view.image.live_brokers();
-    live.map(|broker| {
-        let (host, port) = view.address(broker);
-        MetadataResponseBroker { node_id: broker.id.0, host, port, rack: broker.rack.as_deref() }
-    })
-    .collect()
+    view.image.live_brokers().map(|broker| describe_broker(view, broker)).collect()
+}
+
+fn describe_broker<'a>(view: &View<'a>, broker: &'a Broker) -> MetadataResponseBroker<'a> {
+    let (host, port) = view.address(broker);
+    MetadataResponseBroker { node_id: broker.id.0, host, port, rack: broker.rack.as_deref() }
 }
 
 /// The id a client asks for; before version 12 the field is there but means nothing.

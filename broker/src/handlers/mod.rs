@@ -20,7 +20,7 @@ use sawlog_protocol::{
 use tokio::sync::Semaphore;
 
 use crate::base::Clock;
-use crate::broker::Contact;
+use crate::broker::{Contact, Departing};
 use crate::config::BrokerConfig;
 use crate::controller::Controller;
 use crate::coordinator::Coordinator;
@@ -90,6 +90,7 @@ pub(crate) struct Node {
     pub(crate) partitions: Arc<Partitions>,
     pub(crate) groups: Arc<Coordinator>,
     pub(crate) contact: Arc<Contact>,
+    pub(crate) departing: Arc<Departing>,
     pub(crate) fetch_sessions: FetchSessions,
     pub(crate) producer_ids: ProducerIds,
     /// Requests that are being handled on threads of their own because they take long.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
@@ -39,14 +39,17 @@ const LIVES: Duration = Duration::from_millis(50);
 /// How long the answer to a dial is waited for; a refusal comes at once.
 const DIAL_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// How long it takes the cluster to do without a broker whose process is gone.
+const FENCED_WITHIN: Duration = Duration::from_millis(200);
+
 /// Departures that a slow listener may miss nothing of; more than a cluster has brokers at once.
 const TOLD_MAX: usize = 256;
 
 /// Where brokers are, and who is told when one is gone.
 pub(super) struct Departures {
     known: Mutex<HashMap<BrokerId, Endpoint>>,
-    /// Brokers that are dialled just now.
-    looking: Mutex<BTreeSet<BrokerId>>,
+    /// Brokers that are dialled just now, or were found gone a moment ago.
+    doubted: watch::Sender<BTreeSet<BrokerId>>,
     gone: broadcast::Sender<BrokerId>,
     runtime: Handle,
 }
@@ -54,7 +57,8 @@ pub(super) struct Departures {
 impl Departures {
     pub(super) fn new(runtime: Handle) -> Arc<Self> {
         let gone = broadcast::Sender::new(TOLD_MAX);
-        Arc::new(Self { known: Mutex::default(), looking: Mutex::default(), gone, runtime })
+        let doubted = watch::Sender::new(BTreeSet::new());
+        Arc::new(Self { known: Mutex::default(), doubted, gone, runtime })
     }
 
     /// Where a broker is from now on; returns where it was.
@@ -77,19 +81,25 @@ impl Departures {
 
     /// A connection with `broker` has ended: sees whether it is gone.
     pub(super) fn look_after(self: &Arc<Self>, broker: BrokerId) {
-        if !self.looking.lock().insert(broker) {
+        if !self.doubted.send_if_modified(|doubted| doubted.insert(broker)) {
             return;
         }
         let departures = self.clone();
         self.runtime.spawn(async move {
-            let is_gone = departures.is_gone(broker).await;
-            departures.looking.lock().remove(&broker);
-            if is_gone {
+            if departures.is_gone(broker).await {
                 debug!(broker = broker.0, "a broker's process is gone");
                 // Nobody may want to know.
                 let _ = departures.gone.send(broker);
+                sleep(FENCED_WITHIN).await;
             }
+            departures.doubted.send_if_modified(|doubted| doubted.remove(&broker));
         });
+    }
+
+    /// The brokers of which it is being found out whether they are gone, and those found gone a moment
+    /// ago: others know later.
+    pub(super) fn doubted(&self) -> watch::Receiver<BTreeSet<BrokerId>> {
+        self.doubted.subscribe()
     }
 
     async fn is_gone(&self, broker: BrokerId) -> bool {
@@ -144,6 +154,20 @@ mod tests {
         let (departures, _listener) = listening().await;
         assert!(!departures.is_gone(PEER).await);
         assert!(!departures.is_gone(BrokerId(8)).await, "nobody knows where it is");
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_in_doubt_until_it_is_known_whether_it_is_gone() {
+        let (departures, listener) = listening().await;
+        let mut doubted = departures.doubted();
+        departures.look_after(PEER);
+        assert!(doubted.borrow_and_update().contains(&PEER), "at once");
+        doubted.wait_for(BTreeSet::is_empty).await.expect("it lives");
+        drop(listener);
+        departures.look_after(PEER);
+        departures.watch().recv().await.expect("it is gone");
+        assert!(doubted.borrow_and_update().contains(&PEER), "others do not know yet");
+        doubted.wait_for(BTreeSet::is_empty).await.expect("by now they do");
     }
 
     #[tokio::test]

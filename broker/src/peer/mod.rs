@@ -17,6 +17,7 @@ mod link;
 mod peers;
 mod write;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sawlog_protocol::Uuid;
 use thiserror::Error;
+use tokio::sync::watch;
 
 use crate::base::BrokerId;
 
@@ -141,6 +143,9 @@ pub trait PeerNet: Send + Sync + fmt::Debug {
 
     /// As [`Peers::call`].
     fn call(&self, to: BrokerId, service: Service, request: Bytes, timeout: Duration) -> PeerCall;
+
+    /// As [`Peers::doubted`].
+    fn doubted(&self) -> watch::Receiver<BTreeSet<BrokerId>>;
 
     /// As [`Peers::tell`].
     fn tell(&self, to: BrokerId, service: Service, message: Bytes);

@@ -1,6 +1,6 @@
 //! All peers of this node: whom it can call, and what it answers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::net::TcpListener as StdListener;
 use std::sync::{Arc, OnceLock};
@@ -148,6 +148,12 @@ impl Peers {
         self.shared.departures.watch()
     }
 
+    /// The brokers of which it is being found out whether their processes are gone.
+    #[must_use]
+    pub fn doubted(&self) -> watch::Receiver<BTreeSet<BrokerId>> {
+        self.shared.departures.doubted()
+    }
+
     /// Asks a broker. The timeout includes dialling it.
     ///
     /// # Errors
@@ -223,6 +229,10 @@ impl PeerNet for Peers {
 
     fn tell(&self, to: BrokerId, service: Service, message: Bytes) {
         Self::tell(self, to, service, message);
+    }
+
+    fn doubted(&self) -> watch::Receiver<BTreeSet<BrokerId>> {
+        self.doubted()
     }
 }
 

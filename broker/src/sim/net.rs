@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::process::Process;
@@ -413,5 +413,10 @@ impl PeerNet for SimPeers {
     fn tell(&self, to: BrokerId, service: Service, message: Bytes) {
         let message = Message::Peer { service, request: message, answer: None };
         self.net.send(self.from(), to.0, Some(service), message);
+    }
+
+    /// Nobody is found gone here: sessions end.
+    fn doubted(&self) -> watch::Receiver<BTreeSet<BrokerId>> {
+        watch::channel(BTreeSet::new()).1
     }
 }

@@ -201,7 +201,11 @@ impl Member {
 
     /// Says that it is gone, so that nobody has to find out.
     pub(crate) async fn last_word(&self) {
-        if self.is_alone() {
+        // A controller that stops has its successor when its connections end, which nobody can tell it
+        // any more: there is nobody to say it to.
+        let is_heard =
+            matches!(self.controller.role().get(), LogRole::Follower { leader: Some(_) });
+        if self.is_alone() || !is_heard {
             return;
         }
         let gone = Request::BrokerGone { broker: self.id, epoch: self.epoch, by_itself: true };

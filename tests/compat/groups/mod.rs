@@ -23,7 +23,7 @@ use self::broker::Broker;
 use self::clients::Client;
 use self::life::Life;
 
-/// Longest wait for a group to have settled. A session times out after 6 s; the rest is a busy machine.
+/// Longest wait for a group to have settled. A session times out after 10 s at most; the rest is a busy machine.
 const SETTLE_WAIT_MAX: Duration = Duration::from_secs(90);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 

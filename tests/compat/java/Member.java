@@ -22,7 +22,7 @@ public class Member {
         if (args[3].equals("consumer")) {
             settings.put("group.protocol", "consumer");
         } else {
-            settings.put("session.timeout.ms", args.length > 4 ? "30000" : "6000");
+            settings.put("session.timeout.ms", args.length > 4 ? "30000" : "10000");
             settings.put("heartbeat.interval.ms", "500");
             settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer." + ASSIGNORS.get(args[3]));
         }

@@ -123,6 +123,35 @@ fn a_synced_file_system_survives_with_its_files_and_entries() {
 }
 
 #[test]
+fn a_directory_made_again_has_what_was_synced_in_it_and_nothing_of_the_one_before() {
+    let disk = SimDisk::new();
+    let (directory, gone) = (Path::new("/d"), Path::new("/d.deleted"));
+    let make = |name: &str| {
+        disk.create_dir_all(directory).unwrap();
+        let file = disk.open(&directory.join(name), Create::IfMissing).unwrap();
+        file.write_at(&[IoSlice::new(b"kept")], 0).unwrap();
+        file.sync_data().unwrap();
+    };
+    make("old");
+    disk.sync_dir(directory).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    disk.rename(directory, gone).unwrap();
+    disk.remove_dir_all(gone).unwrap();
+    make("new");
+    let mut outcomes = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        outcomes.insert(disk.restart(seed).list(directory).unwrap_or_default());
+    }
+    let (old, new) = (vec!["old".to_owned()], vec!["new".to_owned()]);
+    assert_eq!(outcomes, [Vec::new(), new.clone(), old].into());
+    disk.sync_dir(directory).unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    for seed in 0..50 {
+        assert_eq!(disk.restart(seed).list(directory).unwrap(), new);
+    }
+}
+
+#[test]
 fn a_failed_sync_is_not_repeated_into_success() {
     let disk = SimDisk::new();
     let path = Path::new("/file");

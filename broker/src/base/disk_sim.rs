@@ -234,9 +234,18 @@ impl SimDisk {
         let sector = if random.below(2) == 0 { SECTOR_BYTES[0] } else { SECTOR_BYTES[1] };
         let world = self.world.lock();
         let mut names = world.durable.clone();
+        // Directories that another has taken the place of, and that are there again.
+        let mut back: Vec<PathBuf> = Vec::new();
         for link in &world.pending {
-            if random.below(2) == 0 {
+            let survives = random.below(2) == 0;
+            if back.iter().any(|directory| link.path().starts_with(directory)) {
+                // It is about the other one.
+            } else if survives {
                 apply(&mut names, link);
+            } else if let Some(gone) = link.gone()
+                && matches!(names.get(gone), Some(Entry::Directory))
+            {
+                back.push(gone.to_owned());
             }
         }
         let mut survived = Names::new();
@@ -503,11 +512,23 @@ impl World {
 }
 
 impl Link {
-    fn is_in(&self, directory: &Path) -> bool {
-        let path = match self {
+    /// Where something is, or is no more.
+    fn path(&self) -> &Path {
+        match self {
             Self::Add(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
-        };
-        path.parent() == Some(directory)
+        }
+    }
+
+    /// Where nothing is any more.
+    fn gone(&self) -> Option<&Path> {
+        match self {
+            Self::Add(..) => None,
+            Self::Remove(path) | Self::Rename(path, _) => Some(path),
+        }
+    }
+
+    fn is_in(&self, directory: &Path) -> bool {
+        self.path().parent() == Some(directory)
     }
 }
 
@@ -590,11 +611,20 @@ impl Disk for SimDisk {
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world.lock();
         world.step(Needs::Nothing)?;
-        let (done, left) = std::mem::take(&mut world.pending)
+        // Names are kept here, no inodes: that another directory has had this one's name is made durable
+        // with it, as a file system with a journal does.
+        let above: Vec<PathBuf> = path
+            .ancestors()
+            .filter(|up| world.pending.iter().any(|link| link.gone() == Some(*up)))
+            .map(Path::to_owned)
+            .collect();
+        let replaces = |link: &Link| {
+            above.iter().any(|up| link.path() == up || link.gone() == Some(up.as_path()))
+        };
+        let (done, left): (Vec<Link>, Vec<Link>) = std::mem::take(&mut world.pending)
             .into_iter()
-            .partition(|link: &Link| link.is_in(path));
+            .partition(|link| link.is_in(path) || replaces(link));
         world.pending = left;
-        let done: Vec<Link> = done;
         for link in &done {
             apply(&mut world.durable, link);
         }

@@ -1,7 +1,7 @@
 //! Our own client at the same work, and as the one who asks where partitions end.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,6 +16,10 @@ use tokio::time::{Instant, sleep};
 use crate::programs::{Target, Told};
 
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Records of a partition that may be on their way, and those sent to it at a time.
+const ROOM: u64 = 2000;
+const CHUNK: u64 = 8;
 
 pub(crate) fn micros() -> Micros {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
@@ -83,8 +87,8 @@ async fn write(
     told: Arc<Mutex<Told>>,
 ) {
     let options = ProducerOptions {
-        // Nothing is on its way for long: the next record waits for room, and so for the cluster.
-        buffer_bytes: 256 * 1024,
+        // More than there is room for below: no partition waits for another.
+        buffer_bytes: 8 << 20,
         delivery_timeout: Duration::from_mins(30),
         retry_backoff_max: Duration::from_millis(200),
         ..ProducerOptions::default()
@@ -92,31 +96,25 @@ async fn write(
     let producer = Producer::new(connect(&target).await, options);
     let count = usize::try_from(target.partitions).expect("few");
     // The outcomes of one partition come in its order.
-    let confirming: Vec<_> = (0..target.partitions)
-        .map(|partition| {
-            let (send, receive) = mpsc::unbounded_channel();
-            let told = Arc::clone(&told);
-            (send, tokio::spawn(confirm(partition, name, receive, told)))
-        })
-        .collect();
-    let mut next = vec![0u64; count];
-    let (mut started, mut sent) = (Instant::now(), 0u64);
+    let mut partitions: Vec<Partition> =
+        (0..target.partitions).map(|index| Partition::new(index, name, &told)).collect();
+    let (mut started, mut sent, mut turn) = (Instant::now(), 0u64, 0);
     while !over.load(Ordering::Relaxed) {
         let due = due(started, rate);
-        while sent < due && !over.load(Ordering::Relaxed) {
-            let at = usize::try_from(sent / 8).expect("64 bits") % count;
-            let partition = i32::try_from(at).expect("few");
-            let value = value(name, partition, next[at]);
-            let record = RecordRef {
-                partition: Some(partition),
-                value: Some(&value),
-                ..RecordRef::default()
-            };
-            let invoked = micros();
-            let delivery = producer.send_ref(&target.topic, record).await.expect("a good record");
-            confirming[at].0.send((next[at], invoked, delivery)).expect("it is listening");
-            next[at] += 1;
-            sent += 1;
+        // A partition without room is passed over: the others go on.
+        let mut full = 0;
+        while sent < due && full < count && !over.load(Ordering::Relaxed) {
+            let partition = &mut partitions[turn % count];
+            turn += 1;
+            if !partition.has_room() {
+                full += 1;
+                continue;
+            }
+            full = 0;
+            sent += CHUNK;
+            for _ in 0..CHUNK {
+                partition.send(&producer, &target.topic).await;
+            }
         }
         // After an outage it goes on at its rate.
         if due - sent.min(due) > u64::from(rate)
@@ -127,12 +125,53 @@ async fn write(
         sleep(Duration::from_millis(5)).await;
     }
     producer.flush().await;
-    for (send, task) in confirming {
-        drop(send);
+    let mut totals = BTreeMap::new();
+    for Partition { index, next, confirming, task, .. } in partitions {
+        drop(confirming);
         task.await.expect("no panic");
+        totals.insert(index, next);
     }
-    let totals: BTreeMap<i32, u64> = (0..).zip(next).collect();
     told.lock().expect("no holder panics").sent.totals = totals;
+}
+
+/// A partition that is written to.
+#[derive(Debug)]
+struct Partition {
+    index: i32,
+    producer: u32,
+    /// The number of the next record.
+    next: u64,
+    /// How many have an outcome.
+    done: Arc<AtomicU64>,
+    confirming: mpsc::UnboundedSender<Sending>,
+    task: JoinHandle<()>,
+}
+
+/// A record on its way: its number, and when it was sent.
+type Sending = (u64, Micros, sawlog_client::Delivery);
+
+impl Partition {
+    fn new(index: i32, producer: u32, told: &Arc<Mutex<Told>>) -> Partition {
+        let (confirming, sent) = mpsc::unbounded_channel();
+        let (done, told) = (Arc::<AtomicU64>::default(), Arc::clone(told));
+        let task = tokio::spawn(confirm(index, producer, sent, Arc::clone(&done), told));
+        Partition { index, producer, next: 0, done, confirming, task }
+    }
+
+    /// For a chunk.
+    fn has_room(&self) -> bool {
+        self.next - self.done.load(Ordering::Relaxed) <= ROOM - CHUNK
+    }
+
+    async fn send(&mut self, producer: &Producer, topic: &str) {
+        let value = value(self.producer, self.index, self.next);
+        let record =
+            RecordRef { partition: Some(self.index), value: Some(&value), ..RecordRef::default() };
+        let invoked = micros();
+        let delivery = producer.send_ref(topic, record).await.expect("a good record");
+        self.confirming.send((self.next, invoked, delivery)).expect("it is listening");
+        self.next += 1;
+    }
 }
 
 fn due(started: Instant, rate: u32) -> u64 {
@@ -142,12 +181,14 @@ fn due(started: Instant, rate: u32) -> u64 {
 async fn confirm(
     partition: i32,
     producer: u32,
-    mut sent: mpsc::UnboundedReceiver<(u64, Micros, sawlog_client::Delivery)>,
+    mut sent: mpsc::UnboundedReceiver<Sending>,
+    has_outcome: Arc<AtomicU64>,
     told: Arc<Mutex<Told>>,
 ) {
     let mut open: Option<Acked> = None;
     while let Some((number, invoked, delivery)) = sent.recv().await {
         let outcome = delivery.confirmed().await;
+        has_outcome.fetch_add(1, Ordering::Relaxed);
         let mut told = told.lock().expect("no holder panics");
         match outcome {
             Ok(delivered) => {

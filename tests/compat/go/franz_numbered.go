@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,7 +15,11 @@ import (
 
 // Numbered records with franz-go, written or read until SIGTERM. Prints what it was told, see ../README.md.
 
-const room = 4000
+// Records of a partition that may be on their way, and those sent to it at a time.
+const (
+	room  = 2000
+	chunk = 8
+)
 
 func numberedValue(producer string, partition int32, number int64) []byte {
 	return []byte(fmt.Sprintf("%s/%d/%d/%s", producer, partition, number, strings.Repeat(".", int(number%100))))
@@ -70,7 +75,7 @@ func franzWrite(args []string) error {
 	client, err := kgo.NewClient(
 		kgo.SeedBrokers(strings.Split(bootstrap, ",")...), kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerLinger(5*time.Millisecond),
-		kgo.MaxBufferedRecords(room),
+		kgo.MaxBufferedRecords(room*int(partitions)),
 		kgo.ProduceRequestTimeout(10*time.Second), kgo.RequestTimeoutOverhead(10*time.Second),
 		kgo.RetryTimeout(30*time.Minute), kgo.UnknownTopicRetries(-1),
 		kgo.RetryBackoffFn(func(int) time.Duration { return 100 * time.Millisecond }),
@@ -79,8 +84,8 @@ func franzWrite(args []string) error {
 		return err
 	}
 	runs := &ackedRuns{open: map[int32]*ackedRun{}}
-	next := make([]int64, partitions)
-	started, sent := time.Now(), int64(0)
+	next, open := make([]int64, partitions), make([]atomic.Int64, partitions)
+	started, sent, turn := time.Now(), int64(0), int64(0)
 	for stopped := false; !stopped; {
 		select {
 		case <-asked:
@@ -88,19 +93,29 @@ func franzWrite(args []string) error {
 		case <-time.After(5 * time.Millisecond):
 		}
 		due := int64(time.Since(started).Seconds() * rate)
-		for sent < due && client.BufferedProduceRecords() < room-1 {
-			partition := int32(sent / 8 % partitions)
-			number, invoked := next[partition], time.Now().UnixMicro()
-			next[partition]++
-			sent++
-			record := &kgo.Record{Topic: topic, Partition: partition, Value: numberedValue(name, partition, number)}
-			client.Produce(context.Background(), record, func(r *kgo.Record, err error) {
-				if err != nil {
-					say("fail", partition, number, time.Now().UnixMicro(), err)
-					return
-				}
-				runs.add(partition, number, r.Offset, invoked)
-			})
+		// A partition without room is passed over: the others go on.
+		for full := int64(0); sent < due && full < partitions; turn++ {
+			partition := int32(turn % partitions)
+			if open[partition].Load() > room-chunk {
+				full++
+				continue
+			}
+			full = 0
+			sent += chunk
+			open[partition].Add(chunk)
+			for range chunk {
+				number, invoked := next[partition], time.Now().UnixMicro()
+				next[partition]++
+				record := &kgo.Record{Topic: topic, Partition: partition, Value: numberedValue(name, partition, number)}
+				client.Produce(context.Background(), record, func(r *kgo.Record, err error) {
+					open[partition].Add(-1)
+					if err != nil {
+						say("fail", partition, number, time.Now().UnixMicro(), err)
+						return
+					}
+					runs.add(partition, number, r.Offset, invoked)
+				})
+			}
 		}
 		runs.tellAll()
 		// After an outage it goes on at its rate.

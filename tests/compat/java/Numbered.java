@@ -1,7 +1,7 @@
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
 import java.util.*;
-import java.util.concurrent.Semaphore;
+import java.util.concurrent.atomic.AtomicIntegerArray;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.clients.producer.*;
 import org.apache.kafka.common.TopicPartition;
@@ -13,6 +13,9 @@ import org.apache.kafka.common.serialization.*;
  *        Numbered read BOOTSTRAP TOPIC PARTITIONS
  */
 public class Numbered {
+    /** Records of a partition that may be on their way, and those sent to it at a time. */
+    static final int ROOM = 2000, CHUNK = 8;
+
     static volatile boolean stopped;
 
     public static void main(String[] args) throws Exception {
@@ -37,19 +40,29 @@ public class Numbered {
         Producer<byte[], byte[]> producer =
             new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
         Runs acked = new Runs(partitions);
-        Semaphore room = new Semaphore(4000);
+        AtomicIntegerArray open = new AtomicIntegerArray(partitions);
         long[] next = new long[partitions];
-        long started = System.nanoTime(), sent = 0;
+        long started = System.nanoTime(), sent = 0, turn = 0;
         while (!stopped) {
-            while (sent < (System.nanoTime() - started) / 1000 * rate / 1_000_000 && !stopped) {
-                int partition = (int) (sent++ / 8 % partitions);
-                long number = next[partition]++, invoked = micros();
-                room.acquire();
-                producer.send(new ProducerRecord<>(topic, partition, null, value(name, partition, number)), (at, why) -> {
-                    room.release();
-                    if (why == null) acked.add(partition, number, at.offset(), invoked, micros());
-                    else print("fail " + partition + " " + number + " " + micros() + " " + why);
-                });
+            // A partition without room is passed over: the others go on.
+            int full = 0;
+            while (sent < (System.nanoTime() - started) / 1000 * rate / 1_000_000 && full < partitions && !stopped) {
+                int partition = (int) (turn++ % partitions);
+                if (open.get(partition) > ROOM - CHUNK) {
+                    full++;
+                    continue;
+                }
+                full = 0;
+                sent += CHUNK;
+                open.addAndGet(partition, CHUNK);
+                for (int i = 0; i < CHUNK; i++) {
+                    long number = next[partition]++, invoked = micros();
+                    producer.send(new ProducerRecord<>(topic, partition, null, value(name, partition, number)), (at, why) -> {
+                        open.decrementAndGet(partition);
+                        if (why == null) acked.add(partition, number, at.offset(), invoked, micros());
+                        else print("fail " + partition + " " + number + " " + micros() + " " + why);
+                    });
+                }
             }
             Thread.sleep(5);
             acked.tell();

@@ -12,7 +12,9 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from member import Stop
 
-ROOM = 4000
+# Records of a partition that may be on their way, and those sent to it at a time.
+ROOM = 2000
+CHUNK = 8
 stop = Stop()
 
 
@@ -31,13 +33,13 @@ def value(producer, partition, number):
 class Runs:
     """Acknowledged neighbours, by partition."""
 
-    def __init__(self):
+    def __init__(self, partitions):
         self.open = {}
-        self.done = 0
+        self.done = [0] * partitions
 
     def delivered(self, number, invoked, error, message):
-        self.done += 1
         partition = message.partition()
+        self.done[partition] += 1
         if error is not None:
             say("fail", partition, number, micros(), error)
             return
@@ -67,17 +69,24 @@ def write(bootstrap, topic, partitions, name, rate):
         "reconnect.backoff.max.ms": 200, "retry.backoff.max.ms": 200,
         "error_cb": lambda error: say("fail -1 -1", micros(), error) if error.fatal() else None,
     })
-    runs, following, sent = Runs(), [0] * partitions, 0
+    runs, following, sent, turn = Runs(partitions), [0] * partitions, 0, 0
     started = time.monotonic()
     while not stop.asked:
         due = int((time.monotonic() - started) * rate)
-        while sent < due and sent - runs.done < ROOM:
-            partition = sent // 8 % partitions
-            number = following[partition]
-            following[partition] += 1
-            sent += 1
-            producer.produce(topic, value(name, partition, number), partition=partition,
-                             on_delivery=partial(runs.delivered, number, micros()))
+        # A partition without room is passed over: the others go on.
+        full = 0
+        while sent < due and full < partitions:
+            partition = turn % partitions
+            turn += 1
+            if following[partition] - runs.done[partition] > ROOM - CHUNK:
+                full += 1
+                continue
+            full = 0
+            sent += CHUNK
+            for number in range(following[partition], following[partition] + CHUNK):
+                producer.produce(topic, value(name, partition, number), partition=partition,
+                                 on_delivery=partial(runs.delivered, number, micros()))
+            following[partition] += CHUNK
         producer.poll(0.005)
         runs.tell_all()
         # After an outage it goes on at its rate.

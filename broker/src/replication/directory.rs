@@ -4,7 +4,7 @@
 //! offline with it, and those that wait for them are told.
 
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub(crate) struct LogDirectory {
     members: Mutex<Vec<Weak<Partition>>>,
     /// New partitions since the start.
     placed: AtomicU64,
+    /// A log could not be changed as it has to be.
+    put_off: AtomicBool,
 }
 
 impl LogDirectory {
@@ -46,7 +48,8 @@ impl LogDirectory {
     ) -> io::Result<Arc<Self>> {
         let flusher = Flusher::start(threads, &**data.disk(), data.path(), clock.clone())?;
         let (members, placed) = (Mutex::default(), AtomicU64::new(0));
-        Ok(Arc::new(Self { data, clock, flusher, members, placed }))
+        let put_off = AtomicBool::new(false);
+        Ok(Arc::new(Self { data, clock, flusher, members, placed, put_off }))
     }
 
     pub(crate) fn data(&self) -> &Arc<DataDirectory> {
@@ -85,6 +88,23 @@ impl LogDirectory {
         drop(members);
         if !self.data.is_online() {
             partition.go_offline();
+        }
+    }
+
+    /// A log could not be cut, or what lies below its start not be removed: for want of space, or of
+    /// files that may be open.
+    pub(super) fn on_put_off(&self) {
+        self.put_off.store(true, Ordering::Release);
+    }
+
+    /// Looks whether a full disk has room again. Unless it is full, what was put off is tried again.
+    pub(super) fn look_for_room(&self) {
+        self.data.look_for_room();
+        if !self.data.is_full() && self.put_off.swap(false, Ordering::AcqRel) {
+            let members = self.members.lock().clone();
+            for partition in members.iter().filter_map(Weak::upgrade) {
+                partition.retry_due();
+            }
         }
     }
 

@@ -278,9 +278,9 @@ impl Partitions {
         self.directories.iter().for_each(|directory| directory.flusher().tick());
     }
 
-    /// Looks whether disks that were full have room again.
+    /// Looks whether disks that were full have room again, for what could not be done without it.
     pub(crate) fn look_for_room(&self) {
-        self.directories.iter().for_each(|directory| directory.data().look_for_room());
+        self.directories.iter().for_each(|directory| directory.look_for_room());
     }
 
     /// Applies retention and forgets idle producers, everywhere.
@@ -290,7 +290,6 @@ impl Partitions {
                 error!(partition = %partition.name, %error, "retention failed");
             }
             partition.expire_producers(now, producer_expiration_ms);
-            partition.retry_due();
         }
     }
 

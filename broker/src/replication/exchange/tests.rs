@@ -321,48 +321,78 @@ fn a_broker_that_was_away_catches_up_and_is_in_sync_again() {
     });
 }
 
+/// Broker 1 is cut off and goes on, and is followed by another that goes on in its place: it has what
+/// nobody else has. Returns its partition, what it never committed, and what the other wrote.
+async fn diverge(world: &World) -> (Arc<Partition>, [(LeaderEpoch, Offset); 2]) {
+    let first = append(&world.leader(), Acks::All, "committed");
+    committed(&world.leader(), first).await;
+    let old = world.partition(1);
+    for node in world.nodes.lock().values() {
+        BROKERS.iter().for_each(|id| node.peers.forget(BrokerId(*id)));
+    }
+    // What was asked before is still answered, once.
+    let others_end = || world.partition(2).log_end().max(world.partition(3).log_end());
+    loop {
+        let before = others_end();
+        append(&old, Acks::Leader, "nobody else has it");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if others_end() == before {
+            break;
+        }
+    }
+    let lost = append(&old, Acks::All, "never committed");
+    world.commit(|image| (fence(image, BrokerId(1)), ()));
+    let state = world.state();
+    assert_eq!((state.leader, state.isr.len()), (Some(BrokerId(2)), 2));
+    (old, [lost, append(&world.leader(), Acks::All, "in its place")])
+}
+
+/// They find each other again, and broker 1 is taken for running.
+async fn meet_again(world: &World, others: (LeaderEpoch, Offset)) {
+    {
+        let nodes = world.nodes.lock();
+        for (one, node) in nodes.iter() {
+            for (other, other_node) in nodes.iter().filter(|(other, _)| *other != one) {
+                node.peers.know(BrokerId(*other), other_node.at.clone());
+            }
+        }
+    }
+    committed(&world.leader(), others).await;
+    world.commit(|image| (unfence(image, BrokerId(1)), ()));
+}
+
 #[test]
 fn another_leads_what_was_committed_and_cuts_off_what_was_not() {
     run(async {
         let world = World::new();
-        let first = append(&world.leader(), Acks::All, "committed");
-        committed(&world.leader(), first).await;
-        // Broker 1 is cut off, and goes on.
-        let old = world.partition(1);
-        for node in world.nodes.lock().values() {
-            BROKERS.iter().for_each(|id| node.peers.forget(BrokerId(*id)));
-        }
-        // What was asked before is still answered, once.
-        let others_end = || world.partition(2).log_end().max(world.partition(3).log_end());
-        loop {
-            let before = others_end();
-            append(&old, Acks::Leader, "nobody else has it");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            if others_end() == before {
-                break;
-            }
-        }
-        let lost = append(&old, Acks::All, "never committed");
-        world.commit(|image| (fence(image, BrokerId(1)), ()));
-        let state = world.state();
-        assert_eq!((state.leader, state.isr.len()), (Some(BrokerId(2)), 2));
+        let (old, [lost, others]) = diverge(&world).await;
         assert_eq!(old.ack_state_of(lost.0, lost.1), AckState::NotLeader);
-        let new = world.leader();
-        let others = append(&new, Acks::All, "in its place");
-        // They find each other again.
-        {
-            let nodes = world.nodes.lock();
-            for (one, node) in nodes.iter() {
-                for (other, other_node) in nodes.iter().filter(|(other, _)| *other != one) {
-                    node.peers.know(BrokerId(*other), other_node.at.clone());
-                }
-            }
-        }
-        committed(&new, others).await;
-        world.commit(|image| (unfence(image, BrokerId(1)), ()));
+        meet_again(&world, others).await;
         until("it is in sync", || world.state().isr.len() == 3).await;
         assert_eq!(world.log(1), world.log(2));
         assert_ne!(old.inspect(PartitionCore::generation), LogGeneration::default(), "it was cut");
+    });
+}
+
+#[test]
+fn a_log_that_a_full_disk_kept_from_being_cut_is_cut_once_there_is_room() {
+    run(async {
+        let world = World::new();
+        let (old, [_, others]) = diverge(&world).await;
+        let disk = world.disks.lock().get(&1).unwrap().clone();
+        disk.fill_up(true);
+        meet_again(&world, others).await;
+        until("it finds no space", || old.directory().data().is_full()).await;
+        let look = || world.nodes.lock().get(&1).unwrap().partitions.look_for_room();
+        look();
+        assert_eq!(world.state().isr.len(), 2);
+        disk.fill_up(false);
+        until("it is in sync", || {
+            look();
+            world.state().isr.len() == 3
+        })
+        .await;
+        assert_eq!(world.log(1), world.log(2));
     });
 }
 

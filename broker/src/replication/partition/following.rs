@@ -275,16 +275,20 @@ impl Partition {
                 self.fail(guard, &error);
                 self.state.lock()
             }
-            Err(StorageError::NoSpace { .. }) => {
-                // Tried again with the next flush, and when the house is kept.
-                self.directory.data().on_full();
+            // Space was given up for this: there is none to be given up a second time.
+            Err(StorageError::NoSpace { .. }) if self.directory.data().on_full() => {
+                self.do_due(guard)
+            }
+            Err(_) => {
+                self.directory.on_put_off();
                 guard
             }
-            Err(_) | Ok(()) => guard,
+            Ok(()) => guard,
         }
     }
 
-    /// Tries again what could not be done before.
+    /// Tries again what could not be done before: without it, a follower asks for nothing more, and a
+    /// leader takes nothing.
     pub(in crate::replication) fn retry_due(self: &Arc<Self>) {
         if self.state.lock().due.is_some() {
             self.directory.flusher().request(self);

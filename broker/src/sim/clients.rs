@@ -14,6 +14,7 @@ use sawlog_protocol::records::{BatchBuilder, Compression, split};
 use sawlog_protocol::{ErrorCode, Request, encode_request};
 use tokio::time::sleep;
 
+use super::chronicle::Chronicle;
 use super::net::Net;
 use super::oracle::{Oracle, Value, values};
 use crate::base::disk_sim::SimRandom;
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) is_over: AtomicBool,
     /// Writes that were begun and not finished.
     pub(super) open: Mutex<i64>,
+    pub(super) chronicle: Mutex<Chronicle>,
 }
 
 /// A client.
@@ -137,10 +139,16 @@ impl Client {
                 let first = self.shared.next_value.fetch_add(count, Ordering::Relaxed);
                 let batch = batch(first, count, Some((producer, sequence)));
                 *self.shared.open.lock() += 1;
-                let is_there =
-                    self.write_until_done(&target, (id, &mut leader), &batch, first, count).await;
+                let write = self.note_write(id, (first, count), true);
+                let told = self.write_until_done(&target, (id, &mut leader), &batch).await;
+                if let Some(offset) = told {
+                    self.shared.chronicle.lock().on_acknowledged(write, offset);
+                    for (at, value) in (offset..).zip(first..first + count) {
+                        self.shared.oracle.on_acknowledged(id, at, value);
+                    }
+                }
                 *self.shared.open.lock() -= 1;
-                if !is_there {
+                if told.is_none() {
                     break;
                 }
                 sequence += i32::try_from(count).unwrap_or(0);
@@ -148,37 +156,34 @@ impl Client {
         }
     }
 
-    /// False where the topic is gone.
+    fn note_write(&self, id: PartitionId, values: (Value, u64), is_safe: bool) -> usize {
+        self.shared.chronicle.lock().on_write((self.number, is_safe), id, values)
+    }
+
+    /// The offset; none where the topic is gone.
     async fn write_until_done(
         &mut self,
         target: &Target,
         (id, leader): (PartitionId, &mut i32),
         batch: &Bytes,
-        first: Value,
-        count: u64,
-    ) -> bool {
+    ) -> Option<i64> {
         loop {
             match self.write(*leader, id, batch, -1).await {
-                Written::At(offset) => {
-                    for (at, value) in (offset..).zip(first..first + count) {
-                        self.shared.oracle.on_acknowledged(id, at, value);
-                    }
-                    return true;
-                }
+                Written::At(offset) => return Some(offset),
                 Written::Gone if self.shared.oracle.topic(&target.topic) != Some(id.topic) => {
-                    return false;
+                    return None;
                 }
                 Written::Again | Written::Gone => {
                     self.pause(50).await;
                     match self.leader(target).await {
                         Some((_, other)) if other != id.topic => {
                             if self.shared.oracle.topic(&target.topic) != Some(id.topic) {
-                                return false;
+                                return None;
                             }
                         }
                         Some((known, _)) => *leader = known,
                         None if self.shared.oracle.topic(&target.topic) != Some(id.topic) => {
-                            return false;
+                            return None;
                         }
                         None => self.pause(100).await,
                     }
@@ -228,6 +233,7 @@ impl Client {
             };
             let first = self.shared.next_value.fetch_add(1, Ordering::Relaxed);
             let id = PartitionId { topic, index: target.index };
+            self.note_write(id, (first, 1), false);
             match self.write(leader, id, &batch(first, 1, None), 1).await {
                 Written::At(_) => {}
                 Written::Again | Written::Gone => known = None,
@@ -282,6 +288,9 @@ impl Client {
             let (header, batch) = batch.expect("whole batches");
             let values = values(batch);
             self.shared.oracle.on_read(id, header.base_offset, &values);
+            let mut chronicle = self.shared.chronicle.lock();
+            chronicle.on_read(self.number, id, header.base_offset, &values);
+            drop(chronicle);
             read = header.next_offset() - at;
         }
         Some(read)

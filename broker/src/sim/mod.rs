@@ -44,6 +44,7 @@
 //! `cargo run -p sawlog-sim --features sim -- seed 7` tells what happens in one,
 //! `SAWLOG_SIM_SEEDS` and `SAWLOG_SIM_FIRST` choose what the test lives through.
 
+mod chronicle;
 mod clients;
 mod clock;
 mod faults;
@@ -59,6 +60,7 @@ mod tests;
 mod weather;
 mod world;
 
+pub use self::chronicle::{Copy, Lived, Micros, Read, Write};
 pub use self::oracle::Totals;
 use self::world::World;
 use crate::base::tasks::simulate;
@@ -69,6 +71,15 @@ use crate::base::tasks::simulate;
 /// What must hold does not.
 #[must_use]
 pub fn live(seed: u64, is_telling: bool) -> Totals {
+    chronicle(seed, is_telling).totals
+}
+
+/// As [`live`], and returns what clients did and were told, and what replicas held in the end.
+///
+/// # Panics
+/// What must hold does not.
+#[must_use]
+pub fn chronicle(seed: u64, is_telling: bool) -> Lived {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -81,12 +92,12 @@ pub fn live(seed: u64, is_telling: bool) -> Totals {
         tokio::select! {
             biased;
             what = oracle.violated() => Err(what),
-            totals = world.run() => Ok(totals),
+            lived = world.run() => Ok(lived),
         }
     }));
     simulate(false);
     match lived {
-        Ok(totals) => totals,
+        Ok(lived) => lived,
         Err(what) => panic!("seed {seed}: {what}"),
     }
 }

@@ -8,10 +8,11 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::chronicle::{Chronicle, Lived};
 use super::clients::{Client, Shared, Target};
 use super::machine::{Boot, Machine, start};
 use super::net::Net;
-use super::oracle::{Oracle, Totals};
+use super::oracle::Oracle;
 use super::process::{Process, guarded};
 use super::quorum::SimQuorum;
 use super::weather::{Subject, Weather};
@@ -64,6 +65,7 @@ impl World {
             next_value: AtomicU64::new(1),
             is_over: AtomicBool::new(false),
             open: Mutex::new(0),
+            chronicle: Mutex::new(Chronicle::new(Instant::now())),
         });
         Self {
             weather,
@@ -84,7 +86,7 @@ impl World {
     }
 
     /// Lives through it.
-    pub(super) async fn run(mut self) -> Totals {
+    pub(super) async fn run(mut self) -> Lived {
         self.oracle.with(|known| known.tell(|| format!("{:#?}", self.weather)));
         tokio::spawn(self.quorum.clone().run());
         for broker in 1..=self.weather.brokers {
@@ -402,7 +404,7 @@ impl World {
         unrest.or(waits)
     }
 
-    fn finish(self) -> Totals {
+    fn finish(self) -> Lived {
         let messages = self.net.sent();
         let (controllers, uncertain) = self.quorum.counts();
         for (broker, machine) in &self.machines {
@@ -418,10 +420,11 @@ impl World {
             let offline = states.filter(|it| it.isr.is_empty() && it.elr.is_empty()).count();
             known.totals.offline = u64::try_from(offline).unwrap_or(0);
             known.note(&[i64::try_from(messages).unwrap_or(0)]);
-            let mut totals = known.totals.clone();
+            let mut lived = self.clients.chronicle.lock().finish(known);
+            let totals = &mut lived.totals;
             (totals.messages, totals.controllers, totals.uncertain) =
                 (messages, controllers, uncertain);
-            totals
+            lived
         })
     }
 }

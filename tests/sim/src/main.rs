@@ -14,7 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::{Parser, Subcommand};
-use sawlog_broker::sim::{Totals, live};
+use sawlog_broker::sim::{Totals, chronicle};
+
+mod history;
 
 /// Lives through simulated clusters.
 #[derive(Parser)]
@@ -58,6 +60,14 @@ enum Command {
         #[arg(long, default_value = "")]
         named: String,
     },
+}
+
+/// Lives through a seed, and holds what its clients were told against the checker of histories.
+fn live(seed: u64, is_telling: bool) -> Totals {
+    let lived = chronicle(seed, is_telling);
+    let violations = history::violations(&lived);
+    assert!(violations.is_empty(), "seed {seed}: {violations:#?}");
+    lived.totals
 }
 
 fn main() -> ExitCode {

@@ -8,8 +8,8 @@ pub(in crate::sim) type Value = u64;
 /// A record in a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sim) struct Entry {
-    pub(super) epoch: i32,
-    pub(super) value: Value,
+    pub(in crate::sim) epoch: i32,
+    pub(in crate::sim) value: Value,
     pub(super) producer: i64,
     pub(super) sequence: i32,
 }

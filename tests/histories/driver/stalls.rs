@@ -1,8 +1,9 @@
 //! Who hears nothing while others do: of each producer and partition, how long it waited for an
 //! acknowledgement while another producer got them there.
 //!
-//! An outage is no stall: nobody gets anything. A wait that goes on is told while it lasts, and the
-//! program is asked what it is doing, so that the cause can be found.
+//! An outage is no stall: nobody gets anything; nor is the time until a program has started. A wait
+//! that goes on is told while it lasts, and the program is asked what it is doing, so that the cause can
+//! be found.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -64,6 +65,17 @@ struct Wait {
     waited: Duration,
 }
 
+impl Wait {
+    /// Its last acknowledgement, and how long others went on since the last look.
+    fn look(&mut self, acked_at: u64, others: Option<Duration>) {
+        if acked_at != self.acked_at {
+            *self = Wait { acked_at, waited: Duration::ZERO };
+        } else if acked_at > 0 {
+            self.waited += others.unwrap_or_default();
+        }
+    }
+}
+
 fn watch(all: &[Watched], over: &AtomicBool) -> Vec<Longest> {
     let name = |one: &Watched| one.told.lock().expect("no holder panics").sent.name.clone();
     let of = |one| Longest { name: name(one), ..Longest::default() };
@@ -80,22 +92,18 @@ fn watch(all: &[Watched], over: &AtomicBool) -> Vec<Longest> {
         let recent = micros() - u64::try_from(GOES_ON.as_micros()).expect("short");
         for (who, waits) in waits.iter_mut().enumerate() {
             for (at, wait) in waits.iter_mut().enumerate() {
-                if acked[who][at] != wait.acked_at {
-                    *wait = Wait { acked_at: acked[who][at], waited: Duration::ZERO };
-                } else if acked.iter().any(|one| one[at] > recent) {
-                    let before = wait.waited;
-                    wait.waited += passed;
-                    if wait.waited > longest[who].wait {
-                        longest[who].wait = wait.waited;
-                        longest[who].partition = i32::try_from(at).expect("few");
-                    }
-                    if before < STALL_MIN && wait.waited >= STALL_MIN {
-                        let name = &longest[who].name;
-                        eprintln!(
-                            "       {name} waits {STALL_MIN:?} in partition {at}, others do not"
-                        );
-                        (all[who].ask)();
-                    }
+                let others_go_on = acked.iter().any(|one| one[at] > recent);
+                let before = wait.waited;
+                wait.look(acked[who][at], others_go_on.then_some(passed));
+                let longest = &mut longest[who];
+                if wait.waited > longest.wait {
+                    longest.wait = wait.waited;
+                    longest.partition = i32::try_from(at).expect("few");
+                }
+                if before < STALL_MIN && wait.waited >= STALL_MIN {
+                    let name = &longest.name;
+                    eprintln!("       {name} waits {STALL_MIN:?} in partition {at}, others do not");
+                    (all[who].ask)();
                 }
             }
         }

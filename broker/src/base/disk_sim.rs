@@ -301,17 +301,6 @@ impl SimDisk {
         Self { world: Arc::new(Mutex::new(left)) }
     }
 
-    /// Whether a sync has failed: what is read is not what is on the medium, as on Linux, until the
-    /// cache is gone.
-    #[must_use]
-    pub fn has_given_up(&self) -> bool {
-        let world = self.world.lock();
-        world.live.values().any(|entry| match entry {
-            Entry::File(node) => !node.lock().abandoned.is_empty(),
-            Entry::Directory => false,
-        })
-    }
-
     /// Flips one bit of a file, as a failing disk would: durable, and unnoticed.
     pub fn flip_bit(&self, path: &Path, byte: usize, bit: u8) {
         self.damage(path, |content| {

@@ -84,6 +84,9 @@ mod switch {
             ScrubBlindly,
             /// What a start has found after kill -9 is handed out without being synced.
             ServeUnsynced,
+            /// What a start finds in the page cache is taken for something the next sync writes, though
+            /// one before has failed.
+            TrustPageCache,
             /// A clean stop takes its steps with nothing synced between them.
             CloseUnsynced,
             /// A log is cut, and its checkpoint vouches for what is gone.

@@ -19,6 +19,9 @@ pub(super) const TEMPORARY: &str = ".tmp";
 /// full disk is noticed while nothing has happened yet.
 const ALLOCATED_BYTES: u64 = 64 * 1024;
 
+/// Bytes read at once to be written again.
+const AGAIN_BYTES: usize = 1024 * 1024;
+
 /// Makes a directory with its parents, durably.
 pub(super) fn create_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path
@@ -59,13 +62,32 @@ pub(super) struct AppendFile {
 }
 
 impl AppendFile {
-    /// Opens a file and cuts it to `length`, durably.
+    /// Opens a file that was synced just now, as long as `length`.
     pub(super) fn open(disk: &dyn Disk, path: &Path, length: u64) -> io::Result<Self> {
+        let file = disk.open(path, Create::Never)?;
+        Ok(Self { file, length, allocated: length })
+    }
+
+    /// Opens the file of an earlier process, cuts it to `length` and makes it durable: who reads it acts
+    /// by it. It is written once more for that. Where a sync has failed before, the page cache shows
+    /// what the disk does not have, and counts as written.
+    pub(super) fn reopen(disk: &dyn Disk, path: &Path, length: u64) -> io::Result<Self> {
         let file = disk.open(path, Create::Never)?;
         if file.len()? != length {
             file.set_len(length)?;
-            file.sync_data()?;
         }
+        let mut buffer = Vec::new();
+        let mut at = 0;
+        while at < length {
+            let left = usize::try_from(length - at).unwrap_or(usize::MAX);
+            buffer.resize(left.min(AGAIN_BYTES), 0);
+            let read = file.read_at(&mut buffer, at)?;
+            let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty());
+            let bytes = bytes.ok_or(ErrorKind::UnexpectedEof)?;
+            file.write_at(&[IoSlice::new(bytes)], at)?;
+            at += u64::try_from(read).unwrap_or(u64::MAX);
+        }
+        file.sync_data()?;
         Ok(Self { file, length, allocated: length })
     }
 

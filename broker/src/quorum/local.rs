@@ -118,7 +118,7 @@ impl LocalMetadataLog {
             }
         };
         let length = u64::try_from(length).unwrap_or(u64::MAX);
-        let file = AppendFile::open(disk, &path, length).map_err(opened(&path))?;
+        let file = AppendFile::reopen(disk, &path, length).map_err(opened(&path))?;
         for name in names.iter().filter(|name| name.ends_with(TEMPORARY)) {
             let path = directory.join(name);
             files::remove(disk, &path).map_err(opened(&path))?;

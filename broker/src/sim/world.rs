@@ -140,13 +140,11 @@ impl World {
         });
     }
 
-    /// The process of a machine is gone, with or without its power.
+    /// The process of a machine is gone, with or without its power. While that stays on, the next one reads
+    /// what this one wrote, also where a sync of it has failed.
     pub(super) fn end(&mut self, broker: i32, stays_on: bool) {
         let seed = self.random.bits();
         let Some(machine) = self.machines.get_mut(&broker) else { return };
-        // After a failed sync the machine is started anew with the process: a cache that shows what the
-        // disk does not have would be believed.
-        let stays_on = stays_on && !machine.disk.has_given_up();
         self.net.end(broker, stays_on);
         self.quorum.end(broker);
         let running = machine.running.take();

@@ -177,6 +177,37 @@ impl CheckpointStore {
         self.sync_entries()
     }
 
+    /// Writes what the newest file says once more, as [`super::segment::Segment::write_again`] does: its
+    /// sync may have failed in the process before. What the other says was synced before that.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub(super) fn write_again(&self) -> Result<(), StorageError> {
+        let path = self.newest();
+        let bytes = read_whole(&*self.disk, &path, BYTES_MAX)
+            .map_err(StorageError::io("cannot read", &path))?;
+        let Some(bytes) = bytes else { return Ok(()) };
+        self.write(&path, &bytes, Syncs::Shared).map(|_| ())
+    }
+
+    /// Syncs what was written again.
+    ///
+    /// # Errors
+    /// The first failure, which is final.
+    pub(super) fn sync_again(&self) -> Result<(), StorageError> {
+        let path = self.newest();
+        if !self.disk.exists(&path) {
+            return Ok(());
+        }
+        let synced = self.disk.open(&path, Create::Never).and_then(|file| file.sync_data());
+        synced.map_err(StorageError::io("cannot sync", &path))
+    }
+
+    fn newest(&self) -> PathBuf {
+        let newest = 1 - self.state.lock().next.min(1);
+        self.directory.join(FILES.get(newest).copied().unwrap_or_default())
+    }
+
     /// Replaces what is known by `content`, as recovery has made sure of it.
     pub(super) fn assume(&self, content: Checkpoint) {
         self.state.lock().content = content;

@@ -191,11 +191,26 @@ impl Log {
         !self.unsealed.is_empty()
     }
 
+    /// Writes once more what a start has found and nothing says was ever synced: all from `synced_upto`
+    /// on. Where a sync has failed before, that is in the page cache alone, and counts as written.
+    pub(super) fn write_found_again(&self, synced_upto: Offset) -> Result<(), StorageError> {
+        if planted!(TrustPageCache) {
+            return Ok(());
+        }
+        for segment in self.unsealed.iter().filter(|it| it.next_offset() > synced_upto) {
+            let whole = segment.base >= synced_upto;
+            let position = if whole { 0 } else { segment.position_before(synced_upto)? };
+            segment.write_again(position)?;
+        }
+        self.side.checkpoint.write_again()
+    }
+
     /// Makes durable what a start has found in segments that were not sealed, and what it has cut.
     pub(super) fn sync_found(&self) -> Result<(), StorageError> {
         for segment in &self.unsealed {
             segment.sync()?;
         }
+        self.side.checkpoint.sync_again()?;
         self.disk
             .sync_dir(&self.directory)
             .map_err(StorageError::io("cannot sync", &self.directory))

@@ -11,7 +11,8 @@
 //!   log ends is then not known, and a log damaged there is not opened.
 //! - Index files and producer state that are missing or damaged are rebuilt from the log.
 //! - What was read and cut is durable before the log is handed out: each log by itself, or many at
-//!   once ([`Unsynced`]).
+//!   once ([`Unsynced`]). What no checkpoint says was synced is written once more before: after a sync
+//!   that failed, in the process before, the page cache shows what the disk does not have.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -138,6 +139,7 @@ impl Log {
         let (producers, snapshot_at) = recovery.producers(snapshots, now)?;
         let (start, end) = recovery.bounds()?;
         recovery.epochs.truncate_from_start(start);
+        let synced_upto = recovery.known.synced_upto;
         let Recovery { epochs, report, segments, unsealed, cut, .. } = recovery;
         // What was found is synced before the log is handed out: the next write of the checkpoint
         // may say so.
@@ -165,7 +167,12 @@ impl Log {
             snapshot: (snapshot_at < end).then(|| producers.encode()),
         };
         let log = Log::assemble(disk, directory, options, opened);
-        let changed = cut || log.has_unsealed();
+        // Not clean, as the checkpoint says, which may not be on disk itself.
+        let was_used = !clean && found != Found::Nothing;
+        let changed = cut || log.has_unsealed() || was_used;
+        if changed {
+            log.write_found_again(synced_upto)?;
+        }
         Ok(Unsynced { recovered: Recovered { log, producers, epochs, report }, changed })
     }
 }
@@ -226,6 +233,8 @@ struct Known {
     log_start: Offset,
     /// What is damaged below is never cut. Beyond every offset where it is not known.
     durable_end: Offset,
+    /// A sync has succeeded for everything below.
+    synced_upto: Offset,
     epochs: EpochCache,
     /// The epochs of all segments below are among `epochs`.
     epochs_upto: Offset,
@@ -254,6 +263,7 @@ impl Known {
                     checkpoint: false,
                     log_start: missing.unwrap_or(first),
                     durable_end: Offset(i64::MAX),
+                    synced_upto: Offset::ZERO,
                     epochs: EpochCache::default(),
                     epochs_upto: Offset::ZERO,
                     trusted_upto: Offset::ZERO,
@@ -283,6 +293,7 @@ impl Known {
             // Producer state is written down after what it is the state of, and what is damaged
             // was durable.
             durable_end: checkpoint.durable_end.max(producers_upto).max(damaged_upto),
+            synced_upto: checkpoint.durable_end.max(producers_upto),
             epochs_upto: checkpoint.durable_end,
             trusted_upto,
             epochs: checkpoint.epochs,

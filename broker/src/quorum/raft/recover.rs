@@ -313,7 +313,7 @@ fn assemble(
 ) -> Result<Opened, OpenError> {
     let disk = Arc::clone(options.directory.disk());
     let end = u64::try_from(found.end).unwrap_or(u64::MAX);
-    let file = AppendFile::open(&*disk, &found.path, end).map_err(io_error(&found.path))?;
+    let file = AppendFile::reopen(&*disk, &found.path, end).map_err(io_error(&found.path))?;
     let cached_bytes = found.slots.iter().map(|slot| slot.length).sum();
     let mut store = Store {
         disk,

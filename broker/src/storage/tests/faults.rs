@@ -130,3 +130,31 @@ fn damage_at_the_end_of_a_log_without_checkpoint_keeps_it_closed() {
     assert!(matches!(error, StorageError::Corrupt { .. }), "{error}");
     assert_eq!(read_whole(&disk, &last, 1 << 20).unwrap(), before);
 }
+
+#[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_on_disk_once_a_start_has_found_it() {
+    for (at, seed) in (1..25).flat_map(|at| (0..8).map(move |seed| (at, seed))) {
+        let disk = disk();
+        let Recovered { mut log, .. } = open(&disk);
+        fill(&mut log, 30);
+        flush(&mut log);
+        fill(&mut log, 30);
+        disk.plan(at, Fault::Io);
+        let ticket = log.begin_flush(&EpochCache::default()).unwrap();
+        let synced = ticket.sync();
+        let flushed = log.end_flush(synced);
+        let _may_fail = log.advance_start(Offset(50), &EpochCache::default());
+        assert!(flushed.is_err() || at > 5, "operation {at} was to fail");
+        drop(log);
+        disk.cancel_plan();
+        // Another process, in the same boot of the machine: it reads what the one before wrote.
+        let disk = disk.after_kill();
+        let Recovered { log, .. } = open(&disk);
+        assert_eq!(log.log_end(), Offset(180), "operation {at}");
+        let (start, found) = (log.log_start(), read_all(&log, 9999));
+        drop(log);
+        let reopened = open(&disk.restart(seed)).log;
+        assert_eq!((reopened.log_start(), reopened.log_end()), (start, Offset(180)), "{at} {seed}");
+        assert_eq!(read_all(&reopened, 9999), found, "operation {at}, seed {seed}");
+    }
+}

@@ -253,6 +253,25 @@ fn a_failed_sync_takes_the_node_offline_for_good() {
 }
 
 #[test]
+fn what_a_failed_sync_left_in_the_page_cache_is_on_disk_once_the_log_is_opened_again() {
+    let vote = |term| Some(Vote::new(term, 1));
+    for (at, seed) in (1..4).flat_map(|at| (0..20).map(move |seed| (at, seed))) {
+        let disk = SimDisk::new();
+        let mut store = open(&disk, Beginning::Joins).unwrap().store;
+        store.save_vote(&Vote::new(1, 1)).unwrap();
+        disk.plan(at, Fault::Io);
+        let failed = (2..4).find(|term| store.save_vote(&Vote::new(*term, 1)).is_err()).unwrap();
+        drop(store);
+        // Another process, in the same boot of the machine: it may tell others of what it reads.
+        let disk = disk.after_kill();
+        let told = open(&disk, Beginning::Existed).unwrap().store.vote;
+        assert!(told == vote(failed) || told == vote(failed - 1), "{told:?}");
+        let store = open(&disk.restart(seed), Beginning::Existed).unwrap().store;
+        assert_eq!(store.vote, told, "operation {at}, seed {seed}");
+    }
+}
+
+#[test]
 fn a_log_that_should_be_there_and_is_not_is_not_begun_again() {
     let disk = SimDisk::new();
     let error = open(&disk, Beginning::Existed).unwrap_err();

@@ -97,6 +97,7 @@ impl Life {
     }
 
     fn on_error(&mut self, error: &StorageError) -> Outcome {
+        self.model.cut_short = true;
         match error {
             // It may have begun, and can be tried again; here nobody does.
             StorageError::NoSpace { .. } => Outcome::Failed,

@@ -67,17 +67,13 @@ impl Life {
         life
     }
 
-    /// Up to `steps` operations. Returns whether the log has failed.
-    pub(super) fn run(&mut self, steps: u64) -> bool {
+    /// Up to `steps` operations, or until the log takes no more writes.
+    pub(super) fn run(&mut self, steps: u64) {
         for _ in 0..steps {
-            if self.step() == Outcome::Failed {
-                return true;
-            }
-            if self.disk.has_crashed() {
-                break;
+            if self.step() == Outcome::Failed || self.disk.has_crashed() {
+                return;
             }
         }
-        false
     }
 
     fn step(&mut self) -> Outcome {

@@ -47,6 +47,8 @@ pub(super) struct Model {
     pub(super) restarts_tried: Vec<i64>,
     /// A cut has failed: producers below the log start may be forgotten.
     pub(super) forgetful: bool,
+    /// A cut of this life has failed: of what it was to cut, something may be there and need not.
+    pub(super) cut_short: bool,
     pub(super) end: i64,
     pub(super) acknowledged: i64,
     pub(super) sequences: [i32; PRODUCERS],

@@ -6,6 +6,9 @@
 //! full disk. A crash leaves at most the file being written unreadable, and the other is true: it
 //! says less, never something false.
 //!
+//! Between two checkpoints a third file notes how far the log was synced, for the next process in the same
+//! boot of the machine: it is not synced itself, and counts beside the checkpoint it was written after.
+//!
 //! Always holds: one writer at a time, and what is on disk was decided no earlier than what it
 //! replaces. Flushes run beside changes of the log start, and must not bring back an older one.
 
@@ -26,6 +29,12 @@ const FILES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
 
 const MAGIC: [u8; 4] = *b"SLCP";
 const VERSION: u16 = 1;
+
+/// The third.
+const SYNCED: &str = "synced";
+
+const SYNCED_MAGIC: [u8; 4] = *b"SLSY";
+const SYNCED_VERSION: u16 = 1;
 
 /// Longest file taken for a checkpoint.
 const BYTES_MAX: u64 = 1024 * 1024;
@@ -68,6 +77,8 @@ pub(super) struct CheckpointStore {
 struct State {
     content: Checkpoint,
     generation: u64,
+    /// Generation of the newest file.
+    written: u64,
     /// The file to be written next: the older one, or the one whose write failed.
     next: usize,
 }
@@ -119,7 +130,8 @@ impl CheckpointStore {
         let other = if files == 1 { last.map_or(1, |torn| 1 - torn.min(1)) } else { 1 };
         let (generation, slot, content) = newest.unwrap_or((0, other, Checkpoint::default()));
         // A file that is not whole may have been of the generation after the one found.
-        let state = State { content, generation: generation + 1, next: 1 - slot.min(1) };
+        let (written, generation, next) = (generation, generation + 1, 1 - slot.min(1));
+        let state = State { content, generation, written, next };
         Ok((Self { disk, directory: directory.to_owned(), state: Mutex::new(state) }, found))
     }
 
@@ -155,7 +167,8 @@ impl CheckpointStore {
         if created && syncs == Syncs::Own {
             self.sync_entries()?;
         }
-        *state = State { content, generation, next: 1 - state.next.min(1) };
+        let next = 1 - state.next.min(1);
+        *state = State { content, generation, written: generation, next };
         Ok(())
     }
 
@@ -173,6 +186,7 @@ impl CheckpointStore {
             let generation = state.generation + 1;
             self.write(&path, &encode(generation, &state.content), Syncs::Own)?;
             (state.generation, state.next) = (generation, 1 - state.next.min(1));
+            state.written = generation;
         }
         self.sync_entries()
     }
@@ -206,6 +220,30 @@ impl CheckpointStore {
     fn newest(&self) -> PathBuf {
         let newest = 1 - self.state.lock().next.min(1);
         self.directory.join(FILES.get(newest).copied().unwrap_or_default())
+    }
+
+    /// Notes that all below `upto` was synced. It has to outlive kill -9, no power cut, and so is not synced:
+    /// then an older note, or none, tells a start to write more once more, which does no harm. One from
+    /// before a cut of the log is older than the checkpoint that allowed it.
+    ///
+    /// # Errors
+    /// It is not noted.
+    pub(super) fn note_synced(&self, upto: Offset) -> Result<(), StorageError> {
+        let state = self.state.lock();
+        let content = [state.written.to_be_bytes(), upto.0.to_be_bytes()].concat();
+        let path = self.directory.join(SYNCED);
+        let bytes = envelope::seal(SYNCED_MAGIC, SYNCED_VERSION, &content);
+        self.write(&path, &bytes, Syncs::Shared).map(|_| ())
+    }
+
+    /// How far the newest file, or a note beside it, says that the log was synced. To be asked before
+    /// [`Self::assume`].
+    pub(super) fn synced_upto(&self) -> Offset {
+        let state = self.state.lock();
+        let noted = read_whole(&*self.disk, &self.directory.join(SYNCED), BYTES_MAX).ok().flatten();
+        let noted = noted.and_then(|bytes| decode_synced(&bytes));
+        let noted = noted.filter(|(beside, _)| *beside == state.written).map(|(_, upto)| upto);
+        noted.unwrap_or_default().max(state.content.durable_end)
     }
 
     /// Replaces what is known by `content`, as recovery has made sure of it.
@@ -260,6 +298,13 @@ fn decode(bytes: &[u8]) -> Option<(u64, Checkpoint)> {
     fields.is_empty().then_some((generation, content))
 }
 
+/// The generation of the checkpoint it was written after, and the end.
+fn decode_synced(bytes: &[u8]) -> Option<(u64, Offset)> {
+    let mut fields = Fields(envelope::open(SYNCED_MAGIC, SYNCED_VERSION, bytes)?);
+    let noted = (fields.u64()?, Offset(fields.i64()?));
+    fields.is_empty().then_some(noted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -272,6 +317,31 @@ mod tests {
 
     fn move_start(store: &CheckpointStore, to: i64) -> Result<(), StorageError> {
         store.update(|checkpoint| checkpoint.log_start = Offset(to))
+    }
+
+    #[test]
+    fn a_note_of_what_was_synced_counts_beside_its_checkpoint_only() {
+        let disk = SimDisk::new();
+        let (store, _) = load(&disk);
+        store.write_both().unwrap();
+        store.note_synced(Offset(30)).unwrap();
+        store.note_synced(Offset(50)).unwrap();
+        let disk = disk.after_kill();
+        let (store, _) = load(&disk);
+        assert_eq!(store.synced_upto(), Offset(50));
+        store.note_synced(Offset(60)).unwrap();
+        assert_eq!(load(&disk).0.synced_upto(), Offset(60), "before anything else is written");
+        // As a cut does: what was noted of what is gone says nothing of what takes its place.
+        store.update(|checkpoint| checkpoint.durable_end = Offset(20)).unwrap();
+        assert_eq!(load(&disk).0.synced_upto(), Offset(20));
+        store.note_synced(Offset(25)).unwrap();
+        assert_eq!(load(&disk).0.synced_upto(), Offset(25));
+        for seed in 0..50 {
+            let upto = load(&disk.restart(seed)).0.synced_upto();
+            assert!([20, 25].contains(&upto.0), "{upto}");
+        }
+        disk.flip_bit(&Path::new("/").join(SYNCED), 14, 3);
+        assert_eq!(load(&disk).0.synced_upto(), Offset(20));
     }
 
     #[test]

@@ -152,6 +152,8 @@ pub struct FlushTicket {
     pub(super) snapshot: Option<Snapshot>,
     /// The checkpoint is due.
     pub(super) epochs: Option<Epochs>,
+    /// Instead of it, a note of how far this flush got.
+    pub(super) notes: bool,
 }
 
 /// A finished flush.
@@ -295,6 +297,12 @@ impl FlushTicket {
                 }
             });
             flushed.fits(written)?;
+        } else if self.notes {
+            // Without space for it the next start has more to do.
+            match self.side.checkpoint.note_synced(self.upto) {
+                Err(error) if error.is_fatal() => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(flushed)
     }

@@ -46,6 +46,11 @@ const ALLOCATION_STEP_MAX: u64 = 64 * 1024 * 1024;
 /// Below that, damage is told from a torn write.
 const CHECKPOINT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes of log, or a part of a small segment, after which a flush notes how far it got: what a start
+/// after kill -9 writes once more.
+const NOTE_BYTES: u64 = 1024 * 1024;
+const NOTE_SEGMENT_PART: u64 = 4;
+
 /// Ending of producer snapshots.
 pub(super) const SNAPSHOT_SUFFIX: &str = "snapshot";
 
@@ -109,6 +114,8 @@ pub struct Log {
     side: Arc<Side>,
     /// Bytes appended since the checkpoint was written.
     unchecked_bytes: u64,
+    /// Bytes appended since the checkpoint or a note of how far it got was written.
+    unnoted_bytes: u64,
     /// The directory is there, and both checkpoints say where the log begins.
     prepared: bool,
     /// The checkpoint on disk says "clean".
@@ -177,6 +184,7 @@ impl Log {
             snapshot_at: opened.snapshot_at,
             entries_dirty: false,
             unchecked_bytes: 0,
+            unnoted_bytes: 0,
             prepared,
             marked_clean,
             flushing: false,
@@ -308,6 +316,7 @@ impl Log {
         segment.publish(header, base_offset, self.options.index_interval_bytes);
         self.end = last_offset.plus(1);
         self.unchecked_bytes += length;
+        self.unnoted_bytes += length;
         let rolled = std::mem::take(&mut self.snapshot_due);
         self.check();
         Ok(Appended { rolled })
@@ -472,6 +481,11 @@ impl Log {
         if checkpoint {
             self.unchecked_bytes = 0;
         }
+        let noted_after = NOTE_BYTES.min(self.options.segment_bytes / NOTE_SEGMENT_PART);
+        let notes = self.unnoted_bytes >= noted_after;
+        if checkpoint || notes {
+            self.unnoted_bytes = 0;
+        }
         self.sealing = self.unsealed.clone();
         Some(FlushTicket {
             side: self.side.clone(),
@@ -484,6 +498,7 @@ impl Log {
                 now: epochs.clone(),
                 written: self.side.checkpoint.content().epochs,
             }),
+            notes,
         })
     }
 

@@ -293,7 +293,7 @@ impl Known {
             // Producer state is written down after what it is the state of, and what is damaged
             // was durable.
             durable_end: checkpoint.durable_end.max(producers_upto).max(damaged_upto),
-            synced_upto: checkpoint.durable_end.max(producers_upto),
+            synced_upto: store.synced_upto().max(producers_upto),
             epochs_upto: checkpoint.durable_end,
             trusted_upto,
             epochs: checkpoint.epochs,

@@ -170,6 +170,14 @@ impl Partitions {
         self.exchange.connect(peers, tasks.clone(), ask);
     }
 
+    /// The process is gone: its tasks take nothing any more of what was queued for them, which would keep
+    /// its partitions for ever.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn let_go(&self) {
+        self.exchange.let_go();
+        self.directories.iter().for_each(|directory| directory.flusher().let_go());
+    }
+
     /// This broker.
     pub(crate) fn broker(&self) -> BrokerId {
         self.broker

@@ -2,7 +2,7 @@
 //! is.
 
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -52,6 +52,18 @@ pub(super) struct Running {
     pub(super) over: Arc<OnceLock<String>>,
     /// The broker, once it is one.
     pub(super) broker: Arc<Mutex<Option<Arc<Controller>>>>,
+    /// What it has, once its logs are read.
+    partitions: Arc<OnceLock<Weak<Partitions>>>,
+}
+
+impl Running {
+    /// The process is no more, and nothing is left of it.
+    pub(super) fn end(self) {
+        self.process.kill();
+        if let Some(partitions) = self.partitions.get().and_then(Weak::upgrade) {
+            partitions.let_go();
+        }
+    }
 }
 
 /// What a process is started with.
@@ -74,12 +86,14 @@ pub(super) fn start(boot: Boot) -> Running {
         leave: Arc::default(),
         over: Arc::default(),
         broker: Arc::default(),
+        partitions: Arc::default(),
     };
     let (leave, over, broker) =
         (running.leave.clone(), running.over.clone(), running.broker.clone());
+    let partitions = running.partitions.clone();
     boot.net.start(&boot.process);
     boot.process.clone().spawn(Box::pin(async move {
-        let why = live(boot, &leave, &broker).await;
+        let why = live(boot, &leave, (&broker, &partitions)).await;
         let _once = over.set(why);
     }));
     running
@@ -123,7 +137,11 @@ fn begin_metadata(disk: &SimDisk) -> std::io::Result<()> {
 }
 
 /// The life of a process; why it ended.
-async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>>) -> String {
+async fn live(
+    boot: Boot,
+    leave: &Notify,
+    (broker, has): (&Mutex<Option<Arc<Controller>>>, &OnceLock<Weak<Partitions>>),
+) -> String {
     let Boot { process, disk, skew, seed, world, cluster_id, net, quorum, oracle } = boot;
     let mut random = SeededRandom::new(seed);
     let config = Arc::new(BrokerConfig::default().with_node_id(process.broker));
@@ -192,6 +210,7 @@ async fn live(boot: Boot, leave: &Notify, broker: &Mutex<Option<Arc<Controller>>
         registration,
         |_| {},
         |partitions| {
+            let _once = has.set(Arc::downgrade(partitions));
             oracle.attach(&process, incarnation, partitions, images);
             let (partitions, oracle) = (partitions.clone(), oracle.clone());
             Arc::new(Applier { partitions, who: (process.broker, process.life), oracle })

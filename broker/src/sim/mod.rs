@@ -60,8 +60,11 @@ mod tests;
 mod weather;
 mod world;
 
+use std::sync::Weak;
+
 pub use self::chronicle::{Copy, Lived, Micros, Read, Write};
 pub use self::oracle::Totals;
+use self::process::Process;
 use self::world::World;
 use crate::base::tasks::simulate;
 
@@ -80,24 +83,33 @@ pub fn live(seed: u64, is_telling: bool) -> Totals {
 /// What must hold does not.
 #[must_use]
 pub fn chronicle(seed: u64, is_telling: bool) -> Lived {
+    match history(seed, is_telling).0 {
+        Ok(lived) => lived,
+        Err(what) => panic!("seed {seed}: {what}"),
+    }
+}
+
+/// What came of the world of `seed`, and how many of its processes are left in memory.
+fn history(seed: u64, is_telling: bool) -> (Result<Lived, String>, usize) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without threads");
     simulate(true);
-    let lived = runtime.block_on(tokio::task::unconstrained(async {
+    let (lived, processes) = runtime.block_on(tokio::task::unconstrained(async {
         let world = World::new(seed, is_telling);
-        let oracle = world.oracle.clone();
-        tokio::select! {
+        let (oracle, processes) = (world.oracle.clone(), world.processes.clone());
+        let lived = tokio::select! {
             biased;
             what = oracle.violated() => Err(what),
             lived = world.run() => Ok(lived),
-        }
+        };
+        (lived, processes)
     }));
+    drop(runtime);
     simulate(false);
-    match lived {
-        Ok(lived) => lived,
-        Err(what) => panic!("seed {seed}: {what}"),
-    }
+    let is_left = |process: &&Weak<Process>| process.strong_count() > 0;
+    let left = processes.lock().iter().filter(is_left).count();
+    (lived, left)
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Totals, live};
+use super::{Totals, history, live};
 
 /// Seeds in the gate.
 const SEEDS: u64 = 300;
@@ -68,5 +68,12 @@ fn seeds_that_have_shown_something_once_do_not_show_it_again() {
     for (seed, what) in SHOWN {
         let lived = std::panic::catch_unwind(|| live(seed, false));
         assert!(lived.is_ok(), "seed {seed}, which has shown: {what}");
+    }
+}
+
+#[test]
+fn nothing_is_left_of_a_world() {
+    for seed in 0..5 {
+        assert_eq!(history(seed, false).1, 0, "processes of seed {seed} are left");
     }
 }

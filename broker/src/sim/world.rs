@@ -1,8 +1,8 @@
 //! A world: brokers on machines, a network, clients, and somebody who makes things go wrong.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,6 +39,8 @@ pub(super) struct World {
     begun: Instant,
     cluster_id: sawlog_protocol::Uuid,
     lives: u64,
+    /// All there were.
+    pub(super) processes: Arc<Mutex<Vec<Weak<Process>>>>,
     pub(super) clients: Arc<Shared>,
     /// When what is off is started again.
     pub(super) starts: BTreeMap<i32, Instant>,
@@ -77,6 +79,7 @@ impl World {
             begun: Instant::now(),
             cluster_id,
             lives: 0,
+            processes: Arc::default(),
             clients,
             starts: BTreeMap::new(),
             resumes: BTreeMap::new(),
@@ -119,6 +122,7 @@ impl World {
         let life = self.lives;
         let (seed, pace) = (self.random.bits(), self.weather.pace);
         let process = Process::new((broker, life), pace, seed, self.oracle.clone());
+        self.processes.lock().push(Arc::downgrade(&process));
         let Some(machine) = self.machines.get_mut(&broker) else { return };
         let boot = Boot {
             process,
@@ -152,7 +156,7 @@ impl World {
         machine.disk =
             if stays_on { machine.disk.after_kill() } else { machine.disk.restart(seed) };
         if let Some(running) = running {
-            running.process.kill();
+            running.end();
         }
         self.resumes.remove(&broker);
         if was_running {
@@ -405,12 +409,6 @@ impl World {
     fn finish(self) -> Lived {
         let messages = self.net.sent();
         let (controllers, uncertain) = self.quorum.counts();
-        for (broker, machine) in &self.machines {
-            self.net.end(*broker, false);
-            if let Some(running) = &machine.running {
-                running.process.kill();
-            }
-        }
         self.oracle.with(|known| {
             known.ledgers.values().for_each(super::oracle::Ledger::finish);
             let image = known.image().clone();
@@ -424,5 +422,18 @@ impl World {
                 (messages, controllers, uncertain);
             lived
         })
+    }
+}
+
+/// Processes, the network and the metadata log know each other: one has to begin to forget.
+impl Drop for World {
+    fn drop(&mut self) {
+        for (broker, machine) in &mut self.machines {
+            self.net.end(*broker, false);
+            self.quorum.end(*broker);
+            if let Some(running) = machine.running.take() {
+                running.end();
+            }
+        }
     }
 }

@@ -72,6 +72,12 @@ impl Alters {
         }
     }
 
+    /// Nobody asks any more.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn let_go(&self) {
+        drop(std::mem::take(&mut *self.waiting.lock()));
+    }
+
     fn take(&self) -> Vec<Waiting> {
         let mut waiting = self.waiting.lock();
         let count = waiting.len().min(TOGETHER_MAX);

@@ -79,6 +79,12 @@ impl Queue {
         self.push(Event::Durable(slot));
     }
 
+    /// Nobody fetches any more.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn let_go(&self) {
+        drop(self.take());
+    }
+
     fn push(&self, event: Event) {
         self.events.lock().push(event);
         self.wake.notify_one();

@@ -146,6 +146,14 @@ impl Exchange {
         }
     }
 
+    /// Forgets what is queued for tasks that there are no more.
+    #[cfg(any(test, feature = "sim"))]
+    pub(in crate::replication) fn let_go(&self) {
+        let queues: Vec<_> = self.fetchers.lock().values().cloned().collect();
+        queues.iter().for_each(|queue| queue.let_go());
+        self.alters.let_go();
+    }
+
     /// The queue of the task that fetches from `leader`.
     fn queue(self: &Arc<Self>, leader: BrokerId) -> Arc<Queue> {
         let mut fetchers = self.fetchers.lock();

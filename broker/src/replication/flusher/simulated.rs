@@ -33,6 +33,18 @@ impl Flusher {
         queue.asleep
     }
 
+    /// Its task is gone with its process, and nothing is synced any more.
+    pub(crate) fn let_go(&self) {
+        let mut queue = self.queue.lock();
+        let left = (
+            std::mem::take(&mut queue.dirty),
+            std::mem::take(&mut queue.lazy),
+            std::mem::take(&mut queue.jobs),
+        );
+        drop(queue);
+        drop(left);
+    }
+
     /// Whether nothing waits to be synced and nothing is being synced.
     pub(crate) fn is_idle(&self) -> bool {
         let queue = self.queue.lock();

@@ -58,13 +58,18 @@ impl Draft {
         let Some((state, min_in_sync)) = self.partition(topic, index) else { return };
         let replicas = target.replicas.as_deref().unwrap_or(&state.replicas);
         let mut isr = target.isr;
-        let mut elr = eligible_leaders(&state, &isr, min_in_sync.min(replicas.len()));
+        let min_in_sync = min_in_sync.min(replicas.len());
+        let mut elr = eligible_leaders(&state, &isr, min_in_sync);
         elr.retain(|id| !target.lost.contains(id) && replicas.contains(id));
         let leader = self.elect(replicas, &isr, &elr, state.leader);
         let is_new = |leader: &BrokerId| isr.is_empty() || !isr.contains(leader);
         if let Some(leader) = leader.filter(is_new) {
             isr = vec![leader];
             elr.retain(|id| *id != leader);
+            if min_in_sync <= 1 {
+                // It acknowledges alone from here on what the others do not have.
+                elr.clear();
+            }
         }
         let removes =
             target.replicas.is_some() && state.replicas.iter().any(|id| !replicas.contains(id));

@@ -478,3 +478,21 @@ fn nobody_stays_eligible_once_fewer_may_acknowledge() {
     cluster.fence(1);
     assert_eq!(cluster.shape(), (vec![], vec![1], None, 1), "who acknowledged alone");
 }
+
+#[test]
+fn nobody_stays_eligible_where_one_that_was_elected_acknowledges_alone() {
+    let mut cluster = Cluster::new();
+    for id in [2, 3, 1] {
+        cluster.fence(id);
+    }
+    assert_eq!(cluster.shape(), (vec![], vec![3, 1], None, 1));
+    cluster.take(vec![Record::Config {
+        resource: ConfigResource::Topic(TOPIC),
+        key: "min.insync.replicas".to_owned(),
+        value: Some("1".to_owned()),
+    }]);
+    assert_eq!(settle(&cluster.image), [], "whoever of them comes first has everything");
+    cluster.unfence(3);
+    // What it acknowledges now broker 1 has not.
+    assert_eq!(cluster.shape(), (vec![3], vec![], Some(3), 2));
+}

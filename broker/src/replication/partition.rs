@@ -219,7 +219,9 @@ impl Partition {
         if self.directory.data().is_full() {
             return Err(AppendError::Full);
         }
-        let (base_offset, leader_epoch) = match state.core.on_produce(header, acks)? {
+        let told = |refusal| state.core.as_told(self.directory.monotonic(), acks, refusal);
+        let decision = state.core.on_produce(header, acks).map_err(told)?;
+        let (base_offset, leader_epoch) = match decision {
             Decision::Append { base_offset, leader_epoch } => (base_offset, leader_epoch),
             Decision::Duplicate { base_offset, last_offset } => {
                 let base_offset = Some(base_offset);

@@ -1,10 +1,15 @@
 //! Writes: may this batch be appended, at which offset, and may it be answered.
 
+use std::time::Duration;
+
 use sawlog_protocol::records::BatchHeader;
 
 use super::{PartitionCore, Role};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
 use crate::storage::{ProducerError, Sequence};
+
+/// A replica that had all there is within this time follows; leaders look twice as often.
+const FOLLOWED_WITHIN: Duration = Duration::from_secs(1);
 
 /// When a write is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +109,18 @@ impl PartitionCore {
             }
             Sequence::Older { before } => Ok(Decision::Older { last_offset: before.plus(-1) }),
         }
+    }
+
+    /// What a producer is told in place of `refusal`. That something is missing before a batch only a
+    /// leader can say that all replicas in sync still follow: another may lead by now, and have taken it.
+    #[must_use]
+    pub fn as_told(&self, now: Duration, acks: Acks, refusal: AppendRefusal) -> AppendRefusal {
+        let is_gap =
+            matches!(refusal, AppendRefusal::Producer(ProducerError::OutOfOrderSequence { .. }));
+        if is_gap && acks == Acks::All && !self.is_followed(now, FOLLOWED_WITHIN) {
+            return AppendRefusal::NotLeader;
+        }
+        refusal
     }
 
     /// The batch decided on is in the log. Returns whether the high watermark moved.

@@ -312,6 +312,16 @@ impl PartitionCore {
         leadership.is_deserted(now, (self.flush_mode, self.log.end, limit))
     }
 
+    /// Whether every replica that counts has followed this leadership, and was caught up within `limit`.
+    #[must_use]
+    pub fn is_followed(&self, now: Duration, limit: Duration) -> bool {
+        let Role::Leader(leadership) = &self.role else { return false };
+        let mut counted =
+            leadership.remotes.iter().filter(|remote| leadership.in_sync.counts(remote.broker));
+        counted
+            .all(|remote| remote.end.is_some() && now.saturating_sub(remote.caught_up_at) <= limit)
+    }
+
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called
     /// after whatever came in, and at [`Self::alter_due_at`].
     pub fn alter_partition(&mut self, now: Duration) -> Option<AlterPartition> {

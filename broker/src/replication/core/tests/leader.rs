@@ -361,3 +361,22 @@ fn a_follower_that_asks_no_more_does_not_join_on_what_it_said_before() {
     report(&mut core, 3, &fetch(THIRD, 3, 3));
     assert_eq!(ids(&core.alter_partition(at(3)).unwrap()), [1, 2, 3], "it asks again");
 }
+
+#[test]
+fn only_a_leader_that_is_followed_says_that_batches_are_missing() {
+    let mut core = leader(&[1, 2, 3]);
+    append(&mut core, &batch(Some((0, 0)), 1));
+    let ahead = batch(Some((0, 4)), 1);
+    let told = |core: &PartitionCore, ms, acks| {
+        core.as_told(at(ms), acks, core.on_produce(&ahead, acks).unwrap_err())
+    };
+    let is_refused = |told| matches!(told, AppendRefusal::Producer(_));
+    // Another may lead by now, and have what is missing here.
+    assert_eq!(told(&core, 1, Acks::All), AppendRefusal::NotLeader);
+    assert!(is_refused(told(&core, 1, Acks::Leader)), "it may have lost what it acknowledged");
+    report(&mut core, 2, &fetch(YOU, 1, 1));
+    assert_eq!(told(&core, 3, Acks::All), AppendRefusal::NotLeader, "one is silent");
+    report(&mut core, 4, &fetch(THIRD, 1, 1));
+    assert!(is_refused(told(&core, 5, Acks::All)));
+    assert_eq!(told(&core, 2_000, Acks::All), AppendRefusal::NotLeader, "they may have left it");
+}

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sawlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -11,6 +12,7 @@ use sawlog_protocol::{ErrorCode, Rope};
 
 use super::{READ_COMMITTED, RequestContext, absent_error, epoch_error};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
+use crate::controller::SESSION_TIMEOUT;
 use crate::replication::Partition;
 use crate::storage::StorageError;
 
@@ -24,6 +26,10 @@ const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 
 /// First version with an error of its own for an end that is not known yet.
 const OFFSET_NOT_AVAILABLE_VERSION_MIN: i16 = 5;
+
+/// A leader tells the end of a log while all in-sync replicas were heard of within half a session: who is
+/// replaced because nobody hears of it, or has stood still meanwhile, has not heard of them for longer.
+const HEARD_WITHIN: Duration = SESSION_TIMEOUT.checked_div(2).expect("not by zero");
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,6 +90,10 @@ async fn list(
         } else {
             ErrorCode::LEADER_NOT_AVAILABLE
         });
+    }
+    // The end as somebody else has it by now would be news to whoever asks again.
+    if wanted == Wanted::Latest && !partition.is_heard(HEARD_WITHIN) {
+        return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
     match wanted {
         Wanted::Latest => Ok(Some((until, Timestamp::NONE, current))),

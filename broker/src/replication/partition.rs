@@ -674,6 +674,13 @@ impl Partition {
         self.state.lock().core.is_deserted(now, limit)
     }
 
+    /// Whether every in-sync replica was heard of within `limit`. Where one was not, another may lead by
+    /// now.
+    pub(crate) fn is_heard(&self, limit: Duration) -> bool {
+        let now = self.directory.monotonic();
+        self.state.lock().core.is_heard(now, limit)
+    }
+
     /// Compares the epoch a client names with the leader's.
     pub(crate) fn check_epoch(&self, given: LeaderEpoch) -> Result<LeaderEpoch, EpochMismatch> {
         if self.published.failed.load(Ordering::Acquire) {

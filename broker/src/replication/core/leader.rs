@@ -322,6 +322,18 @@ impl PartitionCore {
             .all(|remote| remote.end.is_some() && now.saturating_sub(remote.caught_up_at) <= limit)
     }
 
+    /// Whether every replica that counts was heard of within `limit`. Where one was not, another may lead
+    /// by now.
+    #[must_use]
+    pub fn is_heard(&self, now: Duration, limit: Duration) -> bool {
+        let Role::Leader(leadership) = &self.role else { return false };
+        leadership
+            .remotes
+            .iter()
+            .filter(|remote| leadership.in_sync.counts(remote.broker))
+            .all(|remote| now.saturating_sub(remote.reported.0.max(remote.caught_up_at)) <= limit)
+    }
+
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called
     /// after whatever came in, and at [`Self::alter_due_at`].
     pub fn alter_partition(&mut self, now: Duration) -> Option<AlterPartition> {

@@ -35,8 +35,8 @@ pub struct Write {
 /// A batch that a client read.
 #[derive(Clone, Debug)]
 pub struct Read {
-    /// Who read it; each partition from its beginning, in order.
-    pub client: u32,
+    /// Who read it, and for the how manieth time from the beginning; from there on in order.
+    pub reader: (u32, u32),
     /// Where from.
     pub partition: usize,
     /// Offset of the first value.
@@ -119,9 +119,15 @@ impl Chronicle {
     }
 
     /// A client read a batch.
-    pub(super) fn on_read(&mut self, client: u32, id: PartitionId, offset: i64, values: &[Value]) {
+    pub(super) fn on_read(
+        &mut self,
+        reader: (u32, u32),
+        id: PartitionId,
+        offset: i64,
+        values: &[Value],
+    ) {
         let partition = self.place(id);
-        self.lived.reads.push(Read { client, partition, offset, values: values.to_vec() });
+        self.lived.reads.push(Read { reader, partition, offset, values: values.to_vec() });
     }
 
     /// The world is over, and at rest.

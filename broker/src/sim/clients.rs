@@ -243,18 +243,19 @@ impl Client {
 
     /// Reads from the start to the end, of whichever replica, again and again.
     pub(super) async fn consume(mut self, target: Target) {
-        let mut at = 0;
+        let (mut at, mut round) = (0, 0);
         let mut topic = TopicId::default();
         loop {
             self.pause(200).await;
             let Some((leader, now)) = self.leader(&target).await else { continue };
             if topic != now {
-                (topic, at) = (now, 0);
+                // Of the topic that is there, or, by metadata from before, of the one that was.
+                (topic, at, round) = (now, 0, round + 1);
             }
             let broker = if self.random.below(3) == 0 { self.any_broker() } else { leader };
             let id = PartitionId { topic, index: target.index };
             for _ in 0..5 {
-                match self.read(broker, id, at).await {
+                match self.read(broker, (id, round), at).await {
                     Some(read) if read > 0 => at += read,
                     Some(_) => {}
                     None => break,
@@ -263,7 +264,7 @@ impl Client {
         }
     }
 
-    async fn read(&mut self, broker: i32, id: PartitionId, at: i64) -> Option<i64> {
+    async fn read(&mut self, broker: i32, (id, round): (PartitionId, u32), at: i64) -> Option<i64> {
         let partition = FetchPartition {
             partition: id.index,
             fetch_offset: at,
@@ -289,7 +290,7 @@ impl Client {
             let values = values(batch);
             self.shared.oracle.on_read(id, header.base_offset, &values);
             let mut chronicle = self.shared.chronicle.lock();
-            chronicle.on_read(self.number, id, header.base_offset, &values);
+            chronicle.on_read((self.number, round), id, header.base_offset, &values);
             drop(chronicle);
             read = header.next_offset() - at;
         }

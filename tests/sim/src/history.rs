@@ -21,10 +21,10 @@ pub(crate) fn violations(lived: &Lived) -> Vec<String> {
     for write in lived.writes.iter().filter(|write| is_kept(write.partition)) {
         add_write(&mut history, write, &names);
     }
-    let mut consumers: BTreeMap<u32, Seen> = BTreeMap::new();
+    let mut consumers: BTreeMap<(u32, u32), Seen> = BTreeMap::new();
     for read in lived.reads.iter().filter(|read| is_kept(read.partition)) {
-        let seen = consumers.entry(read.client).or_default();
-        seen.name = format!("consumer {}", read.client);
+        let seen = consumers.entry(read.reader).or_default();
+        seen.name = format!("consumer {}, round {}", read.reader.0, read.reader.1);
         for (offset, value) in (read.offset..).zip(&read.values) {
             let partition = number(read.partition);
             match names.get(value) {

@@ -205,8 +205,10 @@ impl Members<'_> {
         if wants_to_leave {
             return Ok(self.leave(scratch, broker, is_leaving));
         }
-        // It takes up roles only once it knows of its own registration (E2).
-        if is_fenced && applied.0 >= epoch {
+        // It takes up roles only once it knows of its own registration (E2). An epoch is the offset of its
+        // entry, or more where two processes of the broker registered in one.
+        let registered = epoch.min(scratch.image.offset().0);
+        if is_fenced && applied.0 >= registered {
             let records = replicas::unfence(&scratch.image, broker);
             scratch.push(records);
             return Ok(Standing { fenced: false, leaving: is_leaving, may_leave: false });

@@ -296,3 +296,16 @@ fn a_broker_that_is_restarted_gets_replicas_of_topics_made_meanwhile() {
     assert_eq!(cluster.create_one(named("alone")).unwrap().replication_factor, 1);
     assert_eq!(cluster.create_one(sized("asked-alone", 1, 3)).unwrap().replication_factor, 3);
 }
+
+/// What the first of two processes asked came late, together with the request of the second.
+#[test]
+fn a_broker_that_registers_twice_in_one_entry_comes_into_its_roles() {
+    let mut cluster = Cluster::of(2, &[]);
+    let register = |incarnation| Request::RegisterBroker(process(2, incarnation));
+    cluster.ask_all(&[register(8), register(9)]);
+    let (broker, offset) = (cluster.image.broker(BrokerId(2)).unwrap(), cluster.image.offset());
+    assert!(broker.fenced && broker.epoch > offset.0, "{broker:?} at {offset:?}");
+    assert!(cluster.beat(2, MetadataOffset(offset.0 - 1)).fenced, "it does not know yet");
+    // Nothing else happens in the cluster.
+    assert!(!cluster.beat(2, offset).fenced);
+}

@@ -148,20 +148,19 @@ impl Fetch {
     async fn wait(mut self, wait: Duration) -> Result<Rope, CloseReason> {
         let deadline = tokio::time::sleep(wait);
         tokio::pin!(deadline);
-        let signal = Signal::new();
-        let mut watched: Vec<Option<Arc<Partition>>> = Vec::with_capacity(self.outcomes.len());
-        for (slot, target) in self.plan.targets.iter().enumerate() {
-            watched.push(find(&self.node, target));
-            self.watch(slot, &watched, &signal);
+        let partitions = vec![None; self.plan.targets.len()];
+        let mut watched = Watched { partitions, signal: Signal::new() };
+        for slot in 0..self.plan.targets.len() {
+            self.watch(slot, &mut watched);
         }
-        let guard = Watched { partitions: watched, signal };
         while !self.is_due() {
-            // Dropping this future loses nothing: fired slots stay in the signal.
+            // Dropping this future loses nothing: fired slots stay in the signal. The deadline comes
+            // first, so that no signal, however often it fires, keeps the wait from its end.
             let fired = std::future::poll_fn(|cx| {
-                if let Poll::Ready(fired) = guard.signal.poll_fired(cx.waker()) {
-                    return Poll::Ready(Some(fired));
+                if deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
                 }
-                deadline.as_mut().poll(cx).map(|()| None)
+                watched.signal.poll_fired(cx.waker()).map(Some)
             })
             .await;
             let Some(fired) = fired else { break };
@@ -172,19 +171,26 @@ impl Fetch {
                 self = self.read_cold().await?;
             }
             for slot in fired {
-                self.watch(slot, &guard.partitions, &guard.signal);
+                self.watch(slot, &mut watched);
             }
         }
         Ok(self.reply())
     }
 
     /// Asks for a wake-up when partition `slot` has more than was read.
-    fn watch(&self, slot: usize, watched: &[Option<Arc<Partition>>], signal: &Arc<Signal>) {
-        let (Some(Some(partition)), Some(outcome)) = (watched.get(slot), self.outcomes.get(slot))
+    fn watch(&self, slot: usize, watched: &mut Watched) {
+        let (Some(target), Some(outcome)) = (self.plan.targets.get(slot), self.outcomes.get(slot))
         else {
             return;
         };
-        partition.notify_readable_above(outcome.slice.high_watermark, signal, slot);
+        // The partition that was read: it may have been made anew since it was watched, and the former one
+        // says at once, and for ever, that it is gone.
+        let partition = find(&self.node, target);
+        if let Some(partition) = &partition {
+            let above = outcome.slice.high_watermark;
+            partition.notify_readable_above(above, &watched.signal, slot);
+        }
+        watched.keep(slot, partition);
     }
 
     fn read_again(&mut self, slot: usize) {
@@ -338,6 +344,19 @@ enum From {
 struct Watched {
     partitions: Vec<Option<Arc<Partition>>>,
     signal: Arc<Signal>,
+}
+
+impl Watched {
+    fn keep(&mut self, slot: usize, partition: Option<Arc<Partition>>) {
+        let Some(place) = self.partitions.get_mut(slot) else { return };
+        let former = std::mem::replace(place, partition);
+        let is_other = |former: &Arc<Partition>| {
+            self.partitions.iter().flatten().all(|kept| !Arc::ptr_eq(kept, former))
+        };
+        if let Some(former) = former.filter(is_other) {
+            former.forget(&self.signal);
+        }
+    }
 }
 
 impl Drop for Watched {

@@ -35,6 +35,8 @@ struct State<T> {
 pub(super) struct Work<T> {
     /// In the order they came.
     pub(super) batch: Vec<T>,
+    /// Nothing else was there.
+    pub(super) is_all: bool,
     /// Nothing will come any more.
     pub(super) is_over: bool,
 }
@@ -122,7 +124,8 @@ impl<T> Inbox<T> {
         let count = state.waiting.len().min(max);
         let batch: Vec<_> = state.waiting.drain(..count).collect();
         self.room.add_permits(count);
-        Work { batch, is_over: state.is_closed && state.waiting.is_empty() }
+        let is_all = state.waiting.is_empty();
+        Work { batch, is_all, is_over: state.is_closed && is_all }
     }
 }
 

@@ -156,13 +156,12 @@ impl Worker {
     fn step(&mut self, work: Work<Waiting>) -> bool {
         // Why it failed was logged, and is what everyone who asks is told.
         let _ = self.follow();
-        let is_idle = work.batch.is_empty();
-        if !is_idle {
+        if !work.batch.is_empty() {
             self.serve(work.batch);
         }
         if self.leads() {
-            // Who waits to be heard is not silent.
-            self.look_around(is_idle);
+            // Who waits to be heard is not silent. That somebody is heard says nothing of the others.
+            self.look_around(work.is_all);
         }
         self.snapshot_if_due();
         work.is_over

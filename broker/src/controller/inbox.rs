@@ -154,9 +154,9 @@ mod tests {
         inbox.close();
         assert!(!block_on(inbox.put(9)));
         let work = inbox.take(2, None);
-        assert_eq!((work.batch, work.is_over), (vec![0, 1], false));
+        assert_eq!((work.batch, work.is_all, work.is_over), (vec![0, 1], false, false));
         let work = inbox.take(2, None);
-        assert_eq!((work.batch, work.is_over), (vec![2], true));
+        assert_eq!((work.batch, work.is_all, work.is_over), (vec![2], true, true));
     }
 
     #[test]

@@ -10,7 +10,9 @@ use sawlog_protocol::Uuid;
 use super::replicas::BrokerStart;
 use super::*;
 use crate::base::disk_real::RealDisk;
-use crate::base::{BrokerEpoch, BrokerId, DataDirectory, SystemClock, Threads};
+use crate::base::{
+    BrokerEpoch, BrokerId, Clock, DataDirectory, ManualClock, SystemClock, Threads, Timestamp,
+};
 use crate::config::{BrokerConfig, Endpoint, Sources};
 use crate::metadata::{
     AlterAnswer, AlterPartition, Image, InSyncReplica, MetadataOffset, Random, Record, SeededRandom,

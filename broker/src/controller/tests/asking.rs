@@ -123,6 +123,10 @@ impl ControllerLink for Lines {
 }
 
 fn nodes(agreed: &Arc<Agreed>) -> (Vec<Arc<Controller>>, Arc<Lines>) {
+    nodes_by(agreed, &(Arc::new(SystemClock::new()) as Arc<dyn Clock>))
+}
+
+fn nodes_by(agreed: &Arc<Agreed>, clock: &Arc<dyn Clock>) -> (Vec<Arc<Controller>>, Arc<Lines>) {
     let lines = Arc::new(Lines::default());
     let node = |own: i32| {
         let log = NodeLog { own, agreed: agreed.clone(), told: 0, role: None };
@@ -132,7 +136,7 @@ fn nodes(agreed: &Arc<Agreed>) -> (Vec<Arc<Controller>>, Arc<Lines>) {
             log: Box::new(log),
             recovered: Recovered::default(),
             random: Box::new(SeededRandom::new(3)),
-            clock: Arc::new(SystemClock::new()),
+            clock: clock.clone(),
             link: lines.clone(),
             threads: Threads::Real,
         };
@@ -226,6 +230,41 @@ fn a_leader_does_not_hear_of_an_in_sync_set_before_it_has_the_metadata_it_was_de
         assert_eq!(ask(60_000).await.unwrap(), Response::AlterPartitions(Vec::new()));
         assert!(controllers[1].images().load().topic("t").is_some());
     });
+    hang_up(&lines);
+}
+
+#[test]
+fn sessions_end_however_often_the_controller_is_asked() {
+    let agreed = Agreed::led_by(1);
+    let clock = Arc::new(ManualClock::at(Timestamp(0)));
+    let (controllers, lines) = nodes_by(&agreed, &(clock.clone() as Arc<dyn Clock>));
+    let beat = |id: i32| {
+        let controller = controllers[0].clone();
+        async move {
+            let image = controller.images().load();
+            let epoch = image.broker(BrokerId(id)).unwrap().epoch;
+            let applied = image.offset();
+            let (broker, wants_to_leave) = (BrokerId(id), false);
+            let beat = Heartbeat { broker, epoch, applied, wants_to_leave };
+            controller.ask_within(Request::Heartbeat(beat), Duration::from_secs(60)).await.unwrap();
+        }
+    };
+    let is_fenced = |id| controllers[0].images().load().broker(BrokerId(id)).unwrap().fenced;
+    block_on(async {
+        for (id, controller) in (1..).zip(&controllers) {
+            controller.register_broker(registration(id)).await.unwrap();
+            beat(id).await;
+        }
+        // As often as they come: the controller's thread never waits in vain.
+        for _ in 0..SESSION_TIMEOUT.as_secs() {
+            assert!(!is_fenced(2));
+            clock.advance(Duration::from_secs(1));
+            beat(3).await;
+        }
+        // What is committed after an answer is seen by the next.
+        beat(3).await;
+    });
+    assert!(is_fenced(2) && !is_fenced(3));
     hang_up(&lines);
 }
 

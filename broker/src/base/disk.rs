@@ -324,6 +324,30 @@ pub fn write_atomically(disk: &dyn Disk, path: &Path, content: &[u8]) -> io::Res
     }
 }
 
+/// Bytes read at once to be written again.
+const AGAIN_BYTES: usize = 1024 * 1024;
+
+/// Writes what a file holds between two positions once more, as it is. After a sync that failed, in the
+/// process before, Linux keeps the pages as if they were written: they can be read, and what is not
+/// written again no later sync takes to the disk.
+///
+/// # Errors
+/// The operating system's; `UnexpectedEof` where the file ends before.
+pub fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut buffer = Vec::new();
+    let mut at = from;
+    while at < to {
+        let left = usize::try_from(to - at).unwrap_or(usize::MAX);
+        buffer.resize(left.min(AGAIN_BYTES), 0);
+        let read = file.read_at(&mut buffer, at)?;
+        let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty());
+        let bytes = bytes.ok_or(io::ErrorKind::UnexpectedEof)?;
+        file.write_at(&[IoSlice::new(bytes)], at)?;
+        at += u64::try_from(read).unwrap_or(u64::MAX);
+    }
+    Ok(())
+}
+
 /// Reads a whole file, or `None` if there is none or it is longer than `limit`.
 ///
 /// # Errors

@@ -23,8 +23,9 @@ pub(crate) struct Contact {
 }
 
 impl Contact {
+    /// It has answered just now.
     pub(crate) fn new() -> Self {
-        Self { began: Instant::now(), heard_ms: AtomicI64::new(HERE) }
+        Self { began: Instant::now(), heard_ms: AtomicI64::new(0) }
     }
 
     /// It answered what was asked then.
@@ -73,6 +74,8 @@ mod tests {
     fn contact_is_lost_a_session_after_the_last_answer_was_asked_for() {
         let contact = Contact::new();
         let at = |seconds| contact.began + Duration::from_secs(seconds);
+        assert!(!contact.is_lost(|| at(1)) && contact.is_lost(|| at(1000)));
+        contact.is_here();
         assert!(!contact.is_lost(|| at(1000)), "alone it has none to lose");
         contact.heard(at(10));
         assert_eq!(contact.lost_in(at(12)), SESSION_TIMEOUT - Duration::from_secs(2));
@@ -85,6 +88,9 @@ mod tests {
     fn a_controller_that_is_cut_off_has_lost_contact_until_another_answers() {
         let contact = Contact::new();
         let at = |seconds| contact.began + Duration::from_secs(seconds);
+        contact.was_here(at(1));
+        assert!(!contact.is_lost(|| at(1)), "it was not");
+        contact.is_here();
         contact.was_here(at(2));
         assert!(contact.is_lost(|| at(2)));
         contact.heard(at(3));

@@ -39,8 +39,7 @@ pub(crate) async fn handle(ctx: &RequestContext<'_>, request: FindCoordinatorReq
     let node = ctx.node;
     let is_led_by = |image: &Image, brokers: &BTreeSet<BrokerId>| {
         // Any of them will do: it is rare, and over soon.
-        let led = image.topic(GROUPS_TOPIC).into_iter().flat_map(|topic| topic.indexed());
-        led.filter_map(|(_, partition)| partition.leader).any(|leader| brokers.contains(&leader))
+        image.topic(GROUPS_TOPIC).is_some_and(|topic| topic.is_led_by(brokers))
     };
     let image =
         node.departing.settled(|| node.controller.watch(), node.images.load(), is_led_by).await;

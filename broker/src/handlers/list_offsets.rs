@@ -91,7 +91,7 @@ async fn list(
             ErrorCode::LEADER_NOT_AVAILABLE
         });
     }
-    // The end as somebody else has it by now would be news to whoever asks again.
+    // Another may lead by now, and have committed more.
     if wanted == Wanted::Latest && !partition.is_heard(HEARD_WITHIN) {
         return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }

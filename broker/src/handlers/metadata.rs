@@ -34,12 +34,12 @@ const MOMENT: Duration = Duration::from_millis(2);
 
 /// Describes brokers and topics.
 pub(crate) async fn handle(ctx: &RequestContext<'_>, request: MetadataRequest<'_>) -> Rope {
-    let (image, refused) = create_missing(ctx, &request).await;
     let node = ctx.node;
     let has_some = request.topics.as_ref().is_some_and(|topics| !topics.is_empty());
-    if has_some && !is_alone(&image) {
+    if has_some && !is_alone(&node.images.load()) {
         tokio::time::sleep(MOMENT).await;
     }
+    let (image, refused) = create_missing(ctx, &request).await;
     let names = |image: &Image, doubted: &BTreeSet<BrokerId>| {
         are_led_by(image, (&request, ctx.version), doubted)
     };
@@ -62,10 +62,7 @@ fn are_led_by(
     (request, version): (&MetadataRequest<'_>, i16),
     brokers: &BTreeSet<BrokerId>,
 ) -> bool {
-    let is_led = |topic: &Arc<Topic>| {
-        let mut leaders = topic.indexed().filter_map(|(_, partition)| partition.leader);
-        leaders.any(|leader| brokers.contains(&leader))
-    };
+    let is_led = |topic: &Arc<Topic>| topic.is_led_by(brokers);
     match asked_for(request, version) {
         None => image.topics().any(is_led),
         Some(asked) => asked.iter().filter_map(|one| find(image, one, version)).any(is_led),

@@ -306,13 +306,14 @@ fn fail(outcomes: &mut [TopicOutcome], item: &Uncommitted, rejected: Rejected) {
     }
 }
 
-/// How long a replica does not follow before it is not waited for, where the controller is silent, too.
-const FORLORN_AFTER: Duration = Duration::from_millis(500);
+/// How long nothing is heard of a replica before it is not waited for, where the controller is silent,
+/// too. Leaders look twice as often.
+const FORLORN_AFTER: Duration = Duration::from_secs(1);
 
 /// Whether a leader waits in vain: cut off from its replicas and from the controller, which has another
 /// lead by now if it can. Clients look for that one once they are told; nobody else tells them.
 fn is_forlorn(node: &Node, partition: &Partition) -> bool {
-    node.contact.is_lost(Instant::now) && partition.is_deserted(FORLORN_AFTER)
+    node.contact.is_lost(Instant::now) && !partition.is_heard(FORLORN_AFTER)
 }
 
 /// When a request that waits may have begun to wait in vain.

@@ -9,7 +9,7 @@
 //! `isr ∩ elr = ∅`; the leader is in the ISR, or there is none; `adding` and `removing` are among the
 //! replicas.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sawlog_protocol::Uuid;
@@ -51,6 +51,13 @@ impl Topic {
     /// The partitions with their indexes.
     pub fn indexed(&self) -> impl Iterator<Item = (i32, &PartitionState)> {
         (0..).zip(&self.partitions)
+    }
+
+    /// Whether one of these brokers leads a partition of it.
+    #[must_use]
+    pub fn is_led_by(&self, brokers: &BTreeSet<BrokerId>) -> bool {
+        let mut leaders = self.partitions.iter().filter_map(|partition| partition.leader);
+        leaders.any(|leader| brokers.contains(&leader))
     }
 }
 

@@ -7,7 +7,7 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::base::disk::{Create, Disk, DiskFile, read_whole};
+use crate::base::disk::{Create, Disk, DiskFile, read_whole, write_again};
 
 /// Largest file read into memory: far above what snapshots and logs of a cluster come to.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -18,9 +18,6 @@ pub(super) const TEMPORARY: &str = ".tmp";
 /// The log's file grows by this much at a time: blocks are assigned before they are written, so a
 /// full disk is noticed while nothing has happened yet.
 const ALLOCATED_BYTES: u64 = 64 * 1024;
-
-/// Bytes read at once to be written again.
-const AGAIN_BYTES: usize = 1024 * 1024;
 
 /// Makes a directory with its parents, durably.
 pub(super) fn create_dir(disk: &dyn Disk, path: &Path) -> io::Result<()> {
@@ -76,17 +73,7 @@ impl AppendFile {
         if file.len()? != length {
             file.set_len(length)?;
         }
-        let mut buffer = Vec::new();
-        let mut at = 0;
-        while at < length {
-            let left = usize::try_from(length - at).unwrap_or(usize::MAX);
-            buffer.resize(left.min(AGAIN_BYTES), 0);
-            let read = file.read_at(&mut buffer, at)?;
-            let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty());
-            let bytes = bytes.ok_or(ErrorKind::UnexpectedEof)?;
-            file.write_at(&[IoSlice::new(bytes)], at)?;
-            at += u64::try_from(read).unwrap_or(u64::MAX);
-        }
+        write_again(&*file, 0, length)?;
         file.sync_data()?;
         Ok(Self { file, length, allocated: length })
     }

@@ -4,6 +4,7 @@
 //! or a sync. Readers take no lock: they see the numbers published after each change, and the
 //! numbers change before those who wait for them are woken.
 
+mod asking;
 mod compaction;
 mod following;
 mod health;
@@ -15,7 +16,6 @@ pub(super) use leading::{Found, Heard, Watcher};
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -23,14 +23,11 @@ use parking_lot::{Mutex, MutexGuard};
 use sawlog_protocol::records::BatchHeader;
 use tracing::error;
 
-use super::core::{
-    AckState, Acks, AppendRefusal, Decision, EpochMismatch, ImageOutcome, LogGeneration,
-    PartitionCore, check_epoch,
-};
+use super::core::{Acks, AppendRefusal, Decision, ImageOutcome, LogGeneration, PartitionCore};
 use super::directory::LogDirectory;
 use super::exchange::Replicated;
 use super::flusher::FlushState;
-use super::waiters::{Signal, Waiters};
+use super::waiters::Waiters;
 use crate::base::waiting::{may_wait, would_block};
 use crate::base::{BrokerEpoch, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
@@ -634,75 +631,6 @@ impl Partition {
             self.directory.fail(&error.to_string());
         }
         deleted
-    }
-
-    /// Fires `signal` once the high watermark is above `offset`, at once if it is.
-    pub(crate) fn notify_above(&self, offset: Offset, signal: &Arc<Signal>, slot: usize) {
-        self.waiters.register(offset, signal, slot);
-        if self.high_watermark() > offset || self.leader_epoch().is_none() {
-            self.waiters.advance(self.high_watermark());
-            if self.leader_epoch().is_none() {
-                self.waiters.fail_all();
-            }
-        }
-    }
-
-    /// As [`Self::notify_above`], for who reads: a follower is as good as a leader.
-    pub(crate) fn notify_readable_above(&self, offset: Offset, signal: &Arc<Signal>, slot: usize) {
-        self.waiters.register(offset, signal, slot);
-        if self.read_epoch().is_none() {
-            self.waiters.fail_all();
-        } else if self.high_watermark() > offset {
-            self.waiters.advance(self.high_watermark());
-        }
-    }
-
-    /// Takes back what [`Self::notify_above`] registered.
-    pub(crate) fn forget(&self, signal: &Arc<Signal>) {
-        self.waiters.forget(signal);
-    }
-
-    /// Whether a write that ends with `last_offset` may be answered by the leadership that took it.
-    pub(crate) fn ack_state_of(&self, epoch: LeaderEpoch, last_offset: Offset) -> AckState {
-        self.state.lock().core.ack_state_of(epoch, last_offset)
-    }
-
-    /// Whether what is written waits for an in-sync replica that has not followed for longer than
-    /// `limit`.
-    pub(crate) fn is_deserted(&self, limit: Duration) -> bool {
-        let now = self.directory.monotonic();
-        self.state.lock().core.is_deserted(now, limit)
-    }
-
-    /// Whether every in-sync replica was heard of within `limit`. Where one was not, another may lead by
-    /// now.
-    pub(crate) fn is_heard(&self, limit: Duration) -> bool {
-        let now = self.directory.monotonic();
-        self.state.lock().core.is_heard(now, limit)
-    }
-
-    /// Compares the epoch a client names with the leader's.
-    pub(crate) fn check_epoch(&self, given: LeaderEpoch) -> Result<LeaderEpoch, EpochMismatch> {
-        if self.published.failed.load(Ordering::Acquire) {
-            return Err(EpochMismatch::Offline);
-        }
-        check_epoch(given, self.leader_epoch())
-    }
-
-    /// As [`Self::check_epoch`], of a leader or a follower: consumers may read from either.
-    pub(crate) fn check_epoch_to_read(
-        &self,
-        given: LeaderEpoch,
-    ) -> Result<LeaderEpoch, EpochMismatch> {
-        if self.published.failed.load(Ordering::Acquire) {
-            return Err(EpochMismatch::Offline);
-        }
-        check_epoch(given, self.read_epoch())
-    }
-
-    fn read_epoch(&self) -> Option<LeaderEpoch> {
-        let epoch = self.published.read_epoch.load(Ordering::Acquire);
-        (epoch >= 0).then_some(LeaderEpoch(epoch))
     }
 
     /// Runs `look` on the decisions of this partition.

@@ -18,7 +18,7 @@ pub type Micros = u64;
 pub struct Write {
     /// Who sent it; one after another, each until it was acknowledged, if it is `is_safe`.
     pub client: u32,
-    /// Where to: a place in [`Lived::partitions`].
+    /// Where to: partitions are numbered as they come up.
     pub partition: usize,
     /// The first of its values, which count up; no other batch has them.
     pub first: u64,
@@ -61,8 +61,6 @@ pub struct Copy {
 pub struct Lived {
     /// What there was of everything.
     pub totals: Totals,
-    /// Topic and index of each partition that anybody wrote to or read.
-    pub partitions: Vec<String>,
     /// What was sent, in the order of the first attempts.
     pub writes: Vec<Write>,
     /// What was read, in order.
@@ -90,11 +88,7 @@ impl Chronicle {
 
     fn place(&mut self, id: PartitionId) -> usize {
         let next = self.places.len();
-        let place = *self.places.entry(id).or_insert(next);
-        if place == next {
-            self.lived.partitions.push(format!("{id:?}"));
-        }
-        place
+        *self.places.entry(id).or_insert(next)
     }
 
     /// A client sends a batch. Returns what to call it.

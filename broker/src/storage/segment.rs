@@ -24,7 +24,7 @@ use super::index::{
 };
 use super::index_file::{self, FileIndex, INDEX_SUFFIX, Summary, TIME_INDEX_SUFFIX};
 use super::recency::Recency;
-use crate::base::disk::{Aside, Create, Disk, DiskFile, Mapping, Syncs};
+use crate::base::disk::{Aside, Create, Disk, DiskFile, Mapping, Syncs, write_again};
 use crate::base::waiting::{may_wait, would_block};
 use crate::base::{Offset, Timestamp};
 
@@ -33,9 +33,6 @@ pub(super) const LOG_SUFFIX: &str = "log";
 
 /// Bytes read at once in search of headers: one index interval.
 const WALK_BYTES: usize = 4096;
-
-/// Bytes read at once to be written again.
-const AGAIN_BYTES: usize = 1024 * 1024;
 
 /// A segment.
 #[derive(Debug)]
@@ -283,23 +280,10 @@ impl Segment {
         synced.map_err(StorageError::io("cannot sync", &self.path))
     }
 
-    /// Writes the bytes from `position` on once more, as they are. A sync that failed, in the process
-    /// before, has left pages that count as written and are not on disk: what is not written again no
-    /// later sync takes there.
+    /// Writes the bytes from `position` on once more, as [`write_again`] does.
     pub(super) fn write_again(&self, position: u64) -> Result<(), StorageError> {
-        let failed = |source| StorageError::io("cannot write again", &self.path)(source);
-        let mut buffer = Vec::new();
-        let (mut at, end) = (position, self.end());
-        while at < end {
-            let left = usize::try_from(end - at).unwrap_or(usize::MAX);
-            buffer.resize(left.min(AGAIN_BYTES), 0);
-            let read = self.file.read_at(&mut buffer, at).map_err(failed)?;
-            let bytes = buffer.get(..read).filter(|bytes| !bytes.is_empty());
-            let bytes = bytes.ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()))?;
-            self.file.write_at(&[IoSlice::new(bytes)], at).map_err(failed)?;
-            at += u64::try_from(read).unwrap_or(u64::MAX);
-        }
-        Ok(())
+        let written = write_again(&*self.file, position, self.end());
+        written.map_err(StorageError::io("cannot write again", &self.path))
     }
 
     /// Cuts a full segment to its length.

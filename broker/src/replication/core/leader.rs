@@ -92,25 +92,15 @@ impl Leadership {
     /// H1: the least progress over the replicas that count; none if one has not reported.
     pub(super) fn replicated(&self, own: Offset, mode: FlushMode) -> Option<Offset> {
         let mut least = own;
-        for remote in &self.remotes {
-            if self.in_sync.counts(remote.broker) {
-                least = least.min(remote.progress(mode)?);
-            }
+        for remote in self.counted() {
+            least = least.min(remote.progress(mode)?);
         }
         Some(least)
     }
 
-    /// Whether a replica that counts has not followed for longer than `limit`, and lacks something.
-    fn is_deserted(
-        &self,
-        now: Duration,
-        (mode, end, limit): (FlushMode, Offset, Duration),
-    ) -> bool {
-        self.remotes.iter().any(|remote| {
-            self.in_sync.counts(remote.broker)
-                && remote.progress(mode).is_none_or(|progress| progress < end)
-                && now.saturating_sub(remote.caught_up_at) > limit
-        })
+    /// The other replicas that count.
+    fn counted(&self) -> impl Iterator<Item = &Remote> {
+        self.remotes.iter().filter(|remote| self.in_sync.counts(remote.broker))
     }
 
     /// S2: a replica outside the set that has all there is to have.
@@ -304,34 +294,23 @@ impl PartitionCore {
         }
     }
 
-    /// Whether what is written waits for an in-sync replica that has not followed for longer than
-    /// `limit`.
-    #[must_use]
-    pub fn is_deserted(&self, now: Duration, limit: Duration) -> bool {
-        let Role::Leader(leadership) = &self.role else { return false };
-        leadership.is_deserted(now, (self.flush_mode, self.log.end, limit))
-    }
-
     /// Whether every replica that counts has followed this leadership, and was caught up within `limit`.
     #[must_use]
     pub fn is_followed(&self, now: Duration, limit: Duration) -> bool {
         let Role::Leader(leadership) = &self.role else { return false };
-        let mut counted =
-            leadership.remotes.iter().filter(|remote| leadership.in_sync.counts(remote.broker));
-        counted
-            .all(|remote| remote.end.is_some() && now.saturating_sub(remote.caught_up_at) <= limit)
+        let follows = |remote: &Remote| {
+            remote.end.is_some() && now.saturating_sub(remote.caught_up_at) <= limit
+        };
+        leadership.counted().all(follows)
     }
 
-    /// Whether every replica that counts was heard of within `limit`. Where one was not, another may lead
-    /// by now.
+    /// Whether every replica that counts was heard of within `limit`, however far it is. Where one was
+    /// not, another may lead by now.
     #[must_use]
     pub fn is_heard(&self, now: Duration, limit: Duration) -> bool {
         let Role::Leader(leadership) = &self.role else { return false };
-        leadership
-            .remotes
-            .iter()
-            .filter(|remote| leadership.in_sync.counts(remote.broker))
-            .all(|remote| now.saturating_sub(remote.reported.0.max(remote.caught_up_at)) <= limit)
+        let heard_at = |remote: &Remote| remote.reported.0.max(remote.caught_up_at);
+        leadership.counted().all(|remote| now.saturating_sub(heard_at(remote)) <= limit)
     }
 
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called

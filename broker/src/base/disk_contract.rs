@@ -190,6 +190,36 @@ fn writes_are_torn_between_sectors_of_both_sizes() {
 }
 
 #[test]
+fn a_sector_is_as_it_was_at_some_time_and_others_may_be_of_another() {
+    let disk = SimDisk::new();
+    let path = Path::new("/file");
+    let file = disk.open(path, Create::IfMissing).unwrap();
+    file.allocate(16_384).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_dir(Path::new("/")).unwrap();
+    // Sixteen to a sector of 512 bytes.
+    for at in 0..512 {
+        file.write_at(&[IoSlice::new(&[1; 32])], at * 32).unwrap();
+    }
+    let (mut torn, mut zero, mut behind_zero) = (0, 0, 0);
+    for seed in 0..200 {
+        let content = read_whole(&disk.restart(seed), path, 1 << 20).unwrap().unwrap();
+        let written = |sector: &[u8]| sector.iter().take_while(|byte| **byte == 1).count();
+        let counts: Vec<usize> = content.chunks(512).map(written).collect();
+        for (sector, count) in content.chunks(512).zip(&counts) {
+            assert!(
+                sector[*count..].iter().all(|byte| *byte == 0),
+                "a later write without {count}"
+            );
+        }
+        torn += counts.iter().filter(|count| (1..512).contains(*count)).count();
+        zero += counts.iter().filter(|count| **count == 0).count();
+        behind_zero += counts.windows(2).filter(|pair| pair[0] == 0 && pair[1] > 0).count();
+    }
+    assert!(torn > 100 && zero > 100 && behind_zero > 100, "{torn}, {zero}, {behind_zero}");
+}
+
+#[test]
 fn a_lost_or_misdirected_write_reads_back_until_the_restart() {
     for (fault, survives) in [(Fault::Lost, [1, 2, 3]), (Fault::Misdirected, [1, 9, 3])] {
         let disk = SimDisk::new();

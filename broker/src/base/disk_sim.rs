@@ -2,7 +2,8 @@
 //!
 //! A crash is planned by operation count. It keeps what was synced, and of the rest what a seed
 //! says: whole writes, writes torn at 512 or at 4096 bytes, lengths, directory entries, in any
-//! combination a disk without barriers could leave. Operations can also be made to fail: a write in
+//! combination a disk without barriers could leave. Within a sector nothing is torn: it is as the page
+//! cache had it at some time, so no write to it survives one before. Operations can also be made to fail: a write in
 //! its middle, an allocation for space, a read, and a sync as Linux fails it, once, after which the
 //! pages count as clean and the next sync succeeds without them.
 //!
@@ -389,29 +390,44 @@ impl Node {
         }
     }
 
+    /// What the medium has of the content. It keeps or loses sectors, each as the page cache had it at
+    /// some time: of two writes to one sector, the later is never there without the one before.
     fn after_crash(&self, random: &mut SimRandom, sector: usize) -> Vec<u8> {
-        let mut content = self.durable.clone();
+        let (mut content, mut cached) = (self.durable.clone(), self.durable.clone());
+        // Sectors are written out early, and not again once something of them was lost, or late, with
+        // all that came before.
+        let is_early = random.below(2) == 0;
+        let mut lost = BTreeSet::new();
         for change in self.abandoned.iter().chain(&self.pending) {
-            match (random.below(3), change) {
-                (0, _) => {}
-                (1, Change::Write { position, bytes, fate: Fate::Written }) => {
-                    // Torn: each sector on its own.
-                    let mut at = 0;
-                    while at < bytes.len() {
-                        let end = ((position + at) / sector + 1) * sector - position;
-                        let end = end.min(bytes.len());
-                        if random.below(2) == 0 {
-                            let bytes = bytes.get(at..end).unwrap_or_default().to_vec();
-                            let (position, fate) = (position + at, Fate::Written);
-                            Self::apply(&mut content, &Change::Write { position, bytes, fate });
-                        }
-                        at = end;
+            Self::settle(&mut cached, change);
+            let kept = random.below(3);
+            if let Change::Write { position, bytes, fate: Fate::Written } = change {
+                let end = position + bytes.len();
+                for number in position / sector..end.div_ceil(sector) {
+                    let survives = kept == 2 || (kept == 1 && random.below(2) == 0);
+                    if survives && !(is_early && lost.contains(&number)) {
+                        let from = number * sector;
+                        write_out(&cached, &mut content, from, end.min(from + sector), sector);
+                    } else {
+                        lost.insert(number);
                     }
                 }
-                (_, change) => Self::settle(&mut content, change),
+            } else if kept > 0 {
+                Self::settle(&mut content, change);
             }
         }
         content
+    }
+}
+
+/// Brings the sector at `from` to the medium as it is in the cache, with a file of `end` bytes at least.
+fn write_out(cached: &[u8], content: &mut Vec<u8>, from: usize, end: usize, sector: usize) {
+    let length = content.len().max(end);
+    content.resize(length, 0);
+    for at in from..length.min(from + sector) {
+        if let Some(byte) = content.get_mut(at) {
+            *byte = cached.get(at).copied().unwrap_or_default();
+        }
     }
 }
 

@@ -55,12 +55,13 @@ fn one_seed_gives_one_history() {
 }
 
 /// Seeds that have shown something once, and what.
-const SHOWN: [(u64, &str); 6] = [
+const SHOWN: [(u64, &str); 7] = [
     (5178, "a broker alone led, committed what it had and left, between two looks"),
     (7641, "as 5178, with more than one topic"),
     (8348, "as 5178, after a power cut"),
     (7086, "a partition's directory made again lost what was synced in it with the one before"),
     (55651, "as 7086"),
+    (24564, "a write behind a lost one to the same sector survived a power cut, which no disk does"),
     (25035, "no session ended while somebody asked the controller more often than it looked"),
 ];
 

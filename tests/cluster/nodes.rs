@@ -1,5 +1,7 @@
 //! A cluster of real processes: the first one is started plainly, the others join it.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -26,6 +28,8 @@ pub(crate) struct Node {
     clients: SocketAddr,
     peers: SocketAddr,
     data: PathBuf,
+    /// Its other data directories.
+    more: Vec<PathBuf>,
     process: Option<BrokerProcess>,
 }
 
@@ -33,6 +37,10 @@ pub(crate) struct Node {
 #[derive(Debug)]
 pub(crate) struct Nodes {
     nodes: Vec<Node>,
+    /// Data directories of each of them.
+    directories: usize,
+    /// Settings of all of them.
+    common: Vec<String>,
     directory: Option<TempDir>,
 }
 
@@ -51,8 +59,15 @@ impl Nodes {
     /// Starts `count` brokers, with the ids 1 to `count`, one after another, and waits until each of
     /// them knows them all.
     pub(crate) async fn start(count: i32) -> Self {
+        Self::start_with(count, 1, &[]).await
+    }
+
+    /// The same, each with so many data directories, and with these settings.
+    pub(crate) async fn start_with(count: i32, directories: usize, common: &[&str]) -> Self {
         let directory = TempDir::new().expect("a scratch directory");
-        let mut cluster = Self { nodes: Vec::new(), directory: Some(directory) };
+        let common = common.iter().map(|one| (*one).to_owned()).collect();
+        let mut cluster =
+            Self { nodes: Vec::new(), directories, common, directory: Some(directory) };
         for id in 1..=count {
             cluster.add(id);
         }
@@ -76,10 +91,11 @@ impl Nodes {
 
     /// One more broker, which is not started yet.
     pub(crate) fn add(&mut self, id: i32) {
-        let directory = self.directory.as_ref().expect("it is there until the end");
-        let data = directory.path().join(id.to_string());
+        let directory = self.directory.as_ref().expect("it is there until the end").path();
+        let data = directory.join(id.to_string());
+        let more = (1..self.directories).map(|n| directory.join(format!("{id}-{n}"))).collect();
         let (clients, peers) = (free_address(), free_address());
-        self.nodes.push(Node { id, clients, peers, data, process: None });
+        self.nodes.push(Node { id, clients, peers, data, more, process: None });
     }
 
     /// A broker that does not run is not of this cluster any more.
@@ -109,7 +125,11 @@ impl Nodes {
     pub(crate) fn restart(&mut self, id: i32) {
         let settings = self.settings(id);
         let node = self.at(id);
-        node.process = Some(BrokerProcess::start(&node.data, node.clients, &flags(&settings)));
+        let mut flags = flags(&settings);
+        for more in &node.more {
+            flags.extend(["--data", more.to_str().expect("a name in UTF-8")]);
+        }
+        node.process = Some(BrokerProcess::start(&node.data, node.clients, &flags));
     }
 
     fn settings(&self, id: i32) -> Vec<String> {
@@ -117,6 +137,7 @@ impl Nodes {
             self.nodes.iter().partition(|node| node.id == id);
         let listener = own.iter().map(|node| format!("peer.listener={}", node.peers));
         let mut settings: Vec<String> = listener.collect();
+        settings.extend(self.common.iter().cloned());
         settings.push(format!("node.id={id}"));
         settings.push("http.listener=none".to_owned());
         settings.push("leader.imbalance.check.interval.seconds=2".to_owned());
@@ -146,6 +167,28 @@ impl Nodes {
         for (node, process) in self.nodes.iter_mut().zip(started) {
             node.process = Some(process);
         }
+    }
+
+    /// Sets something for all brokers that are started from now on.
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.common.push(setting.to_owned());
+    }
+
+    /// Waits until a broker has ended by itself.
+    pub(crate) fn wait_until_ended(&mut self, id: i32) {
+        self.at(id).process.take().expect("a running broker").wait_until_ended();
+    }
+
+    /// The process of a running broker.
+    pub(crate) fn pid(&mut self, id: i32) -> u32 {
+        self.at(id).process.as_ref().expect("a running broker").pid()
+    }
+
+    /// All data directories of a broker.
+    pub(crate) fn directories(&mut self, id: i32) -> Vec<PathBuf> {
+        let node = self.at(id);
+        let first = std::iter::once(node.data.clone());
+        first.chain(node.more.iter().cloned()).collect()
     }
 
     /// kill -9.

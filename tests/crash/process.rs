@@ -80,6 +80,15 @@ impl BrokerProcess {
         self.child.wait().expect("the broker can be waited for").success()
     }
 
+    /// Waits until it has ended by itself.
+    pub(crate) fn wait_until_ended(mut self) {
+        let deadline = Instant::now() + READY_DEADLINE;
+        while self.child.try_wait().expect("the broker can be asked").is_none() {
+            assert!(Instant::now() < deadline, "the broker goes on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
         let mut status = String::new();

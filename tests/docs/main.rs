@@ -33,7 +33,10 @@ fn every_promise_of_durability_names_tests_that_exist() {
             .unwrap_or_else(|error| panic!("docs/durability.md names {file}: {error}"));
         let begun = format!("fn {test}()");
         let at = source.find(&begun).unwrap_or_else(|| panic!("{file} has no test {test}"));
-        assert!(source[..at].trim_end().ends_with("#[test]"), "{test} in {file} is not a test");
+        let mut before = source[..at].trim_end().trim_end_matches("async").trim_end().lines().rev();
+        let attribute = before.next().unwrap_or_default().trim_start();
+        let is_test = attribute.starts_with("#[test]") || attribute.starts_with("#[tokio::test");
+        assert!(is_test, "{test} in {file} is not a test");
     }
 }
 

@@ -162,7 +162,8 @@ impl Broker {
         let listeners = bind(&config)?;
         let addresses = local_addresses(&listeners)?;
         let http_listener = http::bind(&config, &bound_to(&config, &addresses))?;
-        let peer_port = peers::bind(&config, &bound_to(&config, &addresses))?;
+        let tls = peers::open_tls(&config)?;
+        let peer_port = peers::bind(&config, &bound_to(&config, &addresses), tls.as_deref())?;
         let peer_endpoint = peer_port.endpoint.clone();
         let http_address = http_listener.as_ref().and_then(|it| it.local_addr().ok());
         raise_descriptor_limit();
@@ -174,6 +175,9 @@ impl Broker {
         let status = Status::starting(stopped.clone());
         if let Some(listener) = http_listener {
             http::listen(&runtime, listener, &status, &stopped)?;
+        }
+        if let Some(tls) = tls.clone() {
+            runtime.spawn(tls.follow(stopped.clone()));
         }
 
         let data::OpenData {
@@ -192,6 +196,7 @@ impl Broker {
             clock: &clock,
             runtime: &runtime,
             port: peer_port,
+            tls: tls.clone(),
             stopped: &stopped,
         })?;
         let identity = *identities.first().ok_or_else(|| {
@@ -238,7 +243,7 @@ impl Broker {
             interval: Duration::from_millis(config.log_scrub_interval_ms),
         };
         let scrubber = Scrubber::start(partitions, clock, scrub).map_err(cannot_start_threads)?;
-        status.serving(parts(&node, identity.node_id, &cleaner, &scrubber));
+        status.serving(Parts { tls, ..parts(&node, identity.node_id, &cleaner, &scrubber) });
         let summary = Summary {
             cluster_id: identity.cluster_id.to_string(),
             node_id: identity.node_id.0,
@@ -366,6 +371,7 @@ fn parts(node: &Node, id: BrokerId, cleaner: &Cleaner, scrubber: &Scrubber) -> P
         telemetry: node.telemetry.clone(),
         compaction: Box::new(cleaner.reporter()),
         scrub: Box::new(scrubber.reporter()),
+        tls: None,
     }
 }
 
@@ -425,7 +431,7 @@ fn refuse_exposure(config: &BrokerConfig, address: SocketAddr) -> Result<(), Sta
         return Err(StartError::new(
             StartErrorKind::Config,
             format!(
-                "refused to listen on {address}: other machines can reach it, and this version has \
+                "refused to listen on {address}: other machines can reach it, and it would have \
                  neither encryption nor passwords; listen on 127.0.0.1, or allow it with --insecure \
                  on a network you trust"
             ),

@@ -23,6 +23,7 @@ impl Status {
             broker(page, &parts.metrics);
             disk(page, parts);
             replication_page::describe(page, parts);
+            certificate(page, parts);
             groups(page, parts);
             background(page, parts);
             parts.telemetry.describe(page);
@@ -61,6 +62,14 @@ fn broker(page: &mut Page, metrics: &BrokerMetrics) {
     );
     for (api, histogram) in metrics.requests.seen() {
         page.histogram(name, &[("api", api)], histogram);
+    }
+}
+
+fn certificate(page: &mut Page, parts: &Parts) {
+    if let Some(tls) = &parts.tls {
+        let name = "sawlog_peer_certificate_expiry_timestamp_seconds";
+        let help = "When the certificate this broker shows its peers ends, in seconds since 1970.";
+        page.single(name, Kind::Gauge, help, tls.expires());
     }
 }
 

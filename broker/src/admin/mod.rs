@@ -19,6 +19,7 @@ use crate::controller::Controller;
 use crate::coordinator::Coordinator;
 use crate::metadata::ImageCell;
 use crate::metrics::BrokerMetrics;
+use crate::peer::PeerTls;
 use crate::replication::{CompactionStats, Partitions, RecoveryProgress, ScrubTotals};
 use crate::telemetry::Telemetry;
 
@@ -34,6 +35,8 @@ pub(crate) struct Parts {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) compaction: Box<dyn Fn() -> CompactionStats + Send + Sync>,
     pub(crate) scrub: Box<dyn Fn() -> ScrubTotals + Send + Sync>,
+    /// Certificates towards its peers, if it has any.
+    pub(crate) tls: Option<Arc<PeerTls>>,
 }
 
 /// What a broker is doing, and its parts once it has them. One per broker.

@@ -17,7 +17,7 @@ use crate::base::{BrokerId, Clock, DataDirectory, Threads};
 use crate::config::BrokerConfig;
 use crate::controller::{Controller, ControllerOptions, ControllerService};
 use crate::metadata::{Random as _, SystemRandom};
-use crate::peer::{PeerId, PeerIdentity, Peers, Service};
+use crate::peer::{PeerId, PeerIdentity, PeerTls, Peers, Service};
 use crate::quorum::raft::{
     JoinService, Joining, Member, Quorum, QuorumOptions, RaftMetadataLog, RaftService, raft_id,
 };
@@ -50,18 +50,21 @@ pub(super) struct Opening<'a> {
     pub(super) runtime: &'a Runtime,
     /// Where this broker listens for its peers.
     pub(super) port: PeerPort,
+    /// How it talks to them.
+    pub(super) tls: Option<Arc<PeerTls>>,
     pub(super) stopped: &'a watch::Receiver<bool>,
 }
 
 /// Makes sure the data directories are ours and ours alone, has the cluster take new ones in if it is to,
 /// and replays the metadata.
 pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
-    let Opening { config, disk, clock, runtime, port, stopped } = opening;
+    let Opening { config, disk, clock, runtime, port, tls, stopped } = opening;
     let PeerPort { listener, endpoint } = port;
     let paths: Vec<PathBuf> = config.log_dirs.iter().map(PathBuf::from).collect();
     let mut random = SystemRandom;
     let incarnation = random.next_uuid();
-    let peers = Peers::new(peers::stranger(incarnation), runtime.handle().clone());
+    let stranger = peers::stranger(incarnation);
+    let peers = Peers::with_tls(stranger, runtime.handle().clone(), tls.clone());
     let looks_new = || are_new(&**disk, &paths).map_err(|error| refused(error.to_string()));
     let locked = || paths.iter().map(|path| lock(&**disk, path)).collect::<Result<Vec<_>, _>>();
     // Who begins must not be two; who was there before is checked before anything of its is touched.
@@ -73,6 +76,7 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
             let storage_id = joining_storage_id(&**disk, first, &mut random)
                 .map_err(|error| refused(error.to_string()))?;
             let wanted = (config.node_id >= 0).then_some(BrokerId(config.node_id));
+            let wanted = wanted.or_else(|| tls.as_ref()?.node());
             let raft_id = raft_id(storage_id);
             let joining = Joining { raft_id, storage_id, endpoint: endpoint.clone(), wanted };
             peers.introduce(PeerIdentity { id: PeerId { broker: None, raft_id }, ..peers.me() });
@@ -98,6 +102,7 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
     let (metadata, identity) = (metadata.clone(), *identity);
     let config = Arc::new(BrokerConfig::clone(config).with_node_id(identity.node_id.0));
     let raft_id = raft_id(identity.storage_id);
+    peers::introduce(tls.as_deref(), identity.node_id)?;
     peers.introduce(PeerIdentity {
         cluster_id: Some(identity.cluster_id),
         id: PeerId { broker: Some(identity.node_id), raft_id },

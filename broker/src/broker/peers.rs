@@ -17,7 +17,7 @@ use crate::base::{BrokerId, DataDirectory};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::ImageSubscriber;
 use crate::metadata::{Image, ImageCell};
-use crate::peer::{PeerError, PeerId, PeerIdentity, Peers, Service};
+use crate::peer::{PeerError, PeerId, PeerIdentity, PeerTls, Peers, Service, TlsError};
 use crate::quorum::Membership;
 use crate::quorum::raft::{JoinError, Joined, Joining, KnownBrokers, Member, Quorum, join};
 
@@ -56,8 +56,32 @@ pub(super) struct PeerPort {
     pub(super) endpoint: Endpoint,
 }
 
+/// Certificates for the connections with peers, if they are set up.
+pub(super) fn open_tls(config: &BrokerConfig) -> Result<Option<Arc<PeerTls>>, StartError> {
+    let tls = PeerTls::open(config).map_err(unfit)?;
+    if let Some(tls) = &tls
+        && config.node_id >= 0
+    {
+        tls.introduce(BrokerId(config.node_id)).map_err(unfit)?;
+    }
+    Ok(tls)
+}
+
+/// This broker is `node`: its certificate has to be for it.
+pub(super) fn introduce(tls: Option<&PeerTls>, node: BrokerId) -> Result<(), StartError> {
+    tls.map_or(Ok(()), |tls| tls.introduce(node)).map_err(unfit)
+}
+
+fn unfit(error: TlsError) -> StartError {
+    StartError::new(StartErrorKind::Config, error.to_string())
+}
+
 /// Takes the port for peers.
-pub(super) fn bind(config: &BrokerConfig, clients: &[SocketAddr]) -> Result<PeerPort, StartError> {
+pub(super) fn bind(
+    config: &BrokerConfig,
+    clients: &[SocketAddr],
+    tls: Option<&PeerTls>,
+) -> Result<PeerPort, StartError> {
     let listener = match config.peer_endpoint() {
         Some(endpoint) => {
             let resolved = (endpoint.host.as_str(), endpoint.port).to_socket_addrs();
@@ -69,7 +93,17 @@ pub(super) fn bind(config: &BrokerConfig, clients: &[SocketAddr]) -> Result<Peer
                     ),
                 )
             })?;
-            refuse_exposure(config, address)?;
+            // Whoever reaches it has to show a certificate.
+            if tls.is_none() {
+                refuse_exposure(config, address).map_err(|error| {
+                    let there = "listen on 127.0.0.1";
+                    let better = format!(
+                        "{there}, set peer.tls.certificate.file, peer.tls.key.file and \
+                                          peer.tls.ca.file"
+                    );
+                    StartError::new(error.kind(), error.to_string().replace(there, &better))
+                })?;
+            }
             bind_one(address).map_err(|error| {
                 StartError::new(
                     error.kind(),

@@ -189,6 +189,12 @@ properties! {
     "peer.listener" => peer_listener: String, String None, default "auto",
         Valid::Check(check_peer_listener), Static, broker [],
         "Address for the other brokers of the cluster, as host:port. `auto`: port 9093 of the loopback address clients are listened to on, else of 127.0.0.1, and another port, the same again after a restart, where that one is taken or clients' own is left to the operating system. An extension of Sawlog.";
+    "peer.tls.ca.file" => peer_tls_ca_file: String, String None, default "", Valid::Any, Static, broker [],
+        "Certificates of the authorities (PEM) by which this broker knows the others of its cluster: with `peer.tls.certificate.file` and `peer.tls.key.file` it talks to them over TLS 1.3 only, and both sides show a certificate. Empty: without TLS. Read again when it changes. An extension of Sawlog.";
+    "peer.tls.certificate.file" => peer_tls_certificate_file: String, String None, default "", Valid::Any, Static, broker [],
+        "Certificate (PEM, with those between it and the authority) this broker shows the others of its cluster. With the URI `sawlog://node/ID` among its alternative names it is for that `node.id` alone. Empty: without TLS. Read again when it changes. An extension of Sawlog.";
+    "peer.tls.key.file" => peer_tls_key_file: String, String None, default "", Valid::Any, Static, broker [],
+        "Private key (PEM, without a passphrase) of `peer.tls.certificate.file`. Empty: without TLS. Read again when it changes. An extension of Sawlog.";
     "producer.id.expiration.ms" => producer_id_expiration_ms: u64, Int Milliseconds, default "86400000",
         Valid::Range(1, 2_147_483_647), Static, broker [],
         "How long the sequence numbers of an idempotent producer are remembered after its last write.";
@@ -235,7 +241,10 @@ const NOT_YET: &[(&str, &str)] = &[
     ("controller.quorum.bootstrap.servers", "use cluster.join, with addresses of peer.listener"),
     ("controller.quorum.voters", "use cluster.join for brokers that join, and metadata.voters"),
     ("inter.broker.listener.name", "use peer.listener"),
-    ("listener.security.protocol.map", "TLS and SASL are not built yet"),
+    (
+        "listener.security.protocol.map",
+        "TLS and SASL are not built yet for clients; between brokers there is peer.tls.certificate.file",
+    ),
     (
         "log.cleaner.io.buffer.load.factor",
         "the memory for keys is filled to nine tenths; remove it",
@@ -256,8 +265,17 @@ const NOT_YET: &[(&str, &str)] = &[
     ("num.replica.fetchers", "replication is not built yet"),
     ("offsets.topic.replication.factor", "a cluster of several brokers is not built yet"),
     ("process.roles", "every broker is also a controller; remove it"),
+    (
+        "security.inter.broker.protocol",
+        "brokers talk over TLS where peer.tls.certificate.file, peer.tls.key.file and peer.tls.ca.file are set",
+    ),
     ("socket.receive.buffer.bytes", "the operating system chooses; remove it"),
     ("socket.send.buffer.bytes", "the operating system chooses; remove it"),
+    (
+        "ssl.keystore.location",
+        "use peer.tls.certificate.file and peer.tls.key.file, in PEM, between brokers",
+    ),
+    ("ssl.truststore.location", "use peer.tls.ca.file, in PEM, between brokers"),
     ("transaction.state.log.min.isr", "transactions are not built yet"),
     ("transaction.state.log.replication.factor", "transactions are not built yet"),
     ("zookeeper.connect", "no ZooKeeper is needed; remove it"),

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -24,8 +23,10 @@ use super::frame::{self, Address, FRAME_BYTES_MAX, Frame, FrameReader, HEADER_BY
 use super::hello::{GREETING_BYTES_MAX, Greeting, judge_caller};
 use super::incarnations::{Admitted, Heard};
 use super::peers::Shared;
+use super::stream::{ReadHalf, WriteHalf};
+use super::tls::{self, Certified, Failure};
 use super::write::write_to;
-use super::{PeerId, PeerReply, PeerService, Service};
+use super::{PeerId, PeerIdentity, PeerReply, PeerService, Service};
 
 /// Connections of peers open at once: a few for each broker of the largest cluster.
 const CONNECTIONS_MAX: usize = 1024;
@@ -88,11 +89,9 @@ async fn serve(
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let (read, mut write) = stream.into_split();
-    let budget = shared.budget(Service::Join);
-    let mut reader = FrameReader::new(read, budget, HEADER_BYTES + GREETING_BYTES_MAX);
-    let greeted = timeout(GREETING_TIMEOUT, greet(&mut reader, &mut write, address, shared)).await;
-    let Ok(Some((from, service, mut admitted))) = greeted else { return };
+    let greeted = timeout(GREETING_TIMEOUT, greet(stream, address, shared)).await;
+    let Ok(Some(greeted)) = greeted else { return };
+    let Greeted { reader, write, from, service, mut admitted } = greeted;
     let mut reader = reader.admitted(shared.budget(service), FRAME_BYTES_MAX);
     let (replies, queue) = mpsc::unbounded_channel();
     let mut serving = Serving {
@@ -117,13 +116,29 @@ async fn serve(
     }
 }
 
-/// Exchanges greetings. `None` if the caller is not admitted, which it was told.
-async fn greet(
-    reader: &mut FrameReader<OwnedReadHalf>,
-    write: &mut OwnedWriteHalf,
-    address: SocketAddr,
-    shared: &Shared,
-) -> Option<(PeerId, Service, Admitted)> {
+/// A connection whose caller is admitted.
+struct Greeted {
+    reader: FrameReader<ReadHalf>,
+    write: WriteHalf,
+    from: PeerId,
+    service: Service,
+    admitted: Admitted,
+}
+
+/// Shakes hands, if that is asked for, and exchanges greetings. `None` if the caller is not admitted, which
+/// it was told.
+async fn greet(stream: TcpStream, address: SocketAddr, shared: &Shared) -> Option<Greeted> {
+    let tls::Opened { stream, certified, obstacle } =
+        match tls::answer(shared.tls.as_deref(), stream).await {
+            Ok(opened) => opened,
+            Err((failure, stream)) => {
+                turn_away(stream, failure, address, shared).await;
+                return None;
+            }
+        };
+    let (read, mut write) = stream.into_split();
+    let budget = shared.budget(Service::Join);
+    let mut reader = FrameReader::new(read, budget, HEADER_BYTES + GREETING_BYTES_MAX);
     let me = **shared.me.load();
     let frame = match reader.next().await {
         Ok(Some(frame)) => frame,
@@ -136,8 +151,7 @@ async fn greet(
             return None;
         }
     };
-    let service = frame.service;
-    let judged = judge(&frame, &me, shared);
+    let judged = judge(&frame, &me, shared, certified, obstacle);
     let answer = match &judged {
         Ok(_) => Greeting::of(&me, None),
         Err(reason) => {
@@ -147,25 +161,64 @@ async fn greet(
             Greeting::refusing(&me, reason)
         }
     };
-    let address = Address { kind: Kind::Greeting, service, correlation: 0 };
-    let mut out = frame::message(address, answer.encode().into()).ok()?;
-    write_to(&mut out, write).await.ok()?;
+    let service = frame.service;
+    let mut out = greeting(service, &answer)?;
+    write_to(&mut out, &mut write).await.ok()?;
     let (from, admitted) = judged.ok()?;
-    Some((from, service, admitted))
+    Some(Greeted { reader, write, from, service, admitted })
+}
+
+fn greeting(service: Service, greeting: &Greeting) -> Option<Parts> {
+    let address = Address { kind: Kind::Greeting, service, correlation: 0 };
+    frame::message(address, greeting.encode().into()).ok()
+}
+
+/// Ends a connection that cannot even be greeted on.
+async fn turn_away(stream: TcpStream, failure: Failure, address: SocketAddr, shared: &Shared) {
+    let reason = match failure {
+        // It was closed, by one that looked whether somebody listens, or comes and goes.
+        Failure::Lost(error) => {
+            debug!(peer = %address, %error, "connection of a peer ended before it began");
+            return;
+        }
+        Failure::RefusedBy(reason) => {
+            shared.log_refusal(&reason, || {
+                warn!(peer = %address, reason, "a peer that calls refuses this broker");
+            });
+            return;
+        }
+        Failure::Refused(reason) => reason,
+    };
+    shared.log_refusal(&reason, || {
+        warn!(peer = %address, reason, "a peer that calls is refused");
+    });
+    // With TLS the alert has been sent. Without it the caller learns that this is none.
+    let me = **shared.me.load();
+    let last = match &shared.tls {
+        Some(_) => None,
+        None => greeting(Service::Join, &Greeting::refusing(&me, &reason)),
+    };
+    tls::farewell(stream, last.unwrap_or_default()).await;
 }
 
 fn judge(
     frame: &Frame,
-    me: &super::PeerIdentity,
+    me: &PeerIdentity,
     shared: &Shared,
+    certified: Certified,
+    obstacle: Option<String>,
 ) -> Result<(PeerId, Admitted), String> {
     if frame.kind != Kind::Greeting {
         return Err("it does not greet".to_owned());
     }
     let caller = Greeting::decode(&frame.body)?;
+    obstacle.map_or(Ok(()), Err)?;
     judge_caller(me, &caller, frame.service)?;
+    certified.check(caller.id.broker)?;
     let admitted = shared.incarnations.admit(caller.id, caller.incarnation, Instant::now())?;
-    Ok((caller.id, admitted))
+    // Who has no name yet has that of its certificate.
+    let from = PeerId { broker: caller.id.broker.or(certified.node()), ..caller.id };
+    Ok((from, admitted))
 }
 
 /// A reply to be written, and what it holds until it is.
@@ -188,7 +241,7 @@ struct Serving<'a> {
 
 impl Serving<'_> {
     /// Takes requests until the connection ends; returns why.
-    async fn receive(&mut self, reader: &mut FrameReader<OwnedReadHalf>, heard: &Heard) -> String {
+    async fn receive(&mut self, reader: &mut FrameReader<ReadHalf>, heard: &Heard) -> String {
         loop {
             let Ok(place) = self.room.clone().acquire_owned().await else {
                 return "the broker is stopping".to_owned();
@@ -286,7 +339,7 @@ impl ReplyTo {
 }
 
 /// Writes replies as they are finished; returns why it ended.
-async fn send(mut socket: OwnedWriteHalf, mut queue: mpsc::UnboundedReceiver<Finished>) -> String {
+async fn send(mut socket: WriteHalf, mut queue: mpsc::UnboundedReceiver<Finished>) -> String {
     while let Some(mut finished) = queue.recv().await {
         if let Err(error) = write_to(&mut finished.message, &mut socket).await {
             return error.to_string();

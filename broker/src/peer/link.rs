@@ -12,7 +12,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::debug;
@@ -23,8 +22,10 @@ use crate::base::parts::Parts;
 use crate::config::Endpoint;
 
 use super::departures::Departures;
-use super::frame::{self, Address, FRAME_BYTES_MAX, FrameReader, HEADER_BYTES, Kind};
+use super::frame::{self, Address, FRAME_BYTES_MAX, FrameError, FrameReader, HEADER_BYTES, Kind};
 use super::hello::{GREETING_BYTES_MAX, Greeting, judge_called};
+use super::stream::{ReadHalf, WriteHalf};
+use super::tls::{self, Failure, PeerTls};
 use super::write::write_to;
 use super::{PeerError, PeerIdentity, Service};
 
@@ -44,6 +45,13 @@ pub(super) struct Target {
     pub(super) service: Service,
     /// Who is meant; `None` if only the address is known.
     pub(super) broker: Option<BrokerId>,
+}
+
+/// Who makes a link.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) me: PeerIdentity,
+    pub(super) tls: Option<Arc<PeerTls>>,
 }
 
 /// A connection to one service of one peer.
@@ -93,7 +101,7 @@ impl Link {
     /// Begins to dial.
     pub(super) fn start(
         target: Target,
-        me: PeerIdentity,
+        caller: Caller,
         budget: MemoryBudget,
         runtime: &tokio::runtime::Handle,
         departures: &Arc<Departures>,
@@ -104,7 +112,7 @@ impl Link {
         let (shared, departures) = (state.clone(), departures.clone());
         runtime.spawn(async move {
             let whom = target.broker;
-            if run(target, me, budget, waiting, shared).await
+            if run(target, caller, budget, waiting, shared).await
                 && let Some(broker) = whom
             {
                 departures.look_after(broker);
@@ -199,12 +207,12 @@ impl State {
 /// Returns whether there was a connection.
 async fn run(
     target: Target,
-    me: PeerIdentity,
+    caller: Caller,
     budget: MemoryBudget,
     queue: mpsc::Receiver<Queued>,
     state: Arc<State>,
 ) -> bool {
-    let dialled = timeout(DIAL_TIMEOUT, connect(&target, &me, budget)).await;
+    let dialled = timeout(DIAL_TIMEOUT, connect(&target, &caller, budget)).await;
     let error = match dialled {
         Ok(Ok((reader, writer))) => {
             state.heard();
@@ -227,9 +235,9 @@ async fn run(
 
 async fn connect(
     target: &Target,
-    me: &PeerIdentity,
+    caller: &Caller,
     budget: MemoryBudget,
-) -> Result<(FrameReader<OwnedReadHalf>, OwnedWriteHalf), PeerError> {
+) -> Result<(FrameReader<ReadHalf>, WriteHalf), PeerError> {
     let stream = TcpStream::connect((target.at.host.as_str(), target.at.port)).await;
     let stream = stream.map_err(|error| {
         let text = format!("cannot reach {}: {error}", target.at);
@@ -240,7 +248,11 @@ async fn connect(
     })?;
     let lost = |error: std::io::Error| PeerError::NoRoute(format!("lost {}: {error}", target.at));
     stream.set_nodelay(true).map_err(lost)?;
+    let not_secured = |failure: Failure| not_secured(target, failure);
+    let opened = tls::call(caller.tls.as_deref(), stream).await;
+    let (stream, certified) = opened.map_err(not_secured)?;
     let (read, mut write) = stream.into_split();
+    let me = &caller.me;
     let address = Address { kind: Kind::Greeting, service: target.service, correlation: 0 };
     let greeting = Greeting::of(me, target.broker).encode();
     let greeting = frame::message(address, greeting.into());
@@ -251,18 +263,35 @@ async fn connect(
     let refused = |reason: String| PeerError::Refused(format!("{} refuses: {reason}", target.at));
     let frame = match reader.next().await {
         Ok(Some(frame)) if frame.kind == Kind::Greeting => frame,
-        // It was closed before it was greeted: a process on its way up or down, or no broker.
-        Ok(None) | Err(frame::FrameError::Socket(_)) => return Err(PeerError::Closed),
+        Ok(None) => return Err(PeerError::Closed),
+        Err(FrameError::Socket(error)) => return Err(not_secured(Failure::of(error))),
         Ok(Some(_)) => return Err(refused("it does not greet".to_owned())),
         Err(error) => return Err(refused(error.to_string())),
     };
     let called = Greeting::decode(&frame.body).map_err(refused)?;
     judge_called(me, &called, target.broker).map_err(refused)?;
+    certified.check(called.id.broker).map_err(|reason| is_refused(target, &reason))?;
     Ok((reader.admitted(budget, FRAME_BYTES_MAX), write))
 }
 
+/// Why there is no connection to be greeted on.
+fn not_secured(target: &Target, failure: Failure) -> PeerError {
+    match failure {
+        Failure::Refused(reason) => is_refused(target, &reason),
+        Failure::RefusedBy(reason) => {
+            PeerError::Refused(format!("{} refuses: {reason}", target.at))
+        }
+        // It was closed before it was greeted: a process on its way up or down, or no broker.
+        Failure::Lost(_) => PeerError::Closed,
+    }
+}
+
+fn is_refused(target: &Target, reason: &str) -> PeerError {
+    PeerError::Refused(format!("{} is refused: {reason}", target.at))
+}
+
 /// Hands answers to who waits for them. Returns why it ended.
-async fn receive(mut reader: FrameReader<OwnedReadHalf>, state: &State) -> String {
+async fn receive(mut reader: FrameReader<ReadHalf>, state: &State) -> String {
     loop {
         match reader.next().await {
             Ok(Some(frame)) => {
@@ -284,11 +313,7 @@ async fn receive(mut reader: FrameReader<OwnedReadHalf>, state: &State) -> Strin
     }
 }
 
-async fn send(
-    mut socket: OwnedWriteHalf,
-    mut queue: mpsc::Receiver<Queued>,
-    state: &State,
-) -> String {
+async fn send(mut socket: WriteHalf, mut queue: mpsc::Receiver<Queued>, state: &State) -> String {
     while let Some(mut queued) = queue.recv().await {
         if !state.is_waited_for(queued.call) {
             continue;

@@ -6,7 +6,9 @@
 //! sides log. Memory is bounded and charged as it arrives. A call that fails is not tried again here,
 //! and may have been carried out: who calls knows whether it can be repeated.
 //!
-//! Not here: what services say to each other (each has its own bytes), encryption, passwords.
+//! Where it is set up, connections are made with TLS, and both ends show certificates ([`tls`]).
+//!
+//! Not here: what services say to each other (each has its own bytes), passwords.
 
 mod accept;
 mod departures;
@@ -15,6 +17,8 @@ mod hello;
 mod incarnations;
 mod link;
 mod peers;
+mod stream;
+mod tls;
 mod write;
 
 use std::collections::BTreeSet;
@@ -32,6 +36,7 @@ use tokio::sync::watch;
 use crate::base::BrokerId;
 
 pub use peers::{PEER_STOP_DEADLINE, Peers};
+pub use tls::{PeerTls, TlsError};
 
 /// What can be asked of another broker. A byte on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,7 +88,8 @@ impl fmt::Display for Service {
 /// Who calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId {
-    /// The broker; `None` while it is not a member of the cluster yet.
+    /// The broker; `None` while it is not a member of the cluster yet. A caller that is none, and shows
+    /// the certificate of a node, is that node to the services it calls.
     pub broker: Option<BrokerId>,
     /// The disk its metadata is on: a wiped one is another.
     pub raft_id: u64,
@@ -173,5 +179,7 @@ pub enum PeerError {
     Closed,
 }
 
+#[cfg(test)]
+mod secured_tests;
 #[cfg(test)]
 mod tests;

@@ -22,7 +22,8 @@ use super::accept;
 use super::departures::Departures;
 use super::frame::FRAME_BYTES_MAX;
 use super::incarnations::Incarnations;
-use super::link::{Link, Target};
+use super::link::{Caller, Link, Target};
+use super::tls::PeerTls;
 use super::{PeerCall, PeerError, PeerIdentity, PeerNet, PeerService, Service};
 
 /// How long stopping waits for the tasks of connections.
@@ -50,6 +51,8 @@ pub struct Peers {
 /// What the clones share.
 pub(super) struct Shared {
     pub(super) me: ArcSwap<PeerIdentity>,
+    /// `None`: connections are neither encrypted nor is anybody asked who it is.
+    pub(super) tls: Option<Arc<PeerTls>>,
     pub(super) runtime: Handle,
     pub(super) incarnations: Incarnations,
     services: [OnceLock<Arc<dyn PeerService>>; Service::ALL.len()],
@@ -68,12 +71,19 @@ enum Whom {
 }
 
 impl Peers {
-    /// The peers of `me`, whose connections are served by `runtime`.
+    /// The peers of `me`, whose connections are served by `runtime`, without TLS.
     #[must_use]
     pub fn new(me: PeerIdentity, runtime: Handle) -> Self {
+        Self::with_tls(me, runtime, None)
+    }
+
+    /// As [`Peers::new`], with TLS if that is set up.
+    #[must_use]
+    pub fn with_tls(me: PeerIdentity, runtime: Handle, tls: Option<Arc<PeerTls>>) -> Self {
         let budgets = || Service::ALL.map(|_| MemoryBudget::new(SERVICE_BYTES_MAX));
         let shared = Shared {
             me: ArcSwap::from_pointee(me),
+            tls,
             departures: Departures::new(runtime.clone()),
             runtime,
             incarnations: Incarnations::default(),
@@ -217,6 +227,14 @@ impl Peers {
     }
 }
 
+#[cfg(test)]
+impl Peers {
+    /// The refusals that were logged.
+    pub(super) fn refusals(&self) -> Vec<String> {
+        self.shared.refusals.lock().keys().cloned().collect()
+    }
+}
+
 impl PeerNet for Peers {
     fn serve(&self, service: Service, by: Arc<dyn PeerService>) {
         Self::serve(self, service, by);
@@ -255,13 +273,9 @@ impl Shared {
         // Addresses nobody answers at any more do not pile up.
         links.retain(|_, link| link.ended().is_none());
         let budget = self.answered[target.service.place()].clone();
-        let link = Arc::new(Link::start(
-            target,
-            **self.me.load(),
-            budget,
-            &self.runtime,
-            &self.departures,
-        ));
+        let caller = Caller { me: **self.me.load(), tls: self.tls.clone() };
+        let link = Link::start(target, caller, budget, &self.runtime, &self.departures);
+        let link = Arc::new(link);
         links.insert(key, link.clone());
         Ok(link)
     }

@@ -14,9 +14,9 @@ use crate::config::Endpoint;
 use super::*;
 
 /// Long enough for anything that is to happen.
-const SOON: Duration = Duration::from_secs(20);
+pub(super) const SOON: Duration = Duration::from_secs(20);
 
-fn identity(cluster: u8, broker: i32, raft_id: u64) -> PeerIdentity {
+pub(super) fn identity(cluster: u8, broker: i32, raft_id: u64) -> PeerIdentity {
     let incarnation = crate::metadata::Random::next_uuid(&mut crate::metadata::SystemRandom);
     PeerIdentity {
         cluster_id: (cluster > 0).then_some(Uuid([cluster; 16])),
@@ -26,9 +26,9 @@ fn identity(cluster: u8, broker: i32, raft_id: u64) -> PeerIdentity {
 }
 
 /// A node that listens until it is dropped.
-struct Node {
-    peers: Peers,
-    at: Endpoint,
+pub(super) struct Node {
+    pub(super) peers: Peers,
+    pub(super) at: Endpoint,
     stop: watch::Sender<bool>,
 }
 
@@ -38,11 +38,28 @@ impl Drop for Node {
     }
 }
 
+impl Node {
+    /// Waits until a refusal is logged that contains this.
+    pub(super) async fn logs(&self, text: &str) {
+        let logged = || self.peers.refusals().iter().any(|reason| reason.contains(text));
+        let waited = tokio::time::timeout(SOON, async {
+            while !logged() {
+                tokio::task::yield_now().await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{text}: {:?}", self.peers.refusals());
+    }
+}
+
 fn node(me: PeerIdentity) -> Node {
+    node_with(me, None)
+}
+
+pub(super) fn node_with(me: PeerIdentity, tls: Option<Arc<PeerTls>>) -> Node {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     let at = endpoint(listener.local_addr().unwrap().port());
-    let peers = Peers::new(me, Handle::current());
+    let peers = Peers::with_tls(me, Handle::current(), tls);
     let (stop, stopped) = watch::channel(false);
     peers.listen(listener, stopped).unwrap();
     Node { peers, at, stop }
@@ -60,7 +77,7 @@ fn pair() -> (Node, Node) {
 }
 
 /// Answers with what was asked, as head and twice as records.
-struct Echo;
+pub(super) struct Echo;
 
 impl PeerService for Echo {
     fn call(&self, from: PeerId, request: Bytes) -> PeerAnswer {

@@ -12,7 +12,7 @@ use crate::base::parts::Parts;
 /// A peer that takes not a byte for this long is gone, whatever TCP says.
 const WRITE_STALL: Duration = Duration::from_secs(10);
 
-/// Writes all of `message`.
+/// Writes all of `message`, through what holds bytes back on their way (TLS does).
 ///
 /// # Errors
 /// The socket's; `TimedOut` if it takes nothing for long.
@@ -28,7 +28,10 @@ pub(super) async fn write_to<W: AsyncWrite + Unpin>(
             Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         }
     }
-    Ok(())
+    match timeout(WRITE_STALL, socket.flush()).await {
+        Ok(flushed) => flushed,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 #[cfg(test)]

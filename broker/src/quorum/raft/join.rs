@@ -266,14 +266,16 @@ impl fmt::Debug for JoinService {
 }
 
 impl PeerService for JoinService {
-    fn call(&self, _: PeerId, request: Bytes) -> PeerAnswer {
+    fn call(&self, from: PeerId, request: Bytes) -> PeerAnswer {
         let service = self.clone();
-        Box::pin(async move { PeerReply::from(encode_answer(&service.answer(&request).await)) })
+        Box::pin(
+            async move { PeerReply::from(encode_answer(&service.answer(from, &request).await)) },
+        )
     }
 }
 
 impl JoinService {
-    async fn answer(&self, request: &[u8]) -> Answer {
+    async fn answer(&self, from: PeerId, request: &[u8]) -> Answer {
         let joining = match decode(request) {
             Ok(joining) => joining,
             Err(error) => return Answer::Refused(format!("the request is damaged: {error}")),
@@ -283,6 +285,10 @@ impl JoinService {
             return Answer::Refused("its address cannot be dialled".to_owned());
         }
         let member = Member { broker: BrokerId(-1), storage_id, endpoint };
+        let wanted = match agreed(from.broker, wanted) {
+            Ok(wanted) => wanted,
+            Err(reason) => return refuse(&member, reason),
+        };
         let is_new = !self.quorum.state().members.iter().any(|it| it.raft_id == raft_id);
         let leads = matches!(*self.quorum.role().borrow(), LogRole::Leader { .. });
         if let Some(obstacle) = self.known.obstacle().filter(|_| is_new && leads) {
@@ -304,6 +310,16 @@ impl JoinService {
     }
 }
 
+/// Which broker one is to be that is known as `known`, by its greeting or its certificate.
+fn agreed(known: Option<BrokerId>, wanted: Option<BrokerId>) -> Result<Option<BrokerId>, String> {
+    match (known, wanted) {
+        (Some(known), Some(wanted)) if known != wanted => {
+            Err(format!("it is node {known}, and wants to be broker {wanted}"))
+        }
+        _ => Ok(wanted.or(known)),
+    }
+}
+
 fn refuse(member: &Member, reason: String) -> Answer {
     warn!(at = %member.endpoint, reason, "a node that wants to join is refused");
     Answer::Refused(reason)
@@ -312,6 +328,16 @@ fn refuse(member: &Member, reason: String) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_joins_as_another_than_its_certificate_says() {
+        let (one, two) = (Some(BrokerId(1)), Some(BrokerId(2)));
+        assert_eq!(agreed(None, None), Ok(None));
+        assert_eq!(agreed(None, one), Ok(one));
+        assert_eq!(agreed(one, None), Ok(one));
+        assert_eq!(agreed(one, one), Ok(one));
+        assert!(agreed(one, two).unwrap_err().contains("wants to be broker 2"));
+    }
 
     #[test]
     fn requests_and_answers_come_back_and_damage_is_an_error() {

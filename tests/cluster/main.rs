@@ -12,6 +12,7 @@
 mod cut_off;
 mod ends;
 mod growing;
+mod heard;
 #[allow(dead_code, reason = "topics are created with replicas here")]
 #[path = "../client/load.rs"]
 mod load;
@@ -19,6 +20,7 @@ mod nodes;
 #[path = "../crash/process.rs"]
 mod process;
 mod refusals;
+mod tls;
 #[path = "../crash/wire.rs"]
 mod wire;
 

@@ -240,9 +240,12 @@ fn every_procedure_of_operations_runs_as_it_is_written() {
     lose_a_majority(&guide, &mut machine);
     elect_uncleanly(&guide, &mut machine);
     lose_a_broker(&guide, &mut machine);
+    let mut ran = std::mem::take(&mut machine.run);
+    drop(machine);
+    ran.extend(secure(&guide));
     // Kafka's own tools are run where they are installed: `compat/tools`.
     let ours = guide.commands().filter(|line| !line.starts_with("kafka-"));
-    let left: Vec<_> = ours.filter(|line| !machine.run.contains(*line)).collect();
+    let left: Vec<_> = ours.filter(|line| !ran.contains(*line)).collect();
     assert!(left.is_empty(), "the page has commands nobody ran: {left:#?}");
 }
 
@@ -327,4 +330,53 @@ fn lose_a_broker(guide: &Guide, machine: &mut Machine) {
     assert_eq!(machine.replicas("3"), None);
     assert!(machine.replicas("5") >= Some(6));
     machine.until("sawlog cluster health --wait 60s", 0, "copies\ttrue");
+}
+
+/// A cluster of three that was begun without TLS, and whose certificates are renewed. Returns what was run.
+fn secure(guide: &Guide) -> HashSet<String> {
+    let mut machine = Machine::new();
+    let heading = "TLS between brokers";
+    let of = |line: &str, id: i32| {
+        line.replace("node1", &format!("node{id}"))
+            .replace("node 1", &format!("node {id}"))
+            .replace("node/1", &format!("node/{id}"))
+            .replace("d1", &format!("d{id}"))
+            .replace(".1:", &format!(".{id}:"))
+    };
+    for line in guide.block("Start one, grow to three", 0) {
+        machine.line(line, "");
+    }
+    machine.until_voters(3);
+    for id in 1..=3 {
+        machine.line("kill -TERM PID", &format!("d{id}"));
+    }
+    machine.run(guide.block(heading, 0), "");
+    let [issue] = guide.block(heading, 1) else { panic!("one command for one certificate") };
+    machine.run(std::slice::from_ref(issue), "");
+    (2..=3).for_each(|id| machine.line(&of(issue, id), ""));
+    let [serve, health] = guide.block(heading, 2) else { panic!("a start, and a look") };
+    // The first one is not ready alone.
+    let network = machine.network.clone();
+    machine.run.insert(serve.clone());
+    machine.start(&serve.replace("127.0.0.", &network), "d1", "");
+    (2..=3).for_each(|id| machine.line(&of(serve, id), ""));
+    machine.run(std::slice::from_ref(health), "");
+    machine.line("sawlog topic describe orders", "");
+    for id in 1..=3 {
+        let before = certificate_end(&machine, id);
+        machine.line(&of(issue, id), "");
+        let deadline = Instant::now() + DEADLINE;
+        while certificate_end(&machine, id) <= before {
+            assert!(Instant::now() < deadline, "{}", machine.said(&format!("d{id}")));
+            thread::sleep(PAUSE);
+        }
+    }
+    std::mem::take(&mut machine.run)
+}
+
+/// When the certificate ends that a broker uses, in seconds since 1970.
+fn certificate_end(machine: &Machine, id: i32) -> f64 {
+    let address = format!("{}{id}:9644", machine.network);
+    let page = sawlog_tests::http::get(&address, "/metrics");
+    page.metric("sawlog_peer_certificate_expiry_timestamp_seconds").expect("a certificate")
 }

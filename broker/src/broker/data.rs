@@ -70,13 +70,13 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
     // Who begins must not be two; who was there before is checked before anything of its is touched.
     let early = if looks_new()? { Some(locked()?) } else { None };
     let is_new = early.is_some() && looks_new()?;
+    let config = &named(config, tls.as_ref().and_then(|tls| tls.node()).filter(|_| is_new));
     let joins = is_new && !config.cluster_join.is_empty();
     let joined = match paths.first().filter(|_| joins) {
         Some(first) => {
             let storage_id = joining_storage_id(&**disk, first, &mut random)
                 .map_err(|error| refused(error.to_string()))?;
             let wanted = (config.node_id >= 0).then_some(BrokerId(config.node_id));
-            let wanted = wanted.or_else(|| tls.as_ref()?.node());
             let raft_id = raft_id(storage_id);
             let joining = Joining { raft_id, storage_id, endpoint: endpoint.clone(), wanted };
             peers.introduce(PeerIdentity { id: PeerId { broker: None, raft_id }, ..peers.me() });
@@ -149,6 +149,16 @@ pub(super) fn open(opening: Opening<'_>) -> Result<OpenData, StartError> {
         refused,
         locks,
     })
+}
+
+/// A new broker that is not told its id has that of its certificate.
+fn named(config: &Arc<BrokerConfig>, certified: Option<BrokerId>) -> Arc<BrokerConfig> {
+    match certified {
+        Some(node) if config.node_id < 0 => {
+            Arc::new(BrokerConfig::clone(config).with_node_id(node.0))
+        }
+        Some(_) | None => config.clone(),
+    }
 }
 
 async fn heed_departures(controller: Arc<Controller>, departures: Receiver<BrokerId>) {

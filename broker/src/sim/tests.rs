@@ -61,7 +61,10 @@ const SHOWN: [(u64, &str); 7] = [
     (8348, "as 5178, after a power cut"),
     (7086, "a partition's directory made again lost what was synced in it with the one before"),
     (55651, "as 7086"),
-    (24564, "a write behind a lost one to the same sector survived a power cut, which no disk does"),
+    (
+        24564,
+        "a write behind a lost one to the same sector survived a power cut, which no disk does",
+    ),
     (25035, "no session ended while somebody asked the controller more often than it looked"),
 ];
 

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
 /// Why there is no connection.
 #[derive(Debug)]
@@ -66,8 +66,16 @@ pub(super) fn of_certificate(whose: &str, error: &CertificateError) -> String {
             "{whose} is not made for both ends of a connection; its extended key usage has to be \
              serverAuth and clientAuth, or none"
         ),
+        E::Other(error) if is_an_authority(error) => format!(
+            "{whose} is that of an authority; a broker has one of its own, with the basic constraint \
+             CA:FALSE"
+        ),
         error => format!("{whose} cannot be used: {error}"),
     }
+}
+
+fn is_an_authority(error: &OtherError) -> bool {
+    error.0.downcast_ref::<webpki::Error>() == Some(&webpki::Error::CaUsedAsEndEntity)
 }
 
 /// What the other side says against this broker.

@@ -56,6 +56,10 @@ fn what_is_wrong_with_a_file_is_said_with_its_property_and_name() {
         changed(&good, |it| it.peer_tls_key_file.clone_from(&good.peer_tls_certificate_file)),
         &["peer.tls.key.file", "no private key in it"],
     );
+    assert_says(
+        changed(&good, |it| it.peer_tls_certificate_file.clone_from(&it.peer_tls_ca_file)),
+        &["peer.tls.certificate.file", "is that of an authority"],
+    );
     assert_says(ours.issue("old", Subject::default()), &["old.pem", "has expired"]);
     let client = Subject { days: 9, usages: &[Usage::ClientAuth], ..Subject::default() };
     assert_says(ours.issue("client", client), &["client.pem", "serverAuth and clientAuth"]);

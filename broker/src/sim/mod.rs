@@ -23,7 +23,7 @@
 //! | 2, 3 | what is committed never changes, nothing else is exposed by a high watermark or to a consumer | `ledger::on_high_watermark`, `check_read` |
 //! | 4 | an epoch has one leader and writes an offset once (but for a partition's only replica, which keeps its epoch over a restart while nobody else has a record of it) | `ledger::on_leader`, `on_begun_again`, `on_written` |
 //! | 5, 6 | equal epochs mean equal prefixes; epochs in a log never fall | `ledger::on_replicated`, `on_written` |
-//! | 7 | no replica cuts what is committed | `ledger::on_cut` |
+//! | 7 | no replica cuts what is committed, but for one that is not in sync nor eligible and still follows a leader of the past | `replica::look_at`, `ledger::on_cut` |
 //! | 8, 11, 14 | who is in sync or eligible has all that is committed on its disk: after each advance and each entry of metadata | `replica::check_members` |
 //! | 9 | nothing is committed with fewer in sync than `min.insync.replicas` | `replica::look_at` |
 //! | 10 | what is acknowledged is committed, and on enough disks | `replica::check_acknowledged`, `ledger::finish` |

@@ -55,7 +55,7 @@ fn one_seed_gives_one_history() {
 }
 
 /// Seeds that have shown something once, and what.
-const SHOWN: [(u64, &str); 7] = [
+const SHOWN: [(u64, &str); 8] = [
     (5178, "a broker alone led, committed what it had and left, between two looks"),
     (7641, "as 5178, with more than one topic"),
     (8348, "as 5178, after a power cut"),
@@ -64,6 +64,10 @@ const SHOWN: [(u64, &str); 7] = [
     (
         24564,
         "a write behind a lost one to the same sector survived a power cut, which no disk does",
+    ),
+    (
+        8243,
+        "a replica nobody counted on followed a leader of the past, and was said to cut too much",
     ),
     (25035, "no session ended while somebody asked the controller more often than it looked"),
 ];

@@ -25,6 +25,8 @@ pub(super) struct Replica {
     durable: usize,
     high_watermark: usize,
     leads: Option<i32>,
+    /// The epoch of the leader it follows.
+    follows: Option<i32>,
     generation: LogGeneration,
     is_failed: bool,
 }
@@ -136,8 +138,8 @@ impl Known {
         partition: &Arc<Partition>,
         Seen { image, incarnation, is_new }: Seen<'_>,
     ) {
-        let (end, high_watermark, durable, generation, leads, in_sync, mode) =
-            partition.inspect(|core| {
+        let (end, high_watermark, durable, generation, leads, follows, in_sync, mode) = partition
+            .inspect(|core| {
                 let log = core.log();
                 (
                     index(log.end),
@@ -145,6 +147,7 @@ impl Known {
                     index(log.durable),
                     core.generation(),
                     core.leader_epoch().map(|epoch| epoch.0),
+                    core.following().map(|(_, epoch)| epoch.0),
                     core.in_sync().len(),
                     core.flush_mode(),
                 )
@@ -159,7 +162,7 @@ impl Known {
                 == (end, high_watermark, durable)
             && (replica.leads, replica.generation) == (leads, generation);
         if is_same || is_failed {
-            replica.is_failed = is_failed;
+            (replica.is_failed, replica.follows) = (is_failed, follows);
             self.replicas.insert(key, replica);
             return;
         }
@@ -187,13 +190,20 @@ impl Known {
             self.image().topic_by_id(id.topic).and_then(|topic| topic.partition(id.index));
         // Of the only replica nobody can tell a process from the one before: it keeps its epoch.
         let is_only = current.is_none_or(|state| state.replicas.len() == 1);
+        // What a leader of the past has it cut is missed by nobody who does not count on it.
+        let is_free = current.is_some_and(|state| {
+            replica.follows.is_some_and(|epoch| epoch < state.leader_epoch.0)
+                && !state.isr.iter().chain(&state.elr).any(|member| member.0 == broker)
+        });
         let current = current.map(|state| state.leader_epoch.0);
         let ledger = self.ledgers.entry(id).or_default();
         if generation != replica.generation || end < replica.log.len() {
             let to = end.min(replica.log.len());
             let actual = read(partition, 0, to);
             let common = actual.iter().zip(&replica.log).take_while(|(a, b)| a == b).count();
-            ledger.on_cut(&replica.log, common);
+            if !is_free {
+                ledger.on_cut(&replica.log, common);
+            }
             replica.log.truncate(common);
             self.totals.cuts += 1;
         }
@@ -236,8 +246,8 @@ impl Known {
         // What ends a role may come in one step with what is committed in it; none begins unseen.
         let has_led = leads.is_some() || replica.leads.is_some();
         let advanced = ledger.on_high_watermark(&replica.log, moved, has_led);
-        replica.high_watermark = high_watermark;
-        (replica.durable, replica.leads, replica.generation) = (durable, leads, generation);
+        (replica.high_watermark, replica.durable) = (high_watermark, durable);
+        (replica.leads, replica.follows, replica.generation) = (leads, follows, generation);
         self.replicas.insert(key, replica);
         if advanced {
             self.totals.committed += u64::try_from(moved.1.saturating_sub(moved.0)).unwrap_or(0);

@@ -261,3 +261,21 @@ fn a_cluster_without_tls_refuses_who_comes_with_it() {
     ]);
     first.says(&["a peer that calls is refused", "it calls with TLS"]);
 }
+
+#[test]
+fn only_with_certificates_a_port_for_peers_needs_no_leave_to_be_open_to_other_machines() {
+    let scratch = Scratch::new();
+    let ours = Authority::new(scratch.at("ours"));
+    let any = SocketAddr::from(([0, 0, 0, 0], free_address().port()));
+    let told = format!("peer.advertised.listener=127.0.0.1:{}", any.port());
+    let start = |settings: &[String]| {
+        let extra = [words(settings), vec!["-X", &told]].concat();
+        Broker::start_at(&scratch.at("1"), free_address(), any, &extra)
+    };
+    start(&[]).gives_up(&[
+        "refused to listen on 0.0.0.0",
+        "peer.tls.certificate.file",
+        "--insecure",
+    ]);
+    start(&ours.issue(None, 400)).once_ready().says(&["listening for peers", "0.0.0.0"]);
+}

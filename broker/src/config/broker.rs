@@ -262,8 +262,8 @@ const NOT_YET: &[(&str, &str)] = &[
     ("log.segment.delete.delay.ms", "files are removed at once; whoever reads them still can"),
     ("num.io.threads", "use num.network.threads"),
     ("num.recovery.threads.per.data.dir", "recovery needs no setting; remove it"),
-    ("num.replica.fetchers", "replication is not built yet"),
-    ("offsets.topic.replication.factor", "a cluster of several brokers is not built yet"),
+    ("num.replica.fetchers", "one connection with each broker copies all replicas; remove it"),
+    ("offsets.topic.replication.factor", "the cluster raises it to three by itself; remove it"),
     ("process.roles", "every broker is also a controller; remove it"),
     (
         "security.inter.broker.protocol",

@@ -73,7 +73,7 @@ impl Client {
         sleep(Duration::from_millis(1 + self.random.below(most))).await;
     }
 
-    async fn ask<'a, R: Request<'a>>(
+    pub(super) async fn ask<'a, R: Request<'a>>(
         &self,
         broker: i32,
         request: &R,

@@ -11,7 +11,7 @@
 //! killed or stopped for a while, power cut of one machine or all, disks replaced, hanging or failing a
 //! sync, partitions of the network, lost and late messages, wall clocks that jump, controllers deposed
 //! with an entry that may or may not come out; brokers shut down in order, new ones, replicas moved,
-//! topics deleted and made again, settings changed. After 20 virtual seconds of that everything comes
+//! topics deleted and made again, settings changed. After 26 virtual seconds of that everything comes
 //! back, and the world must come to rest.
 //!
 //! What must hold, by the numbers messages of violations begin with, and where it is looked at. After
@@ -56,6 +56,8 @@ mod planted;
 mod process;
 mod quorum;
 #[cfg(test)]
+mod scenes;
+#[cfg(test)]
 mod tests;
 mod weather;
 mod world;
@@ -91,13 +93,7 @@ pub fn chronicle(seed: u64, is_telling: bool) -> Lived {
 
 /// What came of the world of `seed`, and how many of its processes are left in memory.
 fn history(seed: u64, is_telling: bool) -> (Result<Lived, String>, usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without threads");
-    simulate(true);
-    let (lived, processes) = runtime.block_on(tokio::task::unconstrained(async {
+    let (lived, processes) = simulated(async {
         let world = World::new(seed, is_telling);
         let (oracle, processes) = (world.oracle.clone(), world.processes.clone());
         let lived = tokio::select! {
@@ -106,10 +102,22 @@ fn history(seed: u64, is_telling: bool) -> (Result<Lived, String>, usize) {
             lived = world.run() => Ok(lived),
         };
         (lived, processes)
-    }));
-    drop(runtime);
-    simulate(false);
+    });
     let is_left = |process: &&Weak<Process>| process.strong_count() > 0;
     let left = processes.lock().iter().filter(is_left).count();
     (lived, left)
+}
+
+/// Runs a world's life in this thread, in virtual time. Nothing of it goes on afterwards.
+fn simulated<T>(life: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without threads");
+    simulate(true);
+    let lived = runtime.block_on(tokio::task::unconstrained(life));
+    drop(runtime);
+    simulate(false);
+    lived
 }

@@ -22,8 +22,8 @@ use crate::base::{BrokerId, PartitionId};
 use crate::controller::{Controller, CreateTopic, Request};
 use crate::metadata::{Random as _, SeededRandom};
 
-/// How long things go wrong.
-const CHAOS: Duration = Duration::from_secs(20);
+/// How long things go wrong: with the calm after it, a world lives for half a minute or longer.
+const CHAOS: Duration = Duration::from_secs(26);
 
 /// How long it may take until all is well again.
 const CALM: Duration = Duration::from_secs(40);
@@ -90,14 +90,7 @@ impl World {
 
     /// Lives through it.
     pub(super) async fn run(mut self) -> Lived {
-        self.oracle.with(|known| known.tell(|| format!("{:#?}", self.weather)));
-        tokio::spawn(self.quorum.clone().run());
-        for broker in 1..=self.weather.brokers {
-            let machine = Machine { disk: SimDisk::new(), skew: Arc::default(), running: None };
-            self.machines.insert(broker, machine);
-            self.start(broker);
-        }
-        self.make_topics().await;
+        self.begin().await;
         self.start_clients();
         let end = Instant::now() + CHAOS;
         let mut fault_at = Instant::now();
@@ -114,6 +107,18 @@ impl World {
         self.calm_down();
         self.await_rest().await;
         self.finish()
+    }
+
+    /// Starts everybody, and makes the topics.
+    pub(super) async fn begin(&mut self) {
+        self.oracle.with(|known| known.tell(|| format!("{:#?}", self.weather)));
+        tokio::spawn(self.quorum.clone().run());
+        for broker in 1..=self.weather.brokers {
+            let machine = Machine { disk: SimDisk::new(), skew: Arc::default(), running: None };
+            self.machines.insert(broker, machine);
+            self.start(broker);
+        }
+        self.make_topics().await;
     }
 
     /// A process is started on a machine.
@@ -198,7 +203,7 @@ impl World {
     }
 
     /// A controller of a broker that runs.
-    fn controller(&self, broker: i32) -> Option<(Arc<Process>, Arc<Controller>)> {
+    pub(super) fn controller(&self, broker: i32) -> Option<(Arc<Process>, Arc<Controller>)> {
         let running = self.machines.get(&broker)?.running.as_ref()?;
         let controller = running.broker.lock().clone()?;
         Some((running.process.clone(), controller))

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::flusher::Flusher;
 use super::partition::Partition;
+use super::pulse::Pulse;
 use crate::base::{Clock, DataDirectory, Threads, Timestamp};
 
 /// The partitions of one data directory.
@@ -23,6 +24,7 @@ pub(crate) struct LogDirectory {
     members: Mutex<Vec<Weak<Partition>>>,
     /// New partitions since the start.
     placed: AtomicU64,
+    pulse: Pulse,
     /// A log could not be changed as it has to be.
     put_off: AtomicBool,
 }
@@ -49,7 +51,8 @@ impl LogDirectory {
         let flusher = Flusher::start(threads, &**data.disk(), data.path(), clock.clone())?;
         let (members, placed) = (Mutex::default(), AtomicU64::new(0));
         let put_off = AtomicBool::new(false);
-        Ok(Arc::new(Self { data, clock, flusher, members, placed, put_off }))
+        let pulse = Pulse::default();
+        Ok(Arc::new(Self { data, clock, flusher, members, placed, pulse, put_off }))
     }
 
     pub(crate) fn data(&self) -> &Arc<DataDirectory> {
@@ -62,6 +65,11 @@ impl LogDirectory {
 
     pub(super) fn monotonic(&self) -> Duration {
         self.clock.monotonic()
+    }
+
+    /// Whether the process that has it has run all the while.
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
     }
 
     pub(crate) fn flusher(&self) -> &Flusher {

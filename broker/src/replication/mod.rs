@@ -13,6 +13,7 @@ mod metrics;
 mod partition;
 mod partitions;
 mod placement;
+mod pulse;
 mod repairer;
 mod scrubber;
 mod sync_choice;

@@ -304,13 +304,13 @@ impl PartitionCore {
         leadership.counted().all(follows)
     }
 
-    /// Whether every replica that counts was heard of within `limit`, however far it is. Where one was
+    /// Whether every replica that counts was heard of at `since` or later, however far it is. Where one was
     /// not, another may lead by now.
     #[must_use]
-    pub fn is_heard(&self, now: Duration, limit: Duration) -> bool {
+    pub fn is_heard(&self, since: Duration) -> bool {
         let Role::Leader(leadership) = &self.role else { return false };
         let heard_at = |remote: &Remote| remote.reported.0.max(remote.caught_up_at);
-        leadership.counted().all(|remote| now.saturating_sub(heard_at(remote)) <= limit)
+        leadership.counted().all(|remote| heard_at(remote) >= since)
     }
 
     /// The change of the in-sync set to ask the controller for now, if any (S1–S3). To be called

@@ -102,6 +102,7 @@ impl ReplicaService {
             if self.look_around() {
                 tokio::time::sleep(TICK).await;
             } else {
+                self.partitions.directories().iter().for_each(|it| it.pulse().rest());
                 self.partitions.exchange().leading().await;
             }
         }
@@ -110,6 +111,9 @@ impl ReplicaService {
     /// Returns whether this broker leads anything that others have replicas of.
     fn look_around(&self) -> bool {
         let now = self.clock.monotonic();
+        let pulses = || self.partitions.directories().iter().map(|directory| directory.pulse());
+        pulses().for_each(|pulse| pulse.beat(now));
+        let counts_from = pulses().map(|pulse| pulse.counts_from(now)).max().unwrap_or_default();
         let heard: Vec<Heard> = {
             let mut sessions = self.sessions.lock();
             let lately = now.saturating_sub(SESSION_MAX);
@@ -120,7 +124,7 @@ impl ReplicaService {
                 }
                 lives
             });
-            let recent = now.saturating_sub(HEARD_WITHIN);
+            let recent = now.saturating_sub(HEARD_WITHIN).max(counts_from);
             let live = sessions.values().filter(|session| session.was_heard_since(recent));
             let told = |session: &Arc<Session>| Heard {
                 broker: session.broker(),

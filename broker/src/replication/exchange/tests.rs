@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::base::disk::Disk as _;
 use crate::base::disk_sim::SimDisk;
-use crate::base::{DataDirectory, LeaderEpoch, Offset, SystemClock, Timestamp};
+use crate::base::{DataDirectory, LeaderEpoch, ManualClock, Offset, SystemClock, Timestamp};
 use crate::config::{BrokerConfig, Endpoint};
 use crate::controller::replicas::{
     BrokerStart, alter_partition, fence, register, report as report_replicas, unfence,
@@ -44,6 +44,7 @@ struct World {
     image: Mutex<Arc<Image>>,
     nodes: Mutex<BTreeMap<i32, Node>>,
     disks: Mutex<BTreeMap<i32, SimDisk>>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Asks the controller of the world.
@@ -64,11 +65,17 @@ impl AskAlter for Ask {
 impl World {
     /// A cluster with one partition on all of its brokers, led by the first.
     fn new() -> Arc<Self> {
+        Self::by(Arc::new(SystemClock::new()))
+    }
+
+    /// The same, by another clock.
+    fn by(clock: Arc<dyn Clock>) -> Arc<Self> {
         let config = Arc::new(BrokerConfig::default().with_node_id(1));
         let world = Arc::new(Self {
             image: Mutex::new(Arc::new(Image::empty(Uuid([7; 16]), config))),
             nodes: Mutex::default(),
             disks: Mutex::default(),
+            clock,
         });
         for id in BROKERS {
             let disk = SimDisk::new();
@@ -134,8 +141,8 @@ impl World {
             rack: None,
         };
         let data = DataDirectory::new(Arc::new(disk), "/data".into());
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let partitions = Arc::new(Partitions::start(BrokerId(id), &[data], clock).unwrap());
+        let started = Partitions::start(BrokerId(id), &[data], self.clock.clone());
+        let partitions = Arc::new(started.unwrap());
         let before = self.image.lock().clone();
         let recovered = partitions.recover(&before, |_| {});
         let start = BrokerStart {
@@ -296,6 +303,35 @@ fn what_is_acknowledged_is_on_every_replica_and_all_learn_of_it() {
                 .await;
         }
         assert_eq!(world.state().isr.len(), 3);
+    });
+}
+
+#[test]
+fn a_leader_that_was_stopped_takes_nothing_for_news_that_may_have_come_meanwhile() {
+    run(async {
+        let clock = Arc::new(ManualClock::at(Timestamp(0)));
+        clock.advance(Duration::from_secs(60));
+        let world = World::by(clock.clone());
+        let (leader, limit) = (world.leader(), Duration::from_secs(3));
+        committed(&leader, append(&leader, Acks::All, "before")).await;
+        until("it looks after followers", || {
+            let nodes = world.nodes.lock();
+            let directories = nodes.get(&1).unwrap().partitions.directories();
+            let later = Duration::from_secs(3600);
+            directories.iter().all(|it| it.pulse().counts_from(later) > later)
+        })
+        .await;
+        assert!(leader.is_heard(limit));
+        clock.advance(Duration::from_secs(9));
+        // At that moment it cannot tell them from what was under way.
+        committed(&leader, append(&leader, Acks::All, "at once")).await;
+        assert!(!leader.is_heard(limit));
+        until("what comes later counts", || {
+            // Time goes on, about as fast as it does.
+            clock.advance(Duration::from_millis(2));
+            leader.is_heard(limit)
+        })
+        .await;
     });
 }
 

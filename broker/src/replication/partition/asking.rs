@@ -41,11 +41,12 @@ impl Partition {
         self.state.lock().core.ack_state_of(epoch, last_offset)
     }
 
-    /// Whether every in-sync replica was heard of within `limit`. Where one was not, another may lead by
-    /// now.
+    /// Whether every in-sync replica was heard of within `limit`, and while this process ran. Where one was
+    /// not, another may lead by now.
     pub(crate) fn is_heard(&self, limit: Duration) -> bool {
         let now = self.directory.monotonic();
-        self.state.lock().core.is_heard(now, limit)
+        let since = now.saturating_sub(limit).max(self.directory.pulse().counts_from(now));
+        self.state.lock().core.is_heard(since)
     }
 
     /// Compares the epoch a client names with the leader's.

@@ -64,12 +64,12 @@ enum Written {
 }
 
 impl Client {
-    fn any_broker(&mut self) -> i32 {
+    pub(super) fn any_broker(&mut self) -> i32 {
         let brokers = u64::from(self.shared.brokers.unsigned_abs());
         1 + i32::try_from(self.random.below(brokers)).unwrap_or(0)
     }
 
-    async fn pause(&mut self, most: u64) {
+    pub(super) async fn pause(&mut self, most: u64) {
         sleep(Duration::from_millis(1 + self.random.below(most))).await;
     }
 

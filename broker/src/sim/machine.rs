@@ -33,6 +33,9 @@ use crate::replication::Partitions;
 /// Where the data is.
 const DATA: &str = "/data";
 
+/// Partitions of the topic of groups: each is looked at after every step.
+const GROUP_PARTITIONS: i32 = 2;
+
 /// How often the house is kept.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 
@@ -144,7 +147,9 @@ async fn live(
 ) -> String {
     let Boot { process, disk, skew, seed, world, cluster_id, net, quorum, oracle } = boot;
     let mut random = SeededRandom::new(seed);
-    let config = Arc::new(BrokerConfig::default().with_node_id(process.broker));
+    let mut config = BrokerConfig::default().with_node_id(process.broker);
+    config.offsets_topic_num_partitions = GROUP_PARTITIONS;
+    let config = Arc::new(config);
     let id = BrokerId(process.broker);
     let membership = Membership { cluster_id, node_id: id, storage_id: random.next_uuid() };
     let paths = [PathBuf::from(DATA)];

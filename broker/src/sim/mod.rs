@@ -33,12 +33,13 @@
 //! | 16 | every node has the same metadata at an offset, by entries or by snapshot; decoding inverts encoding | `images` |
 //! | 21 | a topic made again under its name shows nothing of the old one: offsets and values are looked up by id | `check_read` |
 //! | 22 | the sequences of a producer are gapless, and no retry is refused for its sequence | `ledger::on_high_watermark`, `clients` |
+//! | 24 | what is committed for a group is what was acknowledged last, or what nobody knows the fate of | `committer` |
 //! | 25 | a start finds all that was durable | `replica::on_recovered` |
 //! | 26 | at rest: all brokers run, all replicas are in sync and equal, all writes answered, all metadata everywhere | `world::unrest` |
 //!
 //! Not checked here: 17 (Raft, its own suite), 18 (an answer before its entry is committed: the simulated
 //! log commits at once or says that it does not know), 19 but for what 8 says of it, 20 (who may leave
-//! leads nothing), 23 (transactions), 24 (offsets of groups: `coordinator/tests`).
+//! leads nothing), 23 (transactions), and of 24 that a generation has one assignment (`coordinator/tests`).
 //!
 //! A seed that was lived through twice is the same twice; a test shows it.
 //! `cargo run -p sawlog-sim --features sim -- seed 7` tells what happens in one,
@@ -47,6 +48,7 @@
 mod chronicle;
 mod clients;
 mod clock;
+mod committer;
 mod faults;
 mod machine;
 mod net;

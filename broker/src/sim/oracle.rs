@@ -32,6 +32,8 @@ pub struct Totals {
     pub steps: u64,
     /// Acknowledged by acks=all.
     pub acknowledged: u64,
+    /// Offsets of groups whose commit was acknowledged.
+    pub offsets: u64,
     /// Records that were committed.
     pub committed: u64,
     /// Records that consumers have read.
@@ -71,6 +73,7 @@ impl Totals {
     #[must_use]
     pub fn is_telling(&self, seeds: u64) -> bool {
         self.acknowledged > seeds * 100
+            && self.offsets > seeds * 5
             && self.committed > seeds * 150
             && self.read > seeds * 100
             && self.elections > seeds * 2
@@ -90,6 +93,7 @@ impl Totals {
         self.messages += other.messages;
         self.steps += other.steps;
         self.acknowledged += other.acknowledged;
+        self.offsets += other.offsets;
         self.committed += other.committed;
         self.read += other.read;
         self.elections += other.elections;

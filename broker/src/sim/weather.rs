@@ -89,6 +89,8 @@ pub(super) struct Weather {
     pub(super) voters: usize,
     pub(super) topics: Vec<Subject>,
     pub(super) producers: u32,
+    /// Groups that offsets are committed for.
+    pub(super) committers: u64,
     pub(super) write_every: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) fault_every: u64,
@@ -123,6 +125,7 @@ impl Weather {
             voters: if brokers == 5 && one_of(&[0, 1]) == 1 { 5 } else { 3 },
             topics,
             producers: u32::try_from(one_of(&[2, 3, 4])).unwrap_or(2),
+            committers: one_of(&[0, 1, 2]),
             write_every: one_of(&[20, 50, 100]),
             faults: Vec::new(),
             fault_every: one_of(&[300, 600, 1200, 2400]),

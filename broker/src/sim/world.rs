@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::chronicle::{Chronicle, Lived};
 use super::clients::{Client, Shared, Target};
+use super::committer::COMMITTED_TOPIC;
 use super::machine::{Boot, Machine, start};
 use super::net::Net;
 use super::oracle::Oracle;
@@ -252,7 +253,7 @@ impl World {
         }
         self.make_missing_topics();
         let made = Instant::now() + Duration::from_secs(20);
-        while self.oracle.with(|known| known.image().topic_count()) < self.weather.topics.len() {
+        while self.oracle.with(|known| known.image().topic_count()) <= self.weather.topics.len() {
             assert!(Instant::now() < made, "(26) topics cannot be made");
             self.keep_up();
             sleep(Duration::from_millis(100)).await;
@@ -262,10 +263,11 @@ impl World {
 
     fn make_missing_topics(&mut self) {
         let topics = self.weather.topics.clone();
-        for (at, subject) in topics.iter().enumerate() {
-            let name = format!("t{at}");
+        let named = topics.iter().enumerate().map(|(at, subject)| (format!("t{at}"), *subject));
+        let kept = Subject { partitions: 1, replicas: 3, min_in_sync: None, is_os: false };
+        for (name, subject) in named.chain([(COMMITTED_TOPIC.to_owned(), kept)]) {
             if self.oracle.topic(&name).is_none() {
-                let topics = vec![Self::topic(subject, name)];
+                let topics = vec![Self::topic(&subject, name)];
                 self.request(Request::CreateTopics { topics, validate_only: false });
             }
         }
@@ -298,6 +300,10 @@ impl World {
             let target = self.any_target(&topics);
             let client = client(self);
             self.spawn(client.consume(target));
+        }
+        for _ in 0..self.weather.committers {
+            let client = client(self);
+            self.spawn(client.commit());
         }
     }
 

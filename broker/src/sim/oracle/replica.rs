@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use sawlog_protocol::Uuid;
-use sawlog_protocol::records::{Batch, BatchHeader, split};
+use sawlog_protocol::records::{Batch, BatchHeader, Record, split};
 
 use super::ledger::Entry;
 use super::{Known, Seen, Value};
@@ -65,15 +65,24 @@ fn entries(header: &BatchHeader, batch: bytes::Bytes) -> impl Iterator<Item = En
     })
 }
 
-/// What the records of a batch say.
+/// What the records of a batch say: those of clients, which have no key, a number; those of groups what
+/// tells them apart.
 pub(in crate::sim) fn values(batch: bytes::Bytes) -> Vec<Value> {
     let batch = Batch::parse(batch).expect("a batch");
     let records = batch.records(1 << 20).expect("records");
-    let value = |value: Option<bytes::Bytes>| {
-        let value = value.expect("a value");
-        Value::from_be_bytes(*value.first_chunk().expect("eight bytes"))
+    let value = |record: Record| match record.key {
+        None => {
+            let value = record.value.expect("a value");
+            Value::from_be_bytes(*value.first_chunk().expect("eight bytes"))
+        }
+        Some(key) => {
+            let value = record.value.unwrap_or_default();
+            key.iter().chain(&value).fold(0, |sum: Value, byte| {
+                (sum ^ Value::from(*byte)).wrapping_mul(0x0100_0000_01b3).rotate_left(5)
+            })
+        }
     };
-    records.map(|record| value(record.expect("a record").value)).collect()
+    records.map(|record| value(record.expect("a record"))).collect()
 }
 
 impl Known {

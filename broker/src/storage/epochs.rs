@@ -16,15 +16,17 @@ pub struct EpochCache {
 }
 
 impl EpochCache {
-    /// Notes that `epoch` writes from `start` on. Epochs not above the last are known already.
+    /// Notes that `epoch` writes from `start` on. Epochs not above the last that wrote before are known
+    /// already.
     pub fn assign(&mut self, epoch: LeaderEpoch, start: Offset) {
-        if self.latest().is_some_and(|latest| epoch <= latest) {
-            return;
-        }
-        // An epoch that wrote nothing leaves no trace: with its start kept, a later leader would
-        // name an end offset that is too early.
+        // An epoch that wrote nothing leaves no trace, be it older than this one or newer: who led it may
+        // follow another by now that has records of an older epoch there. With its start kept, a later
+        // leader would name an end offset that is too early, and have committed records cut.
         while self.entries.last().is_some_and(|(_, last)| *last >= start) {
             self.entries.pop();
+        }
+        if self.latest().is_some_and(|latest| epoch <= latest) {
+            return;
         }
         if self.entries.len() >= EPOCHS_MAX {
             self.entries.remove(0);
@@ -121,6 +123,20 @@ mod tests {
 
     fn end(cache: &EpochCache, epoch: i32, log_end: i64) -> Option<(i32, i64)> {
         cache.end_offset_for(LeaderEpoch(epoch), Offset(log_end)).map(|(e, o)| (e.0, o.0))
+    }
+
+    #[test]
+    fn an_epoch_that_wrote_nothing_makes_room_for_an_older_one_that_wrote_there() {
+        let mut cache = EpochCache::default();
+        cache.assign(LeaderEpoch(0), Offset(0));
+        cache.lead(LeaderEpoch(4), Offset(5));
+        // It follows again, a leader that kept what epoch 3 had written.
+        cache.assign(LeaderEpoch(3), Offset(5));
+        cache.assign(LeaderEpoch(3), Offset(9));
+        cache.lead(LeaderEpoch(9), Offset(19));
+        let end = cache.end_offset_for(LeaderEpoch(3), Offset(19));
+        assert_eq!(end, Some((LeaderEpoch(3), Offset(19))));
+        assert_eq!(cache.epoch_at(Offset(7)), Some(LeaderEpoch(3)));
     }
 
     #[test]

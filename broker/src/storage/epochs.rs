@@ -16,8 +16,8 @@ pub struct EpochCache {
 }
 
 impl EpochCache {
-    /// Notes that `epoch` writes from `start` on. Epochs not above the last that wrote before are known
-    /// already.
+    /// Notes that `epoch` writes from `start` on, where the log ends so far. Epochs not above the last
+    /// that wrote before are known already.
     pub fn assign(&mut self, epoch: LeaderEpoch, start: Offset) {
         // An epoch that wrote nothing leaves no trace, be it older than this one or newer: who led it may
         // follow another by now that has records of an older epoch there. With its start kept, a later

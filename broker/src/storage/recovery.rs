@@ -491,11 +491,12 @@ impl Recovery<'_> {
         loop {
             let reason = match scan.step().map_err(read_error)? {
                 Step::Batch(header) => {
-                    if !planted!(ForgetEpochs) {
-                        let epoch = LeaderEpoch(header.partition_leader_epoch);
-                        self.epochs.assign(epoch, Offset(header.base_offset));
-                    }
                     let base = Offset(header.base_offset);
+                    // What is known already stays: a batch between two others says nothing of later ones.
+                    let is_known = Offset(header.last_offset()) < self.known.epochs_upto;
+                    if !is_known && !planted!(ForgetEpochs) {
+                        self.epochs.assign(LeaderEpoch(header.partition_leader_epoch), base);
+                    }
                     segment.publish(&header, base, self.options.index_interval_bytes);
                     continue;
                 }

@@ -77,6 +77,24 @@ fn one_damaged_batch_is_quarantined_and_all_others_are_served() {
 }
 
 #[test]
+fn an_epoch_begins_where_it_did_though_its_first_batch_is_damaged() {
+    let disk = disk();
+    let Recovered { mut log, mut epochs, .. } = open(&disk);
+    for epoch in [0, 0, 0, 2, 2] {
+        let bytes = batch(None, 3, 100, 0);
+        let header = BatchHeader::parse(&bytes).unwrap();
+        epochs.lead(LeaderEpoch(epoch), log.log_end());
+        log.append(&bytes, &header, log.log_end(), LeaderEpoch(epoch)).unwrap();
+    }
+    log.close(&ProducerTable::default(), &epochs).unwrap();
+    unseal(&disk);
+    disk.flip_bit(&first(), 3 * length() + 80, 5);
+    let Recovered { log, epochs: found, .. } = open(&disk);
+    assert_eq!(offsets(&log.quarantined()[0]), (9, 12));
+    assert_eq!(found, epochs);
+}
+
+#[test]
 fn a_quarantine_outlives_restarts_and_sealing() {
     let disk = disk();
     filled(&disk);

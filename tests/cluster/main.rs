@@ -20,22 +20,15 @@ mod nodes;
 #[path = "../crash/process.rs"]
 mod process;
 mod refusals;
+mod running;
 mod tls;
 #[path = "../crash/wire.rs"]
 mod wire;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
-
-use load::{Written, check, write};
+use load::check;
 use nodes::{Nodes, all_vote, is_whole, until};
-use sawlog_client::{Client, NewTopic, Producer, ProducerOptions};
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
-
-const TOPIC: &str = "history";
-const PARTITIONS: i32 = 6;
+use running::{Load, PARTITIONS, TOPIC, create_with, go_without_each};
+use sawlog_client::Client;
 
 fn rounds() -> u64 {
     let rounds = std::env::var("SAWLOG_CLUSTER_ROUNDS").ok();
@@ -43,57 +36,7 @@ fn rounds() -> u64 {
 }
 
 async fn create(client: &Client, replication_factor: i16) {
-    let (partitions, validate_only) = (PARTITIONS, false);
-    let topic =
-        NewTopic { name: TOPIC, partitions, replication_factor, configs: &[], validate_only };
-    client.create_topic(&topic).await.expect("a new topic");
-}
-
-/// A load that goes on until it is told to end.
-struct Load {
-    over: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    written: JoinHandle<Written>,
-}
-
-impl Load {
-    fn start(client: &Client) -> Self {
-        let (over, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let options = ProducerOptions {
-            batch_bytes: 2048,
-            // Nothing is on its way for long: the next record waits for room, and so for the cluster.
-            buffer_bytes: 64 * 1024,
-            linger: Duration::from_millis(1),
-            retry_backoff_max: Duration::from_millis(200),
-            ..ProducerOptions::default()
-        };
-        let producer = Producer::new(client.clone(), options);
-        let (stop, count) = (over.clone(), sent.clone());
-        let written = tokio::spawn(async move {
-            let is_over = |number| {
-                count.store(number, Ordering::Relaxed);
-                stop.load(Ordering::Relaxed)
-            };
-            write(&producer, TOPIC, PARTITIONS, is_over).await
-        });
-        Self { over, sent, written }
-    }
-
-    /// Waits until many more records were taken than fit into the producer: the cluster takes writes.
-    async fn progress(&self) {
-        let before = self.sent.load(Ordering::Relaxed);
-        while self.sent.load(Ordering::Relaxed) < before + 20_000 {
-            assert!(!self.written.is_finished(), "the load goes on");
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn end(self) -> Written {
-        self.over.store(true, Ordering::Relaxed);
-        let written = self.written.await.expect("no panic");
-        assert_eq!(written.failures(), 0, "everything is confirmed in the end");
-        written
-    }
+    create_with(client, replication_factor, &[]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -205,14 +148,7 @@ async fn a_broker_with_a_new_disk_gets_everything_again() {
     // The new disk votes in place of the old one, or two of three could not go without a third.
     all_vote(&client).await;
     assert!(cluster.data(3).join("meta").exists());
-    // What it has now it has to have by itself.
-    for id in [1, 2] {
-        cluster.kill(id);
-        load.progress().await;
-        tokio::task::block_in_place(|| cluster.restart(id));
-        until(&client, TOPIC, "in sync again", |_, topic| is_whole(topic)).await;
-        all_vote(&client).await;
-    }
+    go_without_each(&mut cluster, &client, &load, [1, 2]).await;
     let written = load.end().await;
     check(&client, TOPIC, PARTITIONS, &written).await;
 }

@@ -1,29 +1,11 @@
 //! Bits that flip in full segments, and segments that are gone, of one broker of three: what is missing
 //! comes from another.
 
-use std::os::unix::fs::FileExt as _;
-use std::path::Path;
-use std::process::Command;
+use sawlog_tests::flip;
 
 use super::load::check;
 use super::nodes::{Nodes, all_vote, is_whole, until};
 use super::{Load, PARTITIONS, TOPIC, create, eventually, full_segments, partition_of};
-
-/// Flips a bit of `path` at `position`, by dd, which knows nothing of the broker.
-fn flip(path: &Path, position: u64) {
-    let file = std::fs::File::open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, position).unwrap();
-    let scratch = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(scratch.path(), [byte[0] ^ 0x20]).unwrap();
-    let status = Command::new("dd")
-        .arg(format!("if={}", scratch.path().display()))
-        .arg(format!("of={}", path.display()))
-        .args(["bs=1", "count=1", "conv=notrunc", "status=none"])
-        .arg(format!("seek={position}"))
-        .status();
-    assert!(status.unwrap().success());
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bits_flipped_under_running_brokers_are_repaired_byte_for_byte() {

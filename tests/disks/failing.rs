@@ -3,7 +3,7 @@
 use super::load::check;
 use super::nodes::{Nodes, all_vote, is_whole, until};
 use super::strace::{self, Strace};
-use super::{Load, PARTITIONS, TOPIC, create, eventually, partition_of};
+use super::{Load, PARTITIONS, TOPIC, create, eventually, go_without_each, partition_of};
 
 /// Says that a test cannot run here, and why.
 fn not_run(why: &str) {
@@ -104,14 +104,7 @@ async fn a_directory_that_is_lost_is_filled_again_and_the_other_is_as_it_was() {
         let find = || partition_of(&mut cluster, 3, partition).is_some();
         eventually("everything is somewhere", find).await;
     }
-    // What it has now it has to have by itself.
-    for id in [1, 2] {
-        cluster.kill(id);
-        load.progress().await;
-        tokio::task::block_in_place(|| cluster.restart(id));
-        until(&client, TOPIC, "in sync again", |_, topic| is_whole(topic)).await;
-        all_vote(&client).await;
-    }
+    go_without_each(&mut cluster, &client, &load, [1, 2]).await;
     let written = load.end().await;
     check(&client, TOPIC, PARTITIONS, &written).await;
 }

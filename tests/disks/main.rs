@@ -17,87 +17,28 @@ mod load;
 mod nodes;
 #[path = "../crash/process.rs"]
 mod process;
+#[path = "../cluster/running.rs"]
+mod running;
 #[allow(dead_code, reason = "each test binary uses its part")]
 #[path = "../faults/strace.rs"]
 mod strace;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use load::{Written, write};
 use nodes::{Nodes, is_whole, until};
-use sawlog_client::{Client, NewTopic, Producer, ProducerOptions};
-use tokio::task::JoinHandle;
+use running::{Load, PARTITIONS, TOPIC, create_with, go_without_each};
+use sawlog_client::Client;
 use tokio::time::{Instant, sleep};
-
-const TOPIC: &str = "history";
-const PARTITIONS: i32 = 6;
 
 /// Longest wait for anything; only what is broken takes that long.
 const DEADLINE: Duration = Duration::from_secs(90);
 
 /// A topic of small segments with three replicas, all of them in sync.
 async fn create(client: &Client) {
-    let configs = [("segment.bytes".to_owned(), "16384".to_owned())];
-    let (partitions, validate_only) = (PARTITIONS, false);
-    let topic = NewTopic {
-        name: TOPIC,
-        partitions,
-        replication_factor: 3,
-        configs: &configs,
-        validate_only,
-    };
-    client.create_topic(&topic).await.unwrap();
+    let small = ("segment.bytes".to_owned(), "16384".to_owned());
+    create_with(client, 3, &[small]).await;
     until(client, TOPIC, "three replicas in sync", |_, topic| is_whole(topic)).await;
-}
-
-/// A load that goes on until it is told to end.
-struct Load {
-    over: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    written: JoinHandle<Written>,
-}
-
-impl Load {
-    fn start(client: &Client) -> Self {
-        let (over, sent) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-        let options = ProducerOptions {
-            batch_bytes: 2048,
-            // Nothing is on its way for long: the next record waits for room, and so for the cluster.
-            buffer_bytes: 64 * 1024,
-            linger: Duration::from_millis(1),
-            retry_backoff_max: Duration::from_millis(200),
-            ..ProducerOptions::default()
-        };
-        let producer = Producer::new(client.clone(), options);
-        let (stop, count) = (over.clone(), sent.clone());
-        let written = tokio::spawn(async move {
-            let is_over = |number| {
-                count.store(number, Ordering::Relaxed);
-                stop.load(Ordering::Relaxed)
-            };
-            write(&producer, TOPIC, PARTITIONS, is_over).await
-        });
-        Self { over, sent, written }
-    }
-
-    /// Waits until many more records were taken than fit into the producer: the cluster takes writes.
-    async fn progress(&self) {
-        let before = self.sent.load(Ordering::Relaxed);
-        while self.sent.load(Ordering::Relaxed) < before + 20_000 {
-            assert!(!self.written.is_finished(), "the load goes on");
-            sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    async fn end(self) -> Written {
-        self.over.store(true, Ordering::Relaxed);
-        let written = self.written.await.unwrap();
-        assert_eq!(written.failures(), 0, "everything is confirmed in the end");
-        written
-    }
 }
 
 /// Where a broker has a partition of [`TOPIC`].

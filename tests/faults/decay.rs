@@ -2,11 +2,10 @@
 //! as they are, never served; all other records are, and the log goes on.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use sawlog_protocol::ErrorCode;
+use sawlog_tests::flip;
 
 use super::broker::{Broker, Options};
 use super::client::{Client, TOPIC};
@@ -16,22 +15,6 @@ use super::{create_topic, eventually, files};
 /// Batches of one record each, so that offsets and batches are the same.
 const BATCHES: usize = 60;
 const BYTES: usize = 1500;
-
-/// A bit of `path` at `position`, by dd, which knows nothing of the broker.
-fn flip(path: &Path, position: u64) {
-    let file = std::fs::File::open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, position).unwrap();
-    let scratch = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(scratch.path(), [byte[0] ^ 0x20]).unwrap();
-    let status = Command::new("dd")
-        .arg(format!("if={}", scratch.path().display()))
-        .arg(format!("of={}", path.display()))
-        .args(["bs=1", "count=1", "conv=notrunc", "status=none"])
-        .arg(format!("seek={position}"))
-        .status();
-    assert!(status.unwrap().success());
-}
 
 /// The offset of the first record of a segment.
 fn base(path: &Path) -> i64 {

@@ -415,15 +415,19 @@ fn bind(config: &BrokerConfig) -> Result<Vec<StdListener>, StartError> {
                     format!("cannot listen on {endpoint}: the host name does not resolve"),
                 )
             })?;
-        refuse_exposure(config, address)?;
+        refuse_exposure(config, address, "")?;
         listeners.push(bind_one(address)?);
     }
     Ok(listeners)
 }
 
 /// A listener without encryption or passwords on an address other machines can reach needs the
-/// operator's word.
-fn refuse_exposure(config: &BrokerConfig, address: SocketAddr) -> Result<(), StartError> {
+/// operator's word. `better` is what can be done instead, if anything, with a comma behind.
+fn refuse_exposure(
+    config: &BrokerConfig,
+    address: SocketAddr,
+    better: &str,
+) -> Result<(), StartError> {
     if is_loopback(address) {
         return Ok(());
     }
@@ -432,7 +436,7 @@ fn refuse_exposure(config: &BrokerConfig, address: SocketAddr) -> Result<(), Sta
             StartErrorKind::Config,
             format!(
                 "refused to listen on {address}: other machines can reach it, and it would have \
-                 neither encryption nor passwords; listen on 127.0.0.1, or allow it with --insecure \
+                 neither encryption nor passwords; listen on 127.0.0.1, {better}or allow it with --insecure \
                  on a network you trust"
             ),
         ));

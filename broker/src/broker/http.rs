@@ -34,7 +34,7 @@ pub(super) fn bind(
                     format!("cannot listen on {endpoint} for HTTP: the host name does not resolve"),
                 )
             })?;
-            refuse_exposure(config, address)?;
+            refuse_exposure(config, address, "")?;
             bind_one(address).map(Some)
         }
         HttpListener::Auto => bind_somewhere(clients).map(Some),

@@ -56,6 +56,9 @@ pub(super) struct PeerPort {
     pub(super) endpoint: Endpoint,
 }
 
+/// What a port for peers that others can reach takes instead of a word.
+const SET_UP_TLS: &str = "set peer.tls.certificate.file, peer.tls.key.file and peer.tls.ca.file, ";
+
 /// Certificates for the connections with peers, if they are set up.
 pub(super) fn open_tls(config: &BrokerConfig) -> Result<Option<Arc<PeerTls>>, StartError> {
     let tls = PeerTls::open(config).map_err(unfit)?;
@@ -95,14 +98,7 @@ pub(super) fn bind(
             })?;
             // Whoever reaches it has to show a certificate.
             if tls.is_none() {
-                refuse_exposure(config, address).map_err(|error| {
-                    let there = "listen on 127.0.0.1";
-                    let better = format!(
-                        "{there}, set peer.tls.certificate.file, peer.tls.key.file and \
-                                          peer.tls.ca.file"
-                    );
-                    StartError::new(error.kind(), error.to_string().replace(there, &better))
-                })?;
+                refuse_exposure(config, address, SET_UP_TLS)?;
             }
             bind_one(address).map_err(|error| {
                 StartError::new(

@@ -38,8 +38,8 @@ use files::{Contents, Files, Material};
 /// Between two looks at the files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A certificate that ends within this is warned of.
-const EXPIRES_SOON: Duration = Duration::from_secs(30 * 86_400);
+/// A certificate that ends within so many days is warned of.
+const EXPIRES_SOON_DAYS: i64 = 30;
 
 /// How often.
 const WARNING_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -140,10 +140,10 @@ impl PeerTls {
         let days = days_left(self.expires());
         if days < 0 {
             error!("the certificate for peers has expired: no connection with them can begin");
-        } else if days <= EXPIRES_SOON.as_secs().cast_signed() / 86_400 {
+        } else if days <= EXPIRES_SOON_DAYS {
             warn!(days, "the certificate for peers expires soon");
         }
-        days <= EXPIRES_SOON.as_secs().cast_signed() / 86_400
+        days <= EXPIRES_SOON_DAYS
     }
 }
 

@@ -87,16 +87,16 @@ pub fn live(seed: u64, is_telling: bool) -> Totals {
 /// What must hold does not.
 #[must_use]
 pub fn chronicle(seed: u64, is_telling: bool) -> Lived {
-    match history(seed, is_telling).0 {
+    match history(|| World::new(seed, is_telling)).0 {
         Ok(lived) => lived,
         Err(what) => panic!("seed {seed}: {what}"),
     }
 }
 
-/// What came of the world of `seed`, and how many of its processes are left in memory.
-fn history(seed: u64, is_telling: bool) -> (Result<Lived, String>, usize) {
+/// What came of a world, and how many of its processes are left in memory.
+fn history(make: impl FnOnce() -> World) -> (Result<Lived, String>, usize) {
     let (lived, processes) = simulated(async {
-        let world = World::new(seed, is_telling);
+        let world = make();
         let (oracle, processes) = (world.oracle.clone(), world.processes.clone());
         let lived = tokio::select! {
             biased;

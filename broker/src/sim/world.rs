@@ -54,6 +54,13 @@ pub(super) struct World {
 impl World {
     /// The world of a seed. Within a runtime.
     pub(super) fn new(seed: u64, is_telling: bool) -> Self {
+        let mut world = Self::plain(seed, is_telling);
+        world.weather.add_later(seed);
+        world
+    }
+
+    /// The world of a seed without what came into worlds later.
+    pub(super) fn plain(seed: u64, is_telling: bool) -> Self {
         let mut random = SimRandom::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let weather = Weather::of(&mut random);
         let net = Net::new(random.bits(), weather.lines);
@@ -253,7 +260,7 @@ impl World {
         }
         self.make_missing_topics();
         let made = Instant::now() + Duration::from_secs(20);
-        while self.oracle.with(|known| known.image().topic_count()) <= self.weather.topics.len() {
+        while self.oracle.with(|known| known.image().topic_count()) < self.subjects().len() {
             assert!(Instant::now() < made, "(26) topics cannot be made");
             self.keep_up();
             sleep(Duration::from_millis(100)).await;
@@ -262,15 +269,23 @@ impl World {
     }
 
     fn make_missing_topics(&mut self) {
-        let topics = self.weather.topics.clone();
-        let named = topics.iter().enumerate().map(|(at, subject)| (format!("t{at}"), *subject));
-        let kept = Subject { partitions: 1, replicas: 3, min_in_sync: None, is_os: false };
-        for (name, subject) in named.chain([(COMMITTED_TOPIC.to_owned(), kept)]) {
+        for (name, subject) in self.subjects() {
             if self.oracle.topic(&name).is_none() {
                 let topics = vec![Self::topic(&subject, name)];
                 self.request(Request::CreateTopics { topics, validate_only: false });
             }
         }
+    }
+
+    /// The topics there should be, by name.
+    fn subjects(&self) -> Vec<(String, Subject)> {
+        let topics = self.weather.topics.iter().enumerate();
+        let mut subjects: Vec<_> = topics.map(|(at, it)| (format!("t{at}"), *it)).collect();
+        if self.weather.committers > 0 {
+            let kept = Subject { partitions: 1, replicas: 3, min_in_sync: None, is_os: false };
+            subjects.push((COMMITTED_TOPIC.to_owned(), kept));
+        }
+        subjects
     }
 
     fn spawn(&self, client: impl Future<Output = ()> + Send + 'static) {

@@ -2,12 +2,11 @@
 //! nothing at all for as long as they wait. (Kafka's clients wait 30 s and more, and nobody else tells
 //! them.)
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use sawlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use sawlog_protocol::{ErrorCode, decode_response};
-use sawlog_tests::Nodes;
+use sawlog_tests::cluster::Cluster;
 
 use crate::wire::{Wire, batch};
 
@@ -43,11 +42,6 @@ fn write(wire: &mut Wire) -> ErrorCode {
     reply.responses[0].partition_responses[0].error_code
 }
 
-fn signal(nodes: &Nodes, id: usize, name: &str) {
-    let pid = nodes.pid(id).to_string();
-    assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
-}
-
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
@@ -59,30 +53,30 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 /// Broker 1 is the controller, too: it has to find out that it is not any more.
 #[test]
 fn a_leader_that_is_cut_off_sends_producers_away() {
-    let nodes = Nodes::start(3, &[("leader.imbalance.check.interval.seconds", "3600")]);
+    let cluster = Cluster::start(3, &[("leader.imbalance.check.interval.seconds", "3600")], None);
     for leader in [1, 2] {
         let replicas = if leader == 1 { "1,2,3" } else { "2,3,1" };
         if leader == 1 {
-            nodes.sawlog(&["topic", "create", TOPIC, "-p", "1", "-r", "3"]);
+            cluster.sawlog(&["topic", "create", TOPIC, "-p", "1", "-r", "3"]);
         }
-        nodes.sawlog(&["cluster", "move", &format!("{TOPIC}:0"), "--to", replicas]);
-        nodes.sawlog(&["cluster", "health", "--wait", "60s"]);
+        cluster.sawlog(&["cluster", "move", &format!("{TOPIC}:0"), "--to", replicas]);
+        cluster.sawlog(&["cluster", "health", "--wait", "60s"]);
         until("it leads", || {
-            nodes.sawlog(&["cluster", "elect", TOPIC, "-o", "name"]);
-            let told = nodes.sawlog(&["topic", "describe", TOPIC, "-o", "template={{leader}}"]);
+            cluster.sawlog(&["cluster", "elect", TOPIC, "-o", "name"]);
+            let told = cluster.sawlog(&["topic", "describe", TOPIC, "-o", "template={{leader}}"]);
             told.trim() == leader.to_string()
         });
-        let mut wire = Wire::connect(nodes.address(leader).parse().expect("an address"))
+        let mut wire = Wire::connect(cluster.address(leader).parse().expect("an address"))
             .expect("a broker that runs");
         assert_eq!(write(&mut wire), ErrorCode::NONE);
 
-        let others: Vec<usize> = (1..=3).filter(|id| *id != leader).collect();
-        others.iter().for_each(|id| signal(&nodes, *id, "-STOP"));
+        let others: Vec<i32> = (1..=3).filter(|id| *id != leader).collect();
+        others.iter().for_each(|id| cluster.signal(*id, "STOP"));
         assert_eq!(write(&mut wire), ErrorCode::NOT_LEADER_OR_FOLLOWER, "broker {leader}");
         assert_eq!(write(&mut wire), ErrorCode::NOT_LEADER_OR_FOLLOWER, "broker {leader}");
-        others.iter().for_each(|id| signal(&nodes, *id, "-CONT"));
+        others.iter().for_each(|id| cluster.signal(*id, "CONT"));
         let mut wires: Vec<Wire> = (1..=3)
-            .map(|id| nodes.address(id).parse().expect("an address"))
+            .map(|id| cluster.address(id).parse().expect("an address"))
             .map(|address| Wire::connect(address).expect("a broker that runs"))
             .collect();
         until("somebody takes it", || wires.iter_mut().any(|one| write(one) == ErrorCode::NONE));

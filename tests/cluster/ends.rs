@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use sawlog_protocol::messages::describe_log_dirs::DescribeLogDirsRequest;
@@ -11,7 +11,7 @@ use sawlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic,
 };
 use sawlog_protocol::{ErrorCode, decode_response};
-use sawlog_tests::Nodes;
+use sawlog_tests::cluster::Cluster;
 
 use crate::wire::Wire;
 
@@ -28,8 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Brokers 2, 4 and 5 have the replicas: those who vote all run, but for 2 they have nothing to do here.
 const REPLICAS: &str = "4,2,5";
 
-fn connect(nodes: &Nodes, id: usize) -> Wire {
-    let address: SocketAddr = nodes.address(id).parse().expect("an address");
+fn connect(cluster: &Cluster, id: i32) -> Wire {
+    let address: SocketAddr = cluster.address(id).parse().expect("an address");
     Wire::connect(address).expect("a broker that runs")
 }
 
@@ -48,8 +48,8 @@ fn offset(wire: &mut Wire, timestamp: i64, version: i16) -> (ErrorCode, i64) {
 }
 
 /// Bytes of the partition on a broker's disk.
-fn size(nodes: &Nodes, id: usize) -> i64 {
-    let mut wire = connect(nodes, id);
+fn size(cluster: &Cluster, id: i32) -> i64 {
+    let mut wire = connect(cluster, id);
     wire.send(&DescribeLogDirsRequest { topics: None }, 4).expect("a request is sent");
     let frame = wire.receive().expect("a reply");
     let (_, reply) =
@@ -67,13 +67,8 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-fn signal(nodes: &Nodes, id: usize, name: &str) {
-    let pid = nodes.pid(id).to_string();
-    assert!(Command::new("kill").args([name, &pid]).status().expect("kill runs").success());
-}
-
-fn produce(nodes: &Nodes, acks: &str) {
-    let mut command = nodes.command();
+fn produce(cluster: &Cluster, acks: &str) {
+    let mut command = cluster.command();
     command.args(["produce", TOPIC, "--acks", acks]).stdin(Stdio::piped());
     let mut child = command.spawn().expect("sawlog runs");
     child.stdin.take().expect("it is piped").write_all(b"record\n").expect("it reads");
@@ -81,11 +76,11 @@ fn produce(nodes: &Nodes, acks: &str) {
 }
 
 /// All replicas are in sync, and broker 4 leads.
-fn settle(nodes: &Nodes) {
-    nodes.sawlog(&["cluster", "health", "--wait", "60s"]);
+fn settle(cluster: &Cluster) {
+    cluster.sawlog(&["cluster", "health", "--wait", "60s"]);
     until("broker 4 leads", || {
-        nodes.sawlog(&["cluster", "elect", TOPIC, "-o", "name"]);
-        nodes.sawlog(&["topic", "describe", TOPIC, "-o", "template={{leader}}"]).trim() == "4"
+        cluster.sawlog(&["cluster", "elect", TOPIC, "-o", "name"]);
+        cluster.sawlog(&["topic", "describe", TOPIC, "-o", "template={{leader}}"]).trim() == "4"
     });
 }
 
@@ -93,16 +88,17 @@ fn settle(nodes: &Nodes) {
 /// stopped, when the leader dies. Its successor needs that other one to commit what it took over.
 #[test]
 fn a_new_leader_tells_no_end_before_it_knows_what_is_committed() {
-    let mut nodes = Nodes::start(5, &[("leader.imbalance.check.interval.seconds", "3600")]);
-    nodes.sawlog(&["topic", "create", TOPIC, "-p", "1", "-r", "3"]);
-    nodes.sawlog(&["cluster", "move", &format!("{TOPIC}:0"), "--to", REPLICAS]);
-    settle(&nodes);
-    produce(&nodes, "all");
-    signal(&nodes, 5, "-STOP");
-    produce(&nodes, "1");
-    until("broker 2 has the record", || size(&nodes, 2) == size(&nodes, 4));
-    nodes.kill(4);
-    let mut wire = connect(&nodes, 2);
+    let mut cluster =
+        Cluster::start(5, &[("leader.imbalance.check.interval.seconds", "3600")], None);
+    cluster.sawlog(&["topic", "create", TOPIC, "-p", "1", "-r", "3"]);
+    cluster.sawlog(&["cluster", "move", &format!("{TOPIC}:0"), "--to", REPLICAS]);
+    settle(&cluster);
+    produce(&cluster, "all");
+    cluster.signal(5, "STOP");
+    produce(&cluster, "1");
+    until("broker 2 has the record", || size(&cluster, 2) == size(&cluster, 4));
+    cluster.kill(4);
+    let mut wire = connect(&cluster, 2);
     until("broker 2 leads", || match offset(&mut wire, LATEST, NOT_AVAILABLE).0 {
         ErrorCode::NOT_LEADER_OR_FOLLOWER => false,
         told => {
@@ -114,7 +110,7 @@ fn a_new_leader_tells_no_end_before_it_knows_what_is_committed() {
     assert_eq!(before, ErrorCode::LEADER_NOT_AVAILABLE, "what older clients know");
     let start = offset(&mut wire, EARLIEST, NOT_AVAILABLE);
     assert_eq!(start, (ErrorCode::NONE, 0), "the start is known");
-    signal(&nodes, 5, "-CONT");
+    cluster.signal(5, "CONT");
     until("broker 2 knows its end", || match offset(&mut wire, LATEST, NOT_AVAILABLE) {
         (ErrorCode::OFFSET_NOT_AVAILABLE, told) => {
             assert_eq!(told, -1);

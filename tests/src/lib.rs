@@ -7,10 +7,8 @@ pub mod cluster;
 mod decay;
 pub mod history;
 pub mod http;
-mod nodes;
 mod server;
 
 pub use binary::{sawlog, target_dir};
 pub use decay::flip;
-pub use nodes::Nodes;
 pub use server::Server;

@@ -88,12 +88,12 @@ pub(crate) struct KafkaCluster {
 
 impl KafkaCluster {
     /// Starts it with its data in `directory`, and waits until all nodes take connections.
-    pub(crate) fn start(directory: &Path, count: usize) -> KafkaCluster {
+    pub(crate) fn start(directory: &Path, count: i32) -> KafkaCluster {
         let ports: Vec<u16> = (0..count).map(|_| two_free_ports()).collect();
-        let voter = |(id, port): (usize, &u16)| format!("{id}@127.0.0.1:{}", port + 1);
+        let voter = |(id, port): (i32, &u16)| format!("{id}@127.0.0.1:{}", port + 1);
         let voters: Vec<String> = (1..).zip(&ports).map(voter).collect();
         let voters = voters.join(",");
-        let node = |(id, port): (usize, &u16)| {
+        let node = |(id, port): (i32, &u16)| {
             let data = directory.join(format!("kafka-{id}"));
             fs::create_dir_all(&data).expect("a directory");
             let replicas = count.min(3);
@@ -110,29 +110,33 @@ impl KafkaCluster {
     }
 
     /// kill -9.
-    pub(crate) fn kill(&mut self, id: usize) {
-        let process = &mut self.nodes[id - 1].process;
+    pub(crate) fn kill(&mut self, id: i32) {
+        let process = &mut self.nodes[index(id)].process;
         process.kill().expect("our child can be killed");
         process.wait().expect("a killed child ends");
     }
 
     /// A new process for a node that was killed.
-    pub(crate) fn up(&mut self, id: usize) {
-        let node = &mut self.nodes[id - 1];
+    pub(crate) fn up(&mut self, id: i32) {
+        let node = &mut self.nodes[index(id)];
         let (_, port) = node.address.split_once(':').expect("host:port");
         node.process = start_process(&node.data, port.parse().expect("a number"), &node.settings);
         node.wait_until_it_listens();
     }
 
     /// `host:port` of a node's listener.
-    pub(crate) fn address(&self, id: usize) -> String {
-        self.nodes[id - 1].address().to_owned()
+    pub(crate) fn address(&self, id: i32) -> String {
+        self.nodes[index(id)].address().to_owned()
     }
 
     /// Where a node's logs are.
-    pub(crate) fn logs(&self, id: usize) -> PathBuf {
-        self.nodes[id - 1].logs()
+    pub(crate) fn logs(&self, id: i32) -> PathBuf {
+        self.nodes[index(id)].logs()
     }
+}
+
+fn index(id: i32) -> usize {
+    usize::try_from(id - 1).expect("ids begin with 1")
 }
 
 /// All nodes of a cluster are given one id, and with several of them Kafka is as it comes.

@@ -11,7 +11,7 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sawlog_tests::Nodes;
+use sawlog_tests::cluster;
 use tempfile::TempDir;
 
 use super::differences::Differences;
@@ -21,7 +21,7 @@ use crate::support::kafka::KafkaCluster;
 use crate::support::{available, installed, on_path, program};
 
 /// Brokers of the cluster.
-const BROKERS: usize = 3;
+const BROKERS: i32 = 3;
 
 /// How long it may take until a broker that was killed is missed, or one that came back has everything.
 const SETTLE_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -38,9 +38,9 @@ fn kafka_tools_print_of_a_cluster_what_they_print_of_kafkas() {
         return record();
     }
     let settings = [("num.partitions", "1"), ("offsets.topic.num.partitions", "1")];
-    let nodes = Nodes::start(BROKERS, &settings);
-    let brokers = (1..=BROKERS).map(|id| (nodes.address(id), nodes.data(id))).collect();
-    let mut run = Run { tools: Toolbox::start(brokers), cluster: Cluster::Sawlog(nodes) };
+    let sawlog = cluster::Cluster::start(BROKERS, &settings, None);
+    let brokers = (1..=BROKERS).map(|id| (sawlog.address(id), sawlog.data(id))).collect();
+    let mut run = Run { tools: Toolbox::start(brokers), cluster: Cluster::Sawlog(sawlog) };
     let known = Differences::read(&script("cluster-differences.txt"));
     let recorded = script("cluster-kafka.txt");
     let mut recorded = answers(&recorded);
@@ -90,7 +90,7 @@ fn answers(recorded: &str) -> impl Iterator<Item = (&str, Vec<String>)> {
 }
 
 enum Cluster {
-    Sawlog(Nodes),
+    Sawlog(cluster::Cluster),
     Kafka(KafkaCluster),
 }
 
@@ -105,9 +105,12 @@ impl Run {
     fn step<'a>(&mut self, line: &'a str) -> Option<Step<'a>> {
         let id = |text: &str| text.parse().expect("the id of a broker");
         match (line.split_once(' '), &mut self.cluster) {
-            (Some(("kill", of)), Cluster::Sawlog(nodes)) => nodes.kill(id(of)),
+            (Some(("kill", of)), Cluster::Sawlog(sawlog)) => sawlog.kill(id(of)),
             (Some(("kill", of)), Cluster::Kafka(kafka)) => kafka.kill(id(of)),
-            (Some(("up", of)), Cluster::Sawlog(nodes)) => nodes.up(id(of)),
+            (Some(("up", of)), Cluster::Sawlog(sawlog)) => {
+                sawlog.run(id(of));
+                sawlog.wait_until_it_listens(id(of));
+            }
             (Some(("up", of)), Cluster::Kafka(kafka)) => kafka.up(id(of)),
             _ => return Some(Step::parse(line)),
         }

@@ -2,14 +2,14 @@
 //!
 //! Where the machine lets us ([`Machines::make`]), each broker has a network of its own and one of them a disk of
 //! its own, so that connections can be cut by direction and a disk can be full; elsewhere brokers have
-//! loopback addresses and only processes can be hurt. Nothing waits here for what a cluster does by
-//! itself: that is the test's part. What still runs is killed when the cluster is dropped.
+//! loopback addresses and only processes can be hurt. But for its start, nothing waits here for what a
+//! cluster does by itself: that is the test's part. What still runs is killed when the cluster is dropped.
 
 mod machines;
 
 use std::fs::{self, File};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -21,13 +21,16 @@ use tempfile::TempDir;
 use crate::sawlog;
 pub use machines::{Direction, Machines};
 
-/// Longest wait for a broker that founds or joins a cluster to take connections.
+/// Longest wait for a broker that founds or joins a cluster to take connections, and to vote.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Longest wait for a broker that was asked to end.
 const STOP_WAIT_MAX: Duration = Duration::from_secs(90);
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// Brokers that vote on the metadata, where there are so many; else the first one alone does.
+const VOTERS: i32 = 3;
 
 #[derive(Debug)]
 struct Node {
@@ -51,16 +54,14 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts `count` brokers with these settings, one after another: the first founds the cluster, the
-    /// others join it. Returns when all take connections.
+    /// others join it. Returns when all take connections, and the first three vote, or the first one alone.
     ///
     /// # Panics
-    /// If one does not start.
+    /// With what they printed, if that takes a minute.
     pub fn start(count: i32, settings: &[(&str, &str)], machines: Option<Machines>) -> Cluster {
         let node = |id: i32| {
-            let address = |port| match &machines {
-                Some(machines) => SocketAddr::new(machines.address(id), port),
-                None => free_address(),
-            };
+            let ip = machines.as_ref().map_or_else(own_ip, |machines| machines.address(id));
+            let address = |port| SocketAddr::new(ip, port);
             Node { id, clients: address(9092), peers: address(9093), process: None, tracer: None }
         };
         let nodes = (1..=count).map(node).collect();
@@ -70,8 +71,56 @@ impl Cluster {
         for id in 1..=count {
             cluster.run(id);
             cluster.wait_until_it_listens(id);
+            // It is these that vote, and not some that come after them.
+            if id == VOTERS {
+                cluster.wait_until_they_vote(3);
+            }
         }
+        if count < VOTERS {
+            cluster.wait_until_they_vote(1);
+        }
+        // A broker takes connections before the controller knows that it runs.
+        cluster.wait_until_told(cluster.nodes.len(), "nodes", &["\"running\""]);
         cluster
+    }
+
+    fn wait_until_they_vote(&self, wanted: usize) {
+        self.wait_until_told(wanted, "quorum", &["\"voter\"", "\"behind\":0"]);
+    }
+
+    /// Waits until `sawlog cluster` tells so many lines that contain all of this.
+    fn wait_until_told(&self, wanted: usize, of: &str, parts: &[&str]) {
+        let deadline = Instant::now() + START_WAIT_MAX;
+        let arguments = ["--timeout", "5s", "cluster", of, "-o", "jsonl"];
+        loop {
+            let answer = self.command().args(arguments).output().expect("sawlog runs");
+            let text = String::from_utf8_lossy(&answer.stdout).into_owned();
+            let is_one = |line: &&str| parts.iter().all(|part| line.contains(part));
+            if text.lines().filter(is_one).count() >= wanted {
+                return;
+            }
+            let output = self.output(1);
+            assert!(Instant::now() < deadline, "{of} is not told {wanted} times: {text}\n{output}");
+            thread::sleep(LOOK_AGAIN);
+        }
+    }
+
+    /// A `sawlog` command that talks to this cluster.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(sawlog());
+        command.env("SAWLOG_BROKERS", self.bootstrap()).stdin(Stdio::null());
+        command
+    }
+
+    /// What a `sawlog` command prints, which must succeed.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn sawlog(&self, arguments: &[&str]) -> String {
+        let output = self.command().args(arguments).output().expect("sawlog runs");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "sawlog {}: {err}", arguments.join(" "));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn node(&self, id: i32) -> &Node {
@@ -306,12 +355,9 @@ impl Drop for Cluster {
     }
 }
 
-/// An address nobody else uses: every call has a loopback address of its own, so that tests which run
-/// beside each other never take each other's ports.
-fn free_address() -> SocketAddr {
-    static NEXT: AtomicU8 = AtomicU8::new(1);
+/// A loopback address nobody else uses, so that tests beside each other never take each other's ports.
+fn own_ip() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(101);
     let [.., high, low] = std::process::id().to_be_bytes();
-    let ip = Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed));
-    let listener = TcpListener::bind((IpAddr::V4(ip), 0)).expect("a free port");
-    listener.local_addr().expect("a bound listener has an address")
+    Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)).into()
 }

@@ -20,6 +20,8 @@ pub mod limits;
 pub(crate) mod memory;
 pub(crate) mod parts;
 mod reserve;
+#[cfg(test)]
+pub(crate) mod seeds;
 pub mod tasks;
 pub mod units;
 pub mod waiting;

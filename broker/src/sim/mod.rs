@@ -43,7 +43,7 @@
 //!
 //! A seed that was lived through twice is the same twice; a test shows it.
 //! `cargo run -p sawlog-sim --features sim -- seed 7` tells what happens in one,
-//! `SAWLOG_SIM_SEEDS` and `SAWLOG_SIM_FIRST` choose what the test lives through.
+//! `SAWLOG_SIM_SEEDS` and `SAWLOG_SIM_FIRST_SEED` choose what the test lives through.
 
 mod chronicle;
 mod clients;

@@ -1,51 +1,25 @@
 //! Seeds among the tests.
 
-use std::time::Instant;
-
 use super::world::World;
 use super::{Totals, history, live};
+use crate::base::seeds::{self, Suite};
 
-/// Seeds among the tests; the gate lives through many more with `sawlog-sim run`.
-const SEEDS: u64 = 60;
+/// The gate lives through many more with `sawlog-sim run`.
+pub(super) const SUITE: Suite<Totals> = Suite { name: "SAWLOG_SIM", seeds: 60, kept: &[], live };
 
-pub(super) fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
-fn lives(seeds: impl Iterator<Item = u64>) -> Totals {
-    let mut totals = Totals::default();
-    for seed in seeds {
-        let lived = std::panic::catch_unwind(|| live(seed, false));
-        totals.add(&lived.unwrap_or_else(|_| panic!("SAWLOG_SIM_SEED={seed} shows it again")));
+impl seeds::Totals for Totals {
+    fn add(&mut self, other: &Self) {
+        Self::add(self, other);
     }
-    totals
+
+    fn is_telling(&self, seeds: u64) -> bool {
+        seeds < 100 || Self::is_telling(self, seeds)
+    }
 }
 
 #[test]
 fn clusters_keep_their_promises_whatever_machines_disks_and_networks_do() {
-    if let Some(seed) = setting("SAWLOG_SIM_SEED") {
-        println!("{:?}", live(seed, true));
-        return;
-    }
-    let first = setting("SAWLOG_SIM_FIRST").unwrap_or(0);
-    let seeds = setting("SAWLOG_SIM_SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let started = Instant::now();
-    let totals = std::thread::scope(|scope| {
-        let share = |thread: usize| {
-            let start = first + u64::try_from(thread).unwrap();
-            move || lives((start..first + seeds).step_by(threads))
-        };
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(share(thread))).collect();
-        let mut totals = Totals::default();
-        for thread in running {
-            totals.add(&thread.join().expect("every promise is kept"));
-        }
-        totals
-    });
-    let per_hour = seeds as f64 * 3600.0 / started.elapsed().as_secs_f64();
-    println!("{seeds} seeds, {per_hour:.0} an hour: {totals:?}");
-    assert!(seeds < 100 || totals.is_telling(seeds), "too little happened: {totals:?}");
+    SUITE.run();
 }
 
 #[test]

@@ -10,7 +10,7 @@
 //!
 //! Not here: the brokers' logs are models, not files, and the metadata log is one that all agree on.
 //!
-//! `SAWLOG_WORLD_SEEDS` sets how many seeds are tried, from `SAWLOG_WORLD_FIRST` on;
+//! `SAWLOG_WORLD_SEEDS` sets how many seeds are tried, from `SAWLOG_WORLD_FIRST_SEED` on;
 //! `SAWLOG_WORLD_SEED` tries one and tells what happens.
 
 mod broker;
@@ -26,55 +26,25 @@ mod planted;
 mod sim;
 mod weather;
 
-use std::time::Instant;
-
 use oracle::Totals;
 use sim::World;
 
-/// Seeds in the gate.
-const SEEDS: u64 = 2_000;
+use crate::base::seeds::Suite;
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
+const SUITE: Suite<Totals> = Suite { name: "SAWLOG_WORLD", seeds: 2_000, kept: &[], live };
 
-fn lives(seeds: impl Iterator<Item = u64>) -> Totals {
-    let mut totals = Totals::default();
-    for seed in seeds {
-        let lived = std::panic::catch_unwind(|| World::new(seed).run());
-        totals.add(&lived.unwrap_or_else(|_| panic!("SAWLOG_WORLD_SEED={seed} shows it again")));
+fn live(seed: u64, is_telling: bool) -> Totals {
+    let mut world = World::new(seed);
+    if is_telling {
+        println!("{:?}", world.weather);
     }
-    totals
+    world.is_telling = is_telling;
+    world.run()
 }
 
 #[test]
 fn acknowledged_records_survive_whatever_brokers_disks_and_networks_do() {
-    if let Some(seed) = setting("SAWLOG_WORLD_SEED") {
-        let mut world = World::new(seed);
-        world.is_telling = true;
-        println!("{:?}", world.weather);
-        println!("{:?}", world.run());
-        return;
-    }
-    let first = setting("SAWLOG_WORLD_FIRST").unwrap_or(0);
-    let seeds = setting("SAWLOG_WORLD_SEEDS").unwrap_or(SEEDS);
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let started = Instant::now();
-    let totals = std::thread::scope(|scope| {
-        let share = |thread: usize| {
-            let start = first + u64::try_from(thread).unwrap();
-            move || lives((start..first + seeds).step_by(threads))
-        };
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(share(thread))).collect();
-        let mut totals = Totals::default();
-        for thread in running {
-            totals.add(&thread.join().expect("every promise is kept"));
-        }
-        totals
-    });
-    let per_hour = seeds as f64 * 3600.0 / started.elapsed().as_secs_f64();
-    println!("{seeds} seeds, {per_hour:.0} an hour: {totals:?}");
-    assert!(seeds < 500 || totals.is_telling(seeds), "too little happened: {totals:?}");
+    SUITE.run();
 }
 
 #[test]

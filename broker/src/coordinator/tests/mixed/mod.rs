@@ -20,7 +20,7 @@ mod client;
 mod watch;
 mod world;
 
-use super::seeded::suite::Suite;
+use crate::base::seeds::Suite;
 use watch::Totals;
 use world::World;
 
@@ -28,7 +28,7 @@ const SUITE: Suite<Totals> = Suite {
     name: "SAWLOG_MIXED",
     seeds: 2_000,
     kept: &[9_858, 25_203],
-    live: |seed| World::new(seed).run(),
+    live: |seed, _| World::new(seed).run(),
 };
 
 #[test]
@@ -46,5 +46,5 @@ fn one_seed_gives_one_history() {
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn every_planted_bug_of_consumer_groups_is_found() {
-    SUITE.find_planted(crate::base::planted::Bug::CONSUMER_GROUPS, 1_500);
+    SUITE.must_find(crate::base::planted::Bug::CONSUMER_GROUPS, 1_500);
 }

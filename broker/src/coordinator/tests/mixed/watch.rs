@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::coordinator::tests::seeded::suite;
+use crate::base::seeds;
 use crate::coordinator::*;
 
 /// How much happened.
@@ -21,7 +21,7 @@ pub(super) struct Totals {
     pub(super) static_returns: u64,
 }
 
-impl suite::Totals for Totals {
+impl seeds::Totals for Totals {
     fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.restarts += other.restarts;

@@ -13,12 +13,12 @@ mod clients;
 mod oracle;
 mod world;
 
-use super::seeded::suite::Suite;
+use crate::base::seeds::Suite;
 use oracle::Totals;
 use world::World;
 
 const SUITE: Suite<Totals> =
-    Suite { name: "SAWLOG_GROUP", seeds: 2_000, kept: &[], live: |seed| World::new(seed).run() };
+    Suite { name: "SAWLOG_GROUP", seeds: 2_000, kept: &[], live: |seed, _| World::new(seed).run() };
 
 #[test]
 fn groups_keep_their_promises_through_restarts_and_losses() {
@@ -35,5 +35,5 @@ fn one_seed_gives_one_history() {
 #[cfg(feature = "planted-bugs")]
 #[test]
 fn every_planted_bug_of_groups_is_found() {
-    SUITE.find_planted(crate::base::planted::Bug::GROUPS, 2_000);
+    SUITE.must_find(crate::base::planted::Bug::GROUPS, 2_000);
 }

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::base::seeds;
 use crate::coordinator::Record;
-use crate::coordinator::tests::seeded::suite;
 
 /// How much happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub(super) struct Totals {
     pub(super) generations: u64,
 }
 
-impl suite::Totals for Totals {
+impl seeds::Totals for Totals {
     fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.restarts += other.restarts;

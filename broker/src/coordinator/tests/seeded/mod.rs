@@ -1,9 +1,8 @@
-//! What the seeded suites share: how seeds are run, and the log, the clock and the network around a core.
+//! What the seeded suites share: the log, the clock and the network around a core.
 
 pub(super) mod later;
 pub(super) mod scene;
 pub(super) mod shell;
-pub(super) mod suite;
 
 /// A request, by the order in which clients sent them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

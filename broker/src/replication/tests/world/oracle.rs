@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use super::disk::{Entry, StoredLog, index, offset};
 use super::event::{Life, NodeAt};
 use crate::base::LeaderEpoch;
+use crate::base::seeds;
 use crate::replication::PartitionCore;
 
 /// An epoch's record at an offset.
@@ -185,8 +186,8 @@ pub(super) struct Totals {
     pub(super) trace: u64,
 }
 
-impl Totals {
-    pub(super) fn add(&mut self, other: &Self) {
+impl seeds::Totals for Totals {
+    fn add(&mut self, other: &Self) {
         self.events += other.events;
         self.acknowledged += other.acknowledged;
         self.committed += other.committed;
@@ -203,9 +204,8 @@ impl Totals {
         self.trace ^= other.trace;
     }
 
-    /// Whether enough of everything has happened in so many seeds.
-    pub(super) fn is_telling(&self, seeds: u64) -> bool {
-        self.acknowledged > seeds * 50
+    fn is_telling(&self, seeds: u64) -> bool {
+        let is_enough = self.acknowledged > seeds * 50
             && self.elections > seeds * 3
             && self.cuts > seeds
             && self.joined > seeds
@@ -215,6 +215,7 @@ impl Totals {
             && self.released > seeds / 20
             && self.lost_disks > seeds / 10
             && self.failed_logs > seeds / 10
-            && self.offline < seeds / 10
+            && self.offline < seeds / 10;
+        seeds < 500 || is_enough
     }
 }

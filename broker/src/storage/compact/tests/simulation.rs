@@ -4,6 +4,7 @@
 use super::history::History;
 use super::*;
 use crate::base::disk_sim::{Fault, SimRandom};
+use crate::base::seeds::setting;
 
 /// Seeds run by default; more with `SAWLOG_COMPACTION_SEEDS`, from `SAWLOG_COMPACTION_FIRST_SEED`
 /// on.
@@ -162,10 +163,6 @@ pub(super) fn simulate(seed: u64) -> String {
         disk = disk.restart(random.bits());
     }
     trace
-}
-
-pub(super) fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::runner::{failing, setting};
+use super::runner::failing;
 use super::*;
+use crate::base::seeds::setting;
 
 /// Histories run by default; others with `SAWLOG_STORAGE_HISTORIES`.
 const HISTORIES: u64 = 40;

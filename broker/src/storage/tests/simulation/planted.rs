@@ -1,38 +1,14 @@
 //! The suite against itself: bugs put in on purpose, each of which it must find.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use super::runner::setting;
 use super::*;
-use crate::base::planted::{Bug, switch};
+use crate::base::seeds::planted::{Bug, missed, seeds};
 
-/// Seeds tried for each bug; others with `SAWLOG_PLANTED_SEEDS`.
+/// Seeds tried for each bug.
 const SEEDS_MAX: u64 = 5_000;
-
-/// Seeds until `bug` is found.
-fn seeds_to_detect(bug: Bug, seeds: u64) -> Option<u64> {
-    (0..seeds).find(|seed| {
-        switch(Some(bug));
-        let found = catch_unwind(AssertUnwindSafe(|| simulate(*seed))).is_err();
-        switch(None);
-        found
-    })
-}
 
 #[test]
 fn every_planted_bug_is_found() {
-    let seeds = setting("SAWLOG_PLANTED_SEEDS").unwrap_or(SEEDS_MAX);
-    // The findings themselves are of no interest, and many.
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    let mut table = String::from("bug: seeds until it was found\n");
-    for bug in Bug::ALL {
-        match seeds_to_detect(*bug, seeds) {
-            Some(seed) => table.push_str(&format!("  {bug:?}: {}\n", seed + 1)),
-            None => missed.push(bug),
-        }
-    }
-    drop(std::panic::take_hook());
-    println!("{table}");
-    assert!(missed.is_empty(), "not found in {seeds} seeds: {missed:?}");
+    let candidates: Vec<u64> = (0..seeds("SAWLOG_STORAGE", SEEDS_MAX)).collect();
+    let missed = missed(Bug::ALL, &candidates, |seed| drop(simulate(seed)));
+    assert!(missed.is_empty(), "not found: {missed:?}");
 }

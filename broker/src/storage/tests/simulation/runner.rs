@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::*;
+use crate::base::seeds::setting;
 
 /// Seeds run by default; others with `SAWLOG_STORAGE_SEEDS`, from `SAWLOG_STORAGE_FIRST_SEED` on.
 const SEEDS: u64 = 5_000;
@@ -15,10 +16,6 @@ const KEPT: &str = include_str!("../seeds");
 
 /// Failing seeds that are named before a run gives up.
 const FAILURES_MAX: usize = 10;
-
-pub(super) fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
 
 /// Runs `seeds` on all processors; returns those that failed. `prepare` runs once in each thread.
 pub(super) fn failing(

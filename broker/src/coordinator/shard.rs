@@ -151,7 +151,9 @@ impl Shard {
 
     /// Decides about a request and waits until its answer may leave.
     pub(super) async fn ask<A: Ask>(&self, ask: A) -> A::Answer {
-        let receiver = match self.submit(ask.into_request()) {
+        let request = ask.into_request();
+        let tells_offsets = matches!(request, Request::Fetch(_));
+        let receiver = match self.submit(request) {
             Ok(receiver) => receiver,
             Err(error) => return A::refused(error),
         };
@@ -161,6 +163,10 @@ impl Shard {
             && let Err(error) = self.committed(decided.epoch, after).await
         {
             return A::refused(error);
+        }
+        // Another may coordinate by now, with newer offsets.
+        if tells_offsets && !self.partition.is_heard_lately() {
+            return A::refused(GroupError::NotCoordinator);
         }
         A::answer(decided.reply).unwrap_or_else(|| A::refused(GroupError::NotAvailable))
     }

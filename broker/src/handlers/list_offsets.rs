@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sawlog_protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsPartitionResponse, ListOffsetsRequest, ListOffsetsResponse,
@@ -12,7 +11,6 @@ use sawlog_protocol::{ErrorCode, Rope};
 
 use super::{READ_COMMITTED, RequestContext, absent_error, epoch_error};
 use crate::base::{LeaderEpoch, Offset, Timestamp};
-use crate::controller::SESSION_TIMEOUT;
 use crate::replication::Partition;
 use crate::storage::StorageError;
 
@@ -26,10 +24,6 @@ const EARLIEST_PENDING_UPLOAD: (i64, i16) = (-6, 11);
 
 /// First version with an error of its own for an end that is not known yet.
 const OFFSET_NOT_AVAILABLE_VERSION_MIN: i16 = 5;
-
-/// A leader tells the end of a log while all in-sync replicas were heard of within half a session: who is
-/// replaced because nobody hears of it, or has stood still meanwhile, has not heard of them for longer.
-const HEARD_WITHIN: Duration = SESSION_TIMEOUT.checked_div(2).expect("not by zero");
 
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +86,7 @@ async fn list(
         });
     }
     // Another may lead by now, and have committed more.
-    if wanted == Wanted::Latest && !partition.is_heard(HEARD_WITHIN) {
+    if wanted == Wanted::Latest && !partition.is_heard_lately() {
         return Err(ErrorCode::NOT_LEADER_OR_FOLLOWER);
     }
     match wanted {

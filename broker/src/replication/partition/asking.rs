@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Partition;
 use crate::base::{LeaderEpoch, Offset};
+use crate::controller::SESSION_TIMEOUT;
 use crate::replication::core::{AckState, EpochMismatch, check_epoch};
 use crate::replication::waiters::Signal;
 
@@ -47,6 +48,13 @@ impl Partition {
         let now = self.directory.monotonic();
         let since = now.saturating_sub(limit).max(self.directory.pulse().counts_from(now));
         self.state.lock().core.is_heard(since)
+    }
+
+    /// Whether it may tell how far the log goes and what is in it as the last word: every in-sync replica was
+    /// heard of within half a session. Who is replaced because nobody hears of it, or has stood still
+    /// meanwhile, has not heard of them for longer.
+    pub(crate) fn is_heard_lately(&self) -> bool {
+        self.is_heard(SESSION_TIMEOUT / 2)
     }
 
     /// Compares the epoch a client names with the leader's.

@@ -208,6 +208,7 @@ impl Broker {
             config: config.clone(),
             clock: clock.clone(),
             random: Box::new(SystemRandom),
+            ids: Box::new(SystemRandom),
             directories: &directories,
             controller,
             peers: Arc::new(peers),

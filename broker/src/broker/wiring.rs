@@ -21,7 +21,7 @@ use crate::controller::replicas::BrokerStart;
 use crate::controller::{Controller, ImageSubscriber, Registration};
 use crate::coordinator::assignor::Assignor;
 use crate::coordinator::{Coordinator, GroupOptions, GroupsTopicOptions, Migration};
-use crate::handlers::{FetchSessions, Node, ProducerIds};
+use crate::handlers::{FetchSessions, MemberIds, Node, ProducerIds};
 use crate::metadata::Random;
 use crate::metrics::BrokerMetrics;
 use crate::peer::PeerNet;
@@ -33,6 +33,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: Arc<BrokerConfig>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Box<dyn Random>,
+    /// For ids of members of groups.
+    pub(crate) ids: Box<dyn Random>,
     pub(crate) directories: &'a [Arc<DataDirectory>],
     pub(crate) controller: Arc<Controller>,
     pub(crate) peers: Arc<dyn PeerNet>,
@@ -61,8 +63,18 @@ pub(crate) async fn wire(
     progress: impl Fn(RecoveryProgress),
     on_recovered: impl FnOnce(&Arc<Partitions>) -> Arc<dyn ImageSubscriber>,
 ) -> Result<Wired, StartError> {
-    let Parts { config, clock, random, directories, controller, peers, tasks, threads, stopped } =
-        parts;
+    let Parts {
+        config,
+        clock,
+        random,
+        ids,
+        directories,
+        controller,
+        peers,
+        tasks,
+        threads,
+        stopped,
+    } = parts;
     let broker = BrokerId(config.node_id);
     let partitions = Partitions::start_on(threads, broker, directories, clock.clone(), random);
     let partitions = Arc::new(partitions.map_err(cannot_start_threads)?);
@@ -98,14 +110,13 @@ pub(crate) async fn wire(
     tasks.spawn(ask_after_suspects(controller.clone()));
     member.welcome().await;
     let cluster = (member.contact().clone(), departing);
-    let node = node(config, clock, controller, (partitions, groups), cluster);
+    let node = node((config, clock, ids), controller, (partitions, groups), cluster);
     info!(broker = broker.0, "the broker is part of its cluster");
     Ok(Wired { node, member, recovered })
 }
 
 fn node(
-    config: Arc<BrokerConfig>,
-    clock: Arc<dyn Clock>,
+    (config, clock, ids): (Arc<BrokerConfig>, Arc<dyn Clock>, Box<dyn Random>),
     controller: Arc<Controller>,
     (partitions, groups): (Arc<Partitions>, Arc<Coordinator>),
     (contact, departing): (Arc<Contact>, Arc<Departing>),
@@ -130,6 +141,7 @@ fn node(
         )),
         metrics: Arc::new(BrokerMetrics::default()),
         telemetry: Arc::new(telemetry),
+        member_ids: MemberIds::new(ids),
     })
 }
 

@@ -15,7 +15,6 @@ use crate::controller::features::{self, GROUP_VERSION};
 use crate::coordinator::{
     Beat, ConsumerHeartbeat, GroupError, GroupId, MemberId, TopicPartitions, TopicPattern,
 };
-use crate::metadata::{Random as _, SystemRandom};
 
 /// First version in which members bring their own ids (KIP-1082).
 const OWN_ID: i16 = 1;
@@ -75,7 +74,7 @@ fn wanted(
         group: request.group_id.into(),
         member: member(request.member_id),
         fresh_member: if request.member_id.is_empty() {
-            MemberId::from(&*SystemRandom.next_uuid().to_string())
+            MemberId::from(&*ctx.node.member_ids.next_uuid().to_string())
         } else {
             MemberId::from("")
         },

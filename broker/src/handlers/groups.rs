@@ -1,14 +1,16 @@
 //! What the handlers of groups share: error codes, times, and who asks.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sawlog_protocol::ErrorCode;
+use parking_lot::Mutex;
+use sawlog_protocol::{ErrorCode, Uuid};
 
 use super::RequestContext;
 use crate::base::limits::CLIENT_TEXT_BYTES_MAX;
 use crate::coordinator::{Client, GroupError, InstanceId, MemberId};
-use crate::metadata::{Random as _, SystemRandom};
+use crate::metadata::Random;
 
 /// What anybody may do with a group: READ, DELETE, DESCRIBE, DESCRIBE_CONFIGS and ALTER_CONFIGS, as
 /// bits.
@@ -78,10 +80,35 @@ pub(super) fn client(ctx: &RequestContext<'_>) -> Client {
     }
 }
 
+/// Where ids of members come from.
+pub(crate) struct MemberIds(Mutex<Box<dyn Random>>);
+
+impl MemberIds {
+    /// Ids by `random`.
+    pub(crate) fn new(random: Box<dyn Random>) -> Self {
+        Self(Mutex::new(random))
+    }
+
+    /// An id nobody has.
+    pub(super) fn next_uuid(&self) -> Uuid {
+        self.0.lock().next_uuid()
+    }
+}
+
+impl fmt::Debug for MemberIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MemberIds")
+    }
+}
+
 /// A member id nobody has: the instance's name, else the client's, and a UUID. A long name is cut:
 /// the id has to fit a string, and is kept for whoever asks for one.
-pub(super) fn fresh_member(client: &Client, instance: Option<&InstanceId>) -> MemberId {
-    let bits = u128::from_be_bytes(SystemRandom.next_uuid().0);
+pub(super) fn fresh_member(
+    client: &Client,
+    instance: Option<&InstanceId>,
+    ids: &MemberIds,
+) -> MemberId {
+    let bits = u128::from_be_bytes(ids.next_uuid().0);
     // Version 4, variant 1: what UUID libraries expect of a random one.
     let bits = (bits & !(0xf << 76) | (0x4 << 76)) & !(0x3 << 62) | (0x2 << 62);
     let text = format!("{bits:032x}");
@@ -94,28 +121,31 @@ pub(super) fn fresh_member(client: &Client, instance: Option<&InstanceId>) -> Me
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::SystemRandom;
 
     #[test]
     fn member_ids_are_a_name_and_a_random_uuid() {
+        let ids = MemberIds::new(Box::new(SystemRandom));
         let client = Client { id: "consumer-1".into(), host: "/127.0.0.1".into() };
-        let id = fresh_member(&client, None);
+        let id = fresh_member(&client, None, &ids);
         let uuid = id.as_str().strip_prefix("consumer-1-").unwrap();
         let digits: Vec<&str> = uuid.split('-').collect();
         assert_eq!(digits.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
         assert!(digits[2].starts_with('4'), "{uuid}");
         assert!("89ab".contains(digits[3].chars().next().unwrap()), "{uuid}");
-        let fixed = fresh_member(&client, Some(&"instance".into()));
+        let fixed = fresh_member(&client, Some(&"instance".into()), &ids);
         assert!(fixed.as_str().starts_with("instance-"));
-        assert_ne!(fresh_member(&client, None), id);
+        assert_ne!(fresh_member(&client, None, &ids), id);
     }
 
     #[test]
     fn a_member_id_is_short_however_long_the_name() {
+        let ids = MemberIds::new(Box::new(SystemRandom));
         let longest = "ü".repeat(16_000);
         let client = Client { id: longest.as_str().into(), host: "/127.0.0.1".into() };
-        let id = fresh_member(&client, None);
+        let id = fresh_member(&client, None, &ids);
         assert!(id.as_str().starts_with(&"ü".repeat(CLIENT_TEXT_BYTES_MAX / 2)));
         assert_eq!(id.as_str().len(), CLIENT_TEXT_BYTES_MAX - 1 + 37, "no character is cut in two");
-        assert_eq!(fresh_member(&client, Some(&"i".into())).as_str().len(), 38);
+        assert_eq!(fresh_member(&client, Some(&"i".into()), &ids).as_str().len(), 38);
     }
 }

@@ -51,7 +51,7 @@ fn wanted(
     Ok(JoinGroup {
         group: request.group_id.into(),
         member: member(request.member_id),
-        fresh_member: fresh_member(&client, instance.as_ref()),
+        fresh_member: fresh_member(&client, instance.as_ref(), &ctx.node.member_ids),
         instance,
         client,
         protocol_type: request.protocol_type.into(),

@@ -78,6 +78,7 @@ mod unregister_broker;
 mod update_features;
 
 pub(crate) use fetch_sessions::FetchSessions;
+pub(crate) use groups::MemberIds;
 pub(crate) use init_producer_id::ProducerIds;
 
 /// Everything a handler may use. One per broker.
@@ -97,6 +98,7 @@ pub(crate) struct Node {
     pub(crate) heavy_requests: Arc<Semaphore>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) member_ids: MemberIds,
 }
 
 /// The client at the other end of a connection.

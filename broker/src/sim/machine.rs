@@ -202,6 +202,7 @@ async fn live(
         config,
         clock: clock.clone(),
         random: Box::new(SeededRandom::new(random.next_u64())),
+        ids: Box::new(SeededRandom::new(random.next_u64())),
         directories: std::slice::from_ref(&data),
         controller: controller.clone(),
         peers,

@@ -223,6 +223,11 @@ mod switch {
             /// A batch is appended however often it comes.
             AppendTwice,
         }
+        /// Those of coordinators in a cluster.
+        COORDINATORS {
+            /// They answer once they have written.
+            AnswerAtAppend,
+        }
         /// Rules of replication that others imply: without them nothing goes wrong.
         IMPLIED {
             /// Fetches of an earlier leadership are answered (F1).

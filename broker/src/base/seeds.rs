@@ -5,7 +5,7 @@
 //! many are tried for each planted bug.
 
 use std::fmt::Debug;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::catch_unwind;
 use std::time::Instant;
 
 /// A number in the environment.
@@ -96,6 +96,7 @@ impl<T: Totals> Suite<T> {
 /// Bugs put in on purpose, and the seeds that show them.
 #[cfg(feature = "planted-bugs")]
 pub(crate) mod planted {
+    use std::panic::AssertUnwindSafe;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

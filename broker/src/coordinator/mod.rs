@@ -37,6 +37,8 @@ pub use record::{
     ClassicMemberRecord, ClassicSide, ConsumerPart, CurrentRecord, EpochRecord, GroupRecord,
     MemberRecord, OffsetRecord, PatternRecord, Record, Step, TopicPartitions,
 };
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use service::partition_for;
 pub(crate) use service::{Coordinator, GROUPS_TOPIC, GroupsTopicOptions};
 pub use timeline::{Event, EventKind, Timeout};
 pub use topic_pattern::{TopicPattern, TopicPatternError};

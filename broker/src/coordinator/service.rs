@@ -258,7 +258,7 @@ impl ImageSubscriber for Coordinator {
 
 /// `abs(String.hashCode(group)) mod partitions`, as Kafka has it: tools and other brokers look for
 /// a group where it puts it.
-fn partition_for(group: &str, partitions: i32) -> Option<i32> {
+pub(crate) fn partition_for(group: &str, partitions: i32) -> Option<i32> {
     let hash = group
         .encode_utf16()
         .fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));

@@ -159,7 +159,7 @@ impl Shard {
         };
         // Without a sender the core that was asked is gone.
         let Ok(decided) = receiver.await else { return A::refused(GroupError::NotCoordinator) };
-        if let Some(after) = decided.after
+        if let Some(after) = decided.after.filter(|_| !planted!(AnswerAtAppend))
             && let Err(error) = self.committed(decided.epoch, after).await
         {
             return A::refused(error);

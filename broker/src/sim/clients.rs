@@ -79,10 +79,20 @@ impl Client {
         request: &R,
         version: i16,
     ) -> Option<Bytes> {
+        self.ask_within(broker, request, version, PATIENCE).await
+    }
+
+    pub(super) async fn ask_within<'a, R: Request<'a>>(
+        &self,
+        broker: i32,
+        request: &R,
+        version: i16,
+        patience: Duration,
+    ) -> Option<Bytes> {
         let frame = encode_request(request, version, 1, Some("sim")).to_bytes();
         // Without the length in front, as the connection hands it on.
         let frame = frame.slice(4..);
-        let answer = self.shared.net.ask(self.number, broker, frame, PATIENCE).await.ok()?;
+        let answer = self.shared.net.ask(self.number, broker, frame, patience).await.ok()?;
         Some(answer.slice(4..))
     }
 

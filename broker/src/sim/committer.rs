@@ -59,7 +59,9 @@ impl Client {
             self.pause(300).await;
             let Some(coordinator) = self.coordinator(&group.name).await else { continue };
             if self.random.below(3) == 0 {
-                if let Some(found) = self.committed(coordinator, &group.name).await {
+                if let Some(found) =
+                    self.committed(coordinator, &group.name, (COMMITTED_TOPIC, 0)).await
+                {
                     group.check(found);
                 }
                 continue;
@@ -74,7 +76,8 @@ impl Client {
         }
         loop {
             if let Some(coordinator) = self.coordinator(&group.name).await
-                && let Some(found) = self.committed(coordinator, &group.name).await
+                && let Some(found) =
+                    self.committed(coordinator, &group.name, (COMMITTED_TOPIC, 0)).await
             {
                 group.check(found);
                 break;
@@ -84,7 +87,8 @@ impl Client {
         *self.shared.open.lock() -= 1;
     }
 
-    async fn coordinator(&mut self, group: &str) -> Option<i32> {
+    /// Who coordinates a group, as some broker says.
+    pub(super) async fn coordinator(&mut self, group: &str) -> Option<i32> {
         let at = self.any_broker();
         let request =
             FindCoordinatorRequest { coordinator_keys: vec![group], ..Default::default() };
@@ -123,10 +127,15 @@ impl Client {
     }
 
     /// What is committed, -1 for nothing; none where the broker does not say.
-    async fn committed(&self, coordinator: i32, group: &str) -> Option<i64> {
+    pub(super) async fn committed(
+        &self,
+        coordinator: i32,
+        group: &str,
+        (topic, partition): (&str, i32),
+    ) -> Option<i64> {
         let topic = OffsetFetchRequestTopics {
-            name: COMMITTED_TOPIC,
-            partition_indexes: vec![0],
+            name: topic,
+            partition_indexes: vec![partition],
             ..Default::default()
         };
         let group = OffsetFetchRequestGroup {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::members::FIRST_MEMBER;
 use super::net::Place;
 use super::weather::Fault;
 use super::world::World;
@@ -120,11 +121,17 @@ impl World {
 
     fn part(&mut self) {
         let one_way = self.random.below(3) == 0;
-        let places: Vec<(Place, bool)> = (1..=self.weather.brokers)
+        let mut places: Vec<(Place, bool)> = (1..=self.weather.brokers)
             .map(Place::Broker)
             .chain((1..=10).map(Place::Client))
             .map(|place| (place, self.random.below(2) == 0))
             .collect();
+        // Members are with other clients: nothing more is drawn for them.
+        for number in 0..self.weather.crew.map_or(0, |crew| crew.members) {
+            let beside = places.iter().find(|(place, _)| *place == Place::Client(number + 1));
+            let side = beside.is_some_and(|(_, side)| *side);
+            places.push((Place::Client(FIRST_MEMBER + number), side));
+        }
         for (from, from_side) in &places {
             for (to, to_side) in &places {
                 if from_side != to_side && (!one_way || *from_side) {

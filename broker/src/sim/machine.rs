@@ -34,7 +34,10 @@ use crate::replication::Partitions;
 const DATA: &str = "/data";
 
 /// Partitions of the topic of groups: each is looked at after every step.
-const GROUP_PARTITIONS: i32 = 2;
+pub(super) const GROUP_PARTITIONS: i32 = 2;
+
+/// The session of members of the consumer protocol: over within the world's time.
+pub(super) const SESSION: Duration = Duration::from_secs(12);
 
 /// How often the house is kept.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
@@ -149,6 +152,9 @@ async fn live(
     let mut random = SeededRandom::new(seed);
     let mut config = BrokerConfig::default().with_node_id(process.broker);
     config.offsets_topic_num_partitions = GROUP_PARTITIONS;
+    let session_ms = u64::try_from(SESSION.as_millis()).unwrap_or(u64::MAX);
+    config.group_consumer_min_session_timeout_ms = session_ms;
+    config.group_consumer_max_session_timeout_ms = session_ms;
     let config = Arc::new(config);
     let id = BrokerId(process.broker);
     let membership = Membership { cluster_id, node_id: id, storage_id: random.next_uuid() };

@@ -33,13 +33,14 @@
 //! | 16 | every node has the same metadata at an offset, by entries or by snapshot; decoding inverts encoding | `images` |
 //! | 21 | a topic made again under its name shows nothing of the old one: offsets and values are looked up by id | `check_read` |
 //! | 22 | the sequences of a producer are gapless, and no retry is refused for its sequence | `ledger::on_high_watermark`, `clients` |
-//! | 24 | what is committed for a group is what was acknowledged last, or what nobody knows the fate of | `committer` |
+//! | 24 | what is committed for a group is what was acknowledged last, or what nobody knows the fate of | `committer`, `members::facts` |
+//! | 24 | a generation has one assignment; no partition is given to a member while another has it; no commit of an earlier generation is accepted once a later one was told of | `members::facts` |
 //! | 25 | a start finds all that was durable | `replica::on_recovered` |
-//! | 26 | at rest: all brokers run, all replicas are in sync and equal, all writes answered, all metadata everywhere | `world::unrest` |
+//! | 26 | at rest: all brokers run, all replicas are in sync and equal, all writes answered, all metadata everywhere; every partition a group reads is read by one of its members | `world::unrest`, `members::facts` |
 //!
 //! Not checked here: 17 (Raft, its own suite), 18 (an answer before its entry is committed: the simulated
 //! log commits at once or says that it does not know), 19 but for what 8 says of it, 20 (who may leave
-//! leads nothing), 23 (transactions), and of 24 that a generation has one assignment (`coordinator/tests`).
+//! leads nothing), and 23 (transactions).
 //!
 //! A seed that was lived through twice is the same twice; a test shows it.
 //! `cargo run -p sawlog-sim --features sim -- seed 7` tells what happens in one,
@@ -51,6 +52,7 @@ mod clock;
 mod committer;
 mod faults;
 mod machine;
+mod members;
 mod net;
 mod oracle;
 #[cfg(all(test, feature = "planted-bugs"))]
@@ -70,7 +72,23 @@ pub use self::chronicle::{Copy, Lived, Micros, Read, Write};
 pub use self::oracle::Totals;
 use self::process::Process;
 use self::world::World;
+#[cfg(feature = "planted-bugs")]
+use crate::base::planted::Bug;
 use crate::base::tasks::simulate;
+
+/// Bugs of coordinators that worlds with members of groups show.
+#[cfg(feature = "planted-bugs")]
+pub const GROUP_BUGS: &[Bug] = &[
+    Bug::AnswerAtAppend,
+    Bug::AnswerBeforeCommit,
+    Bug::AcceptStaleGeneration,
+    Bug::RepeatGeneration,
+    Bug::WriteBeforeAssignment,
+    Bug::ForgetSessions,
+    Bug::ForgetRevocation,
+    Bug::AcceptStaleMemberEpoch,
+    Bug::ForgetCurrent,
+];
 
 /// Lives through the world of `seed`, and tells what happens if it is to.
 ///

@@ -19,7 +19,8 @@ pub(super) use self::replica::values;
 use self::replica::Replica;
 use super::process::{Process, Watch};
 use super::quorum::SimQuorum;
-use crate::base::{PartitionId, TopicId};
+use crate::base::{BrokerId, LeaderEpoch, PartitionId, TopicId};
+use crate::coordinator::GROUPS_TOPIC;
 use crate::metadata::{Image, ImageCell};
 use crate::replication::Partitions;
 
@@ -34,6 +35,12 @@ pub struct Totals {
     pub acknowledged: u64,
     /// Offsets of groups whose commit was acknowledged.
     pub offsets: u64,
+    /// Times somebody became a member of a group.
+    pub members: u64,
+    /// Generations of groups, or epochs of their members, that were told of.
+    pub generations: u64,
+    /// Offsets that members have committed.
+    pub member_commits: u64,
     /// Records that were committed.
     pub committed: u64,
     /// Records that consumers have read.
@@ -74,6 +81,9 @@ impl Totals {
     pub fn is_telling(&self, seeds: u64) -> bool {
         self.acknowledged > seeds * 100
             && self.offsets > seeds * 5
+            && self.members > seeds / 2
+            && self.generations > seeds / 2
+            && self.member_commits > seeds * 2
             && self.committed > seeds * 150
             && self.read > seeds * 100
             && self.elections > seeds * 2
@@ -94,6 +104,9 @@ impl Totals {
         self.steps += other.steps;
         self.acknowledged += other.acknowledged;
         self.offsets += other.offsets;
+        self.members += other.members;
+        self.generations += other.generations;
+        self.member_commits += other.member_commits;
         self.committed += other.committed;
         self.read += other.read;
         self.elections += other.elections;
@@ -278,6 +291,19 @@ impl Oracle {
             let Some(ledger) = known.ledgers.get(&id) else { panic!("(21) records of nothing") };
             ledger.check_read(offset, values);
         });
+    }
+
+    /// The epoch in which a broker leads a partition of the topic of groups; none where it does not, or does
+    /// not know yet that it does.
+    pub(super) fn coordinates(&self, broker: i32, index: i32) -> Option<LeaderEpoch> {
+        self.with(|known| {
+            let state = known.image().topic(GROUPS_TOPIC)?.partition(index)?;
+            let (leader, epoch) = (state.leader, state.leader_epoch);
+            let partitions = known.attached.get(&broker)?.partitions.upgrade()?;
+            let partition = partitions.by_name(GROUPS_TOPIC, index)?;
+            let knows = leader == Some(BrokerId(broker)) && partition.leader_epoch() == Some(epoch);
+            knows.then_some(epoch)
+        })
     }
 
     /// The id of a topic, as the cluster has it now.

@@ -1,5 +1,6 @@
 //! What a seed chooses: how large the world is, and what goes wrong in it.
 
+use super::members::Crew;
 use super::net::Lines;
 use super::process::Pace;
 use super::quorum::Manners;
@@ -94,6 +95,8 @@ pub(super) struct Weather {
     pub(super) producers: u32,
     /// Groups that offsets are committed for.
     pub(super) committers: u64,
+    /// A group with members.
+    pub(super) crew: Option<Crew>,
     pub(super) write_every: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) fault_every: u64,
@@ -129,6 +132,7 @@ impl Weather {
             topics,
             producers: u32::try_from(one_of(&[2, 3, 4])).unwrap_or(2),
             committers: 0,
+            crew: None,
             write_every: one_of(&[20, 50, 100]),
             faults: Vec::new(),
             fault_every: one_of(&[300, 600, 1200, 2400]),
@@ -169,6 +173,7 @@ impl Weather {
     /// what was added.
     pub(super) fn add_later(&mut self, seed: u64) {
         self.committers = SimRandom::new(seed ^ COMMITTERS).below(3);
+        self.crew = Crew::of(seed);
     }
 
     /// Nothing goes wrong any more.

@@ -12,6 +12,7 @@ use super::chronicle::{Chronicle, Lived};
 use super::clients::{Client, Shared, Target};
 use super::committer::COMMITTED_TOPIC;
 use super::machine::{Boot, Machine, start};
+use super::members::{Group, SHARED_TOPIC};
 use super::net::Net;
 use super::oracle::Oracle;
 use super::process::{Process, guarded};
@@ -43,6 +44,8 @@ pub(super) struct World {
     /// All there were.
     pub(super) processes: Arc<Mutex<Vec<Weak<Process>>>>,
     pub(super) clients: Arc<Shared>,
+    /// The group its members are in.
+    group: Option<Arc<Group>>,
     /// When what is off is started again.
     pub(super) starts: BTreeMap<i32, Instant>,
     /// When what is stopped goes on, and what is cut is healed.
@@ -89,6 +92,7 @@ impl World {
             lives: 0,
             processes: Arc::default(),
             clients,
+            group: None,
             starts: BTreeMap::new(),
             resumes: BTreeMap::new(),
             heals: None,
@@ -285,6 +289,11 @@ impl World {
             let kept = Subject { partitions: 1, replicas: 3, min_in_sync: None, is_os: false };
             subjects.push((COMMITTED_TOPIC.to_owned(), kept));
         }
+        if let Some(crew) = self.weather.crew {
+            let partitions = crew.partitions;
+            let shared = Subject { partitions, replicas: 3, min_in_sync: None, is_os: false };
+            subjects.push((SHARED_TOPIC.to_owned(), shared));
+        }
         subjects
     }
 
@@ -319,6 +328,11 @@ impl World {
         for _ in 0..self.weather.committers {
             let client = client(self);
             self.spawn(client.commit());
+        }
+        if let Some(crew) = self.weather.crew {
+            let (group, members) = crew.members(&self.clients);
+            self.group = Some(group);
+            members.into_iter().for_each(|member| self.spawn(member.live()));
         }
     }
 
@@ -429,7 +443,8 @@ impl World {
         });
         let open = *self.clients.open.lock();
         let waits = (lost == 0 && open > 0).then(|| format!("{open} writes are not answered"));
-        unrest.or(waits)
+        let group = self.group.as_ref().and_then(|group| group.unrest());
+        unrest.or(group.filter(|_| lost == 0)).or(waits)
     }
 
     fn finish(self) -> Lived {

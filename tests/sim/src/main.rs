@@ -87,9 +87,10 @@ fn main() -> ExitCode {
 #[cfg(feature = "planted-bugs")]
 fn planted(seeds: u64, named: &str) -> ExitCode {
     use sawlog_broker::base::planted::{Bug, switch};
+    use sawlog_broker::sim::GROUP_BUGS;
     std::panic::set_hook(Box::new(|_| {}));
     let mut missed = 0;
-    for bug in Bug::REPLICATION.iter().chain(Bug::CLUSTER) {
+    for bug in Bug::REPLICATION.iter().chain(Bug::CLUSTER).chain(GROUP_BUGS) {
         if !format!("{bug:?}").contains(named) {
             continue;
         }

@@ -40,7 +40,7 @@ pub(super) fn load(
     let mut at = partition.log_start();
     let mut count = 0;
     while at < until {
-        let bytes = partition.reader().read(at, until, READ_BYTES, true)?;
+        let bytes = partition.read_whole(at, until, READ_BYTES)?;
         let before = at;
         for batch in split(&bytes) {
             let (header, bytes) = batch.map_err(|error| LoadError::Batch(at, error))?;

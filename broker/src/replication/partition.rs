@@ -28,7 +28,6 @@ use super::directory::LogDirectory;
 use super::exchange::Replicated;
 use super::flusher::FlushState;
 use super::waiters::Waiters;
-use crate::base::waiting::{may_wait, would_block};
 use crate::base::{BrokerEpoch, LeaderEpoch, Offset, Timestamp, TopicPartition};
 use crate::config::{FlushMode, TopicConfig};
 use crate::metadata::PartitionState;
@@ -301,35 +300,9 @@ impl Partition {
         let records = if from >= until || (max_bytes == 0 && !at_least_one) {
             Bytes::new()
         } else {
-            match self.reader.read(from, until, max_bytes, at_least_one) {
-                Err(ReadError::Storage(StorageError::Corrupt { path, .. })) if !may_wait() => {
-                    let (doing, source) = ("cannot read", would_block());
-                    return Err(StorageError::Io { doing, path, source }.into());
-                }
-                Err(ReadError::Storage(error @ StorageError::Corrupt { .. })) => {
-                    self.on_damage(from, error)?;
-                    self.reader.read(from, until, max_bytes, at_least_one)?
-                }
-                read => read?,
-            }
+            self.read_log(from, until, max_bytes, at_least_one)?
         };
         Ok(Slice { records, high_watermark, last_stable_offset, log_start })
-    }
-
-    /// A read at `from` has come upon damage, `error`: it is put into quarantine, so that all else of
-    /// the segment can be read. Reads the whole segment.
-    fn on_damage(&self, from: Offset, error: StorageError) -> Result<(), ReadError> {
-        let Some(scrubber) = self.scrubber() else { return Err(error.into()) };
-        match scrubber.scrub_at(from, self.directory.now()) {
-            Ok(Some(_)) => {
-                self.on_damaged();
-                Ok(())
-            }
-            // It takes appends: recovery decides, at the next start.
-            Ok(None) => Err(error.into()),
-            // In quarantine all the same, but not written down.
-            Err(failed) => Err(failed.error.into()),
-        }
     }
 
     /// What has to be made durable, if anything. The flusher alone calls this, carries the ticket

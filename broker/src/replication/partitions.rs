@@ -241,7 +241,7 @@ impl Partitions {
         if let Some(registered) = self.registered_in(image) {
             partition.on_image(state, registered, topic.resolved.clone());
             let storage = partition.directory().data().storage_id();
-            if self.is_unknown(state, storage) {
+            if self.is_unknown(state, storage) || partition.is_unfit() {
                 self.exchange.on_trouble();
             }
         }

@@ -37,9 +37,9 @@ pub(crate) use self::service::ReplicaService;
 use super::metrics::ReplicationMetrics;
 use super::partition::Partition;
 use super::throttles::Throttles;
-use crate::base::{BrokerEpoch, BrokerId, Clock, PartitionId, Tasks};
+use crate::base::{BrokerEpoch, BrokerId, Clock, Offset, PartitionId, Tasks};
 use crate::metadata::{AlterPartition, Random};
-use crate::peer::PeerNet;
+use crate::peer::{PeerNet, Service};
 
 /// What connects this broker's replicas with those of others.
 pub(crate) struct Exchange {
@@ -249,6 +249,18 @@ impl Replicated {
 
     pub(in crate::replication) fn on_damaged(&self) {
         self.exchange.on_damaged();
+    }
+
+    /// What the leader sent from `from` on was not whole. It looks at what is committed when it is asked
+    /// for it as for a repair, and sees then what has decayed on its disk.
+    pub(in crate::replication) fn on_refused(&self, from: Offset, committed: Offset) {
+        let link = self.link.load_full();
+        if let (Some(link), Some((peers, _))) = (link, self.exchange.connected.get())
+            && from < committed
+        {
+            let range = Range { partition: self.id, from, to: committed };
+            peers.tell(link.leader, Service::Replication, range.encode());
+        }
     }
 
     pub(in crate::replication) fn metrics(&self) -> &ReplicationMetrics {

@@ -1,7 +1,9 @@
 //! Ranges of committed records that one replica asks another for, to make its own log whole.
 //!
-//! Every replica answers for what it knows to be committed: there all of them have the same. A range
-//! it has damaged itself it does not serve.
+//! Every replica answers for what it knows to be committed, a leader for all it has: there all of them
+//! have the same, and who asks looks at the epochs. A range
+//! it has damaged itself it does not serve. It looks before it does: who was given something damaged
+//! otherwise says so by asking for it here.
 //!
 //! Decoding never panics.
 
@@ -63,11 +65,14 @@ impl Range {
     pub(super) fn serve(&self, partition: Option<&Arc<Partition>>) -> PeerReply {
         let refused = PeerReply::from(vec![NOT_SERVED]);
         let Some(partition) = partition else { return refused };
-        // Up to there all replicas have the same, or had until it was damaged.
-        if partition.is_failed() || partition.high_watermark() < self.to {
+        // Up to there all replicas have the same, or had until it was damaged. Who leads has all that is
+        // committed, though it does not know yet how far that goes: it may need who asks to be whole first.
+        let leads = partition.leader_epoch().is_some();
+        let upto = if leads { partition.log_end() } else { partition.high_watermark() };
+        if partition.is_failed() || upto < self.to {
             return refused;
         }
-        match partition.reader().read(self.from, self.to, BYTES_MAX, true) {
+        match partition.read_whole(self.from, self.to, BYTES_MAX) {
             Ok(records) => PeerReply { head: vec![SERVED].into(), records: vec![records] },
             Err(error) => {
                 tracing::debug!(partition = %partition.name, %error, "a range is not served");

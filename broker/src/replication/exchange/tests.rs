@@ -131,6 +131,12 @@ impl World {
 
     /// A process starts on the disk the broker has.
     fn start(self: &Arc<Self>, id: i32) {
+        let known = self.image.lock().clone();
+        self.start_knowing(id, known);
+    }
+
+    /// The same, by metadata that may be older.
+    fn start_knowing(self: &Arc<Self>, id: i32, before: Arc<Image>) {
         let disk = self.disks.lock().get(&id).unwrap().clone();
         let registration = Registration {
             id: BrokerId(id),
@@ -143,7 +149,6 @@ impl World {
         let data = DataDirectory::new(Arc::new(disk), "/data".into());
         let started = Partitions::start(BrokerId(id), &[data], self.clock.clone());
         let partitions = Arc::new(started.unwrap());
-        let before = self.image.lock().clone();
         let recovered = partitions.recover(&before, |_| {});
         let start = BrokerStart {
             registration,
@@ -642,6 +647,83 @@ fn what_a_start_finds_damaged_is_repaired_and_the_replica_in_sync_again() {
             assert_eq!(segments(&world, 3), segments(&world, 1), "gone: {is_gone}");
         });
     }
+}
+
+#[test]
+fn a_hole_in_the_last_copy_is_not_told_though_there_were_others_when_its_start_began() {
+    run(async {
+        let world = World::new();
+        world.records(vec![Record::Config {
+            resource: ConfigResource::Topic(TOPIC),
+            key: "min.insync.replicas".to_owned(),
+            value: Some("1".to_owned()),
+        }]);
+        fill(&world, 100).await;
+        world.kill(3);
+        flip(&world, 3);
+        unseal(&world, 3);
+        // It comes back, and is the last when it is stopped again: its next start knows what was before.
+        let before = {
+            world.commit(|image| (unfence(image, BrokerId(3)), ()));
+            let mut state = crate::metadata::PartitionChange::new(TOPIC, 0);
+            state.isr = Some(BROKERS.into_iter().map(BrokerId).collect());
+            world.records(vec![Record::PartitionChange(state)]);
+            world.image.lock().clone()
+        };
+        world.kill(1);
+        world.kill(2);
+        world.commit(|image| (fence(image, BrokerId(3)), ()));
+        assert_eq!((world.state().isr.len(), &world.state().elr[..]), (0, &[BrokerId(3)][..]));
+        world.start_knowing(3, before);
+        let replica = world.partition(3);
+        assert!(replica.is_holed());
+        world.report(3);
+        assert_eq!(world.state().leader, Some(BrokerId(3)), "there is nothing better");
+        let written = append(&world.leader(), Acks::All, "after");
+        committed(&world.leader(), written).await;
+        // Others have what is missing, and are as good as it was.
+        world.start(1);
+        until("it is repaired", || !replica.has_damage() && !replica.is_holed()).await;
+        until("it is in sync", || world.state().isr.len() == 2).await;
+    });
+}
+
+#[test]
+fn who_relies_on_each_bit_is_not_given_what_has_decayed() {
+    run(async {
+        let world = World::new();
+        fill(&world, 100).await;
+        let (replica, end) = (world.partition(2), Offset(100));
+        let base = flip(&world, 2);
+        // Who looks himself is given it: nobody looks a second time for him.
+        let read = replica.reader().read(base, end, 1 << 20, true).unwrap();
+        let refused = replica.read_whole(base, end, 1 << 20);
+        assert!(matches!(refused, Err(crate::storage::ReadError::Quarantined { .. })));
+        until("it is repaired", || !replica.has_damage()).await;
+        let whole = replica.read_whole(base, end, 1 << 20).unwrap();
+        assert_ne!(whole, read);
+        assert_eq!(segments(&world, 2), segments(&world, 1));
+    });
+}
+
+#[test]
+fn a_leader_hears_what_has_decayed_under_it_from_who_was_given_it() {
+    run(async {
+        let world = World::new();
+        fill(&world, 100).await;
+        world.kill(3);
+        let disk = world.disks.lock().get(&3).unwrap().clone();
+        disk.remove_dir_all(world.files(3, "")[0].parent().unwrap()).unwrap();
+        assert_eq!(world.state().leader, Some(BrokerId(1)));
+        flip(&world, 1);
+        world.start(3);
+        // No scrubber runs here.
+        until("it is in sync", || world.state().isr.len() == 3).await;
+        assert_eq!(world.log(3), world.log(2));
+        assert_eq!(segments(&world, 1), segments(&world, 2));
+        let totals = world.nodes.lock().get(&1).unwrap().partitions.repair_totals();
+        assert_eq!(totals.segments, 1);
+    });
 }
 
 #[test]

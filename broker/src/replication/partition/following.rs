@@ -175,6 +175,9 @@ impl Partition {
         self.publish(&state.core);
         let now_at = state.core.high_watermark();
         if let Err(error) = appended {
+            if let (StorageError::Corrupt { .. }, Some(replicated)) = (&error, self.replicated()) {
+                replicated.on_refused(self.log_end(), high_watermark);
+            }
             return self.not_taken(guard, &error);
         }
         drop(guard);

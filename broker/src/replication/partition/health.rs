@@ -4,11 +4,83 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+use sawlog_protocol::records::{BatchError, check_crc, split};
+
 use super::Partition;
 use crate::base::Offset;
-use crate::storage::{Rebuilt, RepairScope, StorageError};
+use crate::base::waiting::{may_wait, would_block};
+use crate::storage::{ReadError, Rebuilt, RepairScope, StorageError};
 
 impl Partition {
+    /// Reads batches of the log as [`crate::storage::LogReader::read`] does. Damage that comes up is put
+    /// into quarantine.
+    pub(super) fn read_log(
+        &self,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Bytes, ReadError> {
+        match self.reader.read(from, until, max_bytes, at_least_one) {
+            Err(ReadError::Storage(StorageError::Corrupt { path, .. })) if !may_wait() => {
+                let (doing, source) = ("cannot read", would_block());
+                Err(StorageError::Io { doing, path, source }.into())
+            }
+            Err(ReadError::Storage(error @ StorageError::Corrupt { .. })) => {
+                self.on_damage(from, error)?;
+                self.reader.read(from, until, max_bytes, at_least_one)
+            }
+            read => read,
+        }
+    }
+
+    /// Reads batches for who relies on each bit of them, and does not look itself: also what has decayed
+    /// since this process wrote it or read it first is put into quarantine. Waits for the disk.
+    ///
+    /// # Errors
+    /// As [`crate::storage::LogReader::read`].
+    pub(crate) fn read_whole(
+        &self,
+        from: Offset,
+        until: Offset,
+        max_bytes: usize,
+    ) -> Result<Bytes, ReadError> {
+        let records = self.read_log(from, until, max_bytes, true)?;
+        let Err(error) = check(&records) else { return Ok(records) };
+        self.on_damage(from, self.corrupt(from, &error))?;
+        let records = self.read_log(from, until, max_bytes, true)?;
+        match check(&records) {
+            Ok(()) => Ok(records),
+            Err(error) => Err(self.corrupt(from, &error).into()),
+        }
+    }
+
+    fn corrupt(&self, offset: Offset, error: &BatchError) -> StorageError {
+        StorageError::Corrupt {
+            path: self.reader.path_of(offset).unwrap_or_default(),
+            position: 0,
+            offset,
+            reason: error.to_string(),
+        }
+    }
+
+    /// A read at `from` has come upon damage, `error`: it is put into quarantine, so that all else of
+    /// the segment can be read. Reads the whole segment.
+    fn on_damage(&self, from: Offset, error: StorageError) -> Result<(), ReadError> {
+        let Some(scrubber) = self.scrubber() else { return Err(error.into()) };
+        match scrubber.scrub_at(from, self.directory.now()) {
+            Ok(Some(_)) => {
+                self.on_damaged();
+                Ok(())
+            }
+            // It takes appends: recovery decides, at the next start.
+            Ok(None) => Err(error.into()),
+            // In quarantine all the same, but not written down.
+            Err(failed) => Err(failed.error.into()),
+        }
+    }
+
     /// Records were found damaged. Where other brokers have them, they are asked for first.
     pub(in crate::replication) fn on_damaged(&self) {
         match self.replicated() {
@@ -112,4 +184,11 @@ impl Partition {
         }
         Ok(true)
     }
+}
+
+fn check(records: &Bytes) -> Result<(), BatchError> {
+    split(records).try_for_each(|batch| {
+        let (header, batch) = batch?;
+        check_crc(&batch, &header)
+    })
 }

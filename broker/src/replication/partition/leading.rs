@@ -248,7 +248,7 @@ impl Partition {
         let records = if from >= until || (max_bytes == 0 && !at_least_one) {
             Bytes::new()
         } else {
-            self.reader.read(from, until, max_bytes, at_least_one)?
+            self.read_log(from, until, max_bytes, at_least_one)?
         };
         // Another leadership may have cut it, and written anew.
         Ok(leads().then_some(Found { records, high_watermark, log_start }))

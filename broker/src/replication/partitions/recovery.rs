@@ -136,23 +136,20 @@ impl Partitions {
     }
 
     /// Whether what a start has found of a replica may lack what was acknowledged: then it is no full
-    /// copy (P1, P9). A hole in what would be the last copy is not told: it is the best there is.
+    /// copy (P1, P9). A hole is told once this process is registered ([`Partitions::report`]): whether it
+    /// is one in the last copy, which is the best there is, the metadata of now says, not what was known
+    /// when this start began.
     fn is_damaged(&self, opened: &Opened, image: &Image, (topic, index): (TopicId, i32)) -> bool {
         let Some(topic) = image.topic_by_id(topic) else { return false };
         let Some(state) = topic.partition(index) else { return false };
-        let Opened { partition, report, is_short } = opened;
+        let Opened { report, is_short, .. } = opened;
         let directories = || self.directories.iter().map(|directory| directory.data().storage_id());
         let was_elsewhere = state
             .storage_of(self.broker)
             .is_some_and(|storage| directories().all(|here| here != storage));
         // Nobody waited for the disk.
         let may_be_lost = topic.resolved.flush_mode == FlushMode::Os && !report.clean;
-        let is_last = !state.isr.iter().chain(&state.elr).any(|id| *id != self.broker);
-        *is_short
-            || was_elsewhere
-            || may_be_lost
-            || report.checkpoint_damaged
-            || (partition.is_holed() && !is_last)
+        *is_short || was_elsewhere || may_be_lost || report.checkpoint_damaged
     }
 
     /// Opens one partition, which may be new.

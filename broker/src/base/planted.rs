@@ -222,6 +222,10 @@ mod switch {
             UseOldAnswers,
             /// A batch is appended however often it comes.
             AppendTwice,
+            /// What the scrubber finds damaged is told to nobody.
+            ForgetDamage,
+            /// A follower does not look at the checksums of what its leader has.
+            TakeDamaged,
         }
         /// Those of coordinators in a cluster.
         COORDINATORS {

@@ -36,5 +36,7 @@ pub(crate) use partition::{Accepted, AppendError, DeleteError, Partition, Slice,
 pub use partitions::RecoveryProgress;
 pub(crate) use partitions::{LocalTopic, Partitions, Recovered};
 pub use scrubber::ScrubTotals;
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use scrubber::scrub_once;
 pub(crate) use scrubber::{ScrubOptions, Scrubber};
 pub(crate) use waiters::Signal;

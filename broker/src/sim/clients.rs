@@ -10,7 +10,7 @@ use sawlog_protocol::messages::fetch::{FetchPartition, FetchRequest, FetchTopic}
 use sawlog_protocol::messages::init_producer_id::InitProducerIdRequest;
 use sawlog_protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic};
 use sawlog_protocol::messages::produce::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use sawlog_protocol::records::{BatchBuilder, Compression, split};
+use sawlog_protocol::records::{BatchBuilder, Compression, check_crc, split};
 use sawlog_protocol::{ErrorCode, Request, encode_request};
 use tokio::time::sleep;
 
@@ -296,7 +296,19 @@ impl Client {
         let records = partition.records.clone().unwrap_or_default();
         let mut read = 0;
         for batch in split(&records) {
-            let (header, batch) = batch.expect("whole batches");
+            let whole = batch.and_then(|(header, batch)| {
+                check_crc(&batch, &header)?;
+                Ok((header, batch))
+            });
+            let (header, batch) = match whole {
+                Ok(whole) => whole,
+                Err(error) => {
+                    // What is in front of it was read; from there on it has failed.
+                    let why = error.to_string();
+                    self.shared.oracle.with(|known| known.on_unreadable(broker, at, &why));
+                    return Some(read).filter(|read| *read > 0);
+                }
+            };
             let values = values(batch);
             self.shared.oracle.on_read(id, header.base_offset, &values);
             let mut chronicle = self.shared.chronicle.lock();

@@ -40,6 +40,10 @@ impl World {
         if matches!(fault, Fault::Wipe | Fault::FailSync) && self.random.below(6) > 0 {
             return;
         }
+        // One disk is bad already.
+        if fault == Fault::Wipe && self.decay.is_some() {
+            return;
+        }
         self.oracle.with(|known| {
             known.totals.faults += 1;
             known.note(&[5, i64::from(broker)]);

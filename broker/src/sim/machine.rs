@@ -28,7 +28,7 @@ use crate::handlers::Peer;
 use crate::metadata::{Image, Random as _, SeededRandom};
 use crate::peer::{PeerNet as _, Service};
 use crate::quorum::{Membership, open_data_directories};
-use crate::replication::Partitions;
+use crate::replication::{Partitions, scrub_once};
 
 /// Where the data is.
 const DATA: &str = "/data";
@@ -41,6 +41,9 @@ pub(super) const SESSION: Duration = Duration::from_secs(12);
 
 /// How often the house is kept.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+
+/// How often, in rounds of that, all full segments are read again.
+const SCRUB_EVERY: u32 = 4;
 
 /// A machine.
 pub(super) struct Machine {
@@ -83,6 +86,8 @@ pub(super) struct Boot {
     pub(super) net: Net,
     pub(super) quorum: SimQuorum,
     pub(super) oracle: Arc<Oracle>,
+    /// Size of the segments of groups, if not the default.
+    pub(super) group_segment_bytes: Option<u32>,
 }
 
 /// Starts a process.
@@ -148,13 +153,16 @@ async fn live(
     leave: &Notify,
     (broker, has): (&Mutex<Option<Arc<Controller>>>, &OnceLock<Weak<Partitions>>),
 ) -> String {
-    let Boot { process, disk, skew, seed, world, cluster_id, net, quorum, oracle } = boot;
+    let Boot { process, disk, skew, seed, world, cluster_id, net, quorum, oracle, .. } = boot;
     let mut random = SeededRandom::new(seed);
     let mut config = BrokerConfig::default().with_node_id(process.broker);
     config.offsets_topic_num_partitions = GROUP_PARTITIONS;
     let session_ms = u64::try_from(SESSION.as_millis()).unwrap_or(u64::MAX);
     config.group_consumer_min_session_timeout_ms = session_ms;
     config.group_consumer_max_session_timeout_ms = session_ms;
+    if let Some(bytes) = boot.group_segment_bytes {
+        config.offsets_topic_segment_bytes = bytes;
+    }
     let config = Arc::new(config);
     let id = BrokerId(process.broker);
     let membership = Membership { cluster_id, node_id: id, storage_id: random.next_uuid() };
@@ -246,7 +254,7 @@ async fn live(
         () = leave.notified() => None,
         why = data.failed() => Some(why.to_owned()),
         why = member.over() => Some(why),
-        () = keep_house(&node.partitions, &*clock) => None,
+        () = keep_house(&node.partitions, &clock, (process.broker, &oracle)) => None,
     };
     if let Some(why) = why {
         return why;
@@ -261,9 +269,13 @@ async fn live(
     "it was stopped".to_owned()
 }
 
-/// What the housekeeper does, for ever.
-async fn keep_house(partitions: &Partitions, clock: &dyn Clock) {
-    let mut rounds = 0u32;
+/// What the housekeeper and the scrubber do, for ever.
+async fn keep_house(
+    partitions: &Partitions,
+    clock: &Arc<dyn Clock>,
+    (broker, oracle): (i32, &Oracle),
+) {
+    let (mut rounds, mut repaired) = (0u32, 0);
     loop {
         sleep(HOUSEKEEPING).await;
         partitions.flush_lazily();
@@ -271,7 +283,17 @@ async fn keep_house(partitions: &Partitions, clock: &dyn Clock) {
         rounds += 1;
         if rounds.is_multiple_of(5) {
             partitions.note_high_watermarks();
+            oracle.on_noted(broker, partitions);
             partitions.keep_house(clock.now(), 86_400_000);
+        }
+        let mut found = 0;
+        if rounds.is_multiple_of(SCRUB_EVERY) {
+            found = scrub_once(partitions, clock.clone()).damaged;
+        }
+        let is_whole = partitions.repair_totals().segments;
+        if found > 0 || is_whole > repaired {
+            oracle.with(|known| known.on_damage(broker, found, is_whole - repaired));
+            repaired = is_whole;
         }
     }
 }

@@ -11,7 +11,7 @@
 //! killed or stopped for a while, power cut of one machine or all, disks replaced, hanging or failing a
 //! sync, partitions of the network, lost and late messages, wall clocks that jump, controllers deposed
 //! with an entry that may or may not come out; brokers shut down in order, new ones, replicas moved,
-//! topics deleted and made again, settings changed. After 26 virtual seconds of that everything comes
+//! topics deleted and made again, settings changed; in some worlds one disk decays ([`decay`]). After 26 virtual seconds of that everything comes
 //! back, and the world must come to rest.
 //!
 //! What must hold, by the numbers messages of violations begin with, and where it is looked at. After
@@ -37,6 +37,7 @@
 //! | 24 | a generation has one assignment; no partition is given to a member while another has it; no commit of an earlier generation is accepted once a later one was told of | `members::facts` |
 //! | 25 | a start finds all that was durable | `replica::on_recovered` |
 //! | 26 | at rest: all brokers run, all replicas are in sync and equal, all writes answered, all metadata everywhere; every partition a group reads is read by one of its members | `world::unrest`, `members::facts` |
+//! | 27 | what has decayed is not taken by another replica nor counted as read; only what has is found damaged; at rest nothing is: all logs read back from their disks as they were written | `replica::look_at`, `decay`, `clients`, `world::unrest` |
 //!
 //! Not checked here: 17 (Raft, its own suite), 18 (an answer before its entry is committed: the simulated
 //! log commits at once or says that it does not know), 19 but for what 8 says of it, 20 (who may leave
@@ -50,6 +51,7 @@ mod chronicle;
 mod clients;
 mod clock;
 mod committer;
+mod decay;
 mod faults;
 mod machine;
 mod members;

@@ -1,5 +1,6 @@
 //! What must hold, whatever happens. The table in [`super`] says which invariant is checked where.
 
+mod decay;
 mod images;
 mod ledger;
 mod replica;
@@ -65,6 +66,12 @@ pub struct Totals {
     pub starts: u64,
     /// Disks that were replaced.
     pub wiped: u64,
+    /// Bits that flipped on disks.
+    pub flipped: u64,
+    /// Damaged ranges that scrubbers found.
+    pub quarantined: u64,
+    /// Damaged segments that were made whole.
+    pub repaired: u64,
     /// Topics that were deleted.
     pub deleted: u64,
     /// Reassignments asked for.
@@ -93,6 +100,9 @@ impl Totals {
             && self.joined > seeds
             && self.left > seeds
             && self.wiped > seeds / 20
+            && self.flipped > seeds / 4
+            && self.quarantined > seeds / 10
+            && self.repaired > seeds / 10
             && self.deleted > seeds / 10
             && self.reassigned > seeds / 2
             && self.offline < seeds / 5
@@ -119,6 +129,9 @@ impl Totals {
         self.faults += other.faults;
         self.starts += other.starts;
         self.wiped += other.wiped;
+        self.flipped += other.flipped;
+        self.quarantined += other.quarantined;
+        self.repaired += other.repaired;
         self.deleted += other.deleted;
         self.reassigned += other.reassigned;
         self.offline += other.offline;
@@ -152,6 +165,11 @@ pub(super) struct Known {
     attached: BTreeMap<i32, Attached>,
     /// The disk each broker has now; none while it was replaced and not used yet.
     pub(super) storages: BTreeMap<i32, Option<Uuid>>,
+    /// Whose disk decays, and the offsets of segments of it in which bits have flipped.
+    pub(super) bad_disk: Option<i32>,
+    decayed: BTreeMap<PartitionId, Vec<(usize, usize)>>,
+    /// How far the next process of a broker knows a replica to be committed at least.
+    noted: BTreeMap<(i32, PartitionId), usize>,
     pub(super) is_telling: bool,
     begun: Instant,
 }
@@ -196,6 +214,9 @@ impl Oracle {
                 replicas: BTreeMap::new(),
                 attached: BTreeMap::new(),
                 storages: BTreeMap::new(),
+                bad_disk: None,
+                decayed: BTreeMap::new(),
+                noted: BTreeMap::new(),
                 is_telling,
                 begun: Instant::now(),
             }),
@@ -304,6 +325,12 @@ impl Oracle {
             let knows = leader == Some(BrokerId(broker)) && partition.leader_epoch() == Some(epoch);
             knows.then_some(epoch)
         })
+    }
+
+    /// A broker has written down how far its replicas are committed.
+    pub(super) fn on_noted(&self, broker: i32, partitions: &Partitions) {
+        // Nothing is looked at: no world is another for it.
+        self.known.lock().on_noted(broker, partitions);
     }
 
     /// The id of a topic, as the cluster has it now.

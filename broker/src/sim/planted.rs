@@ -19,6 +19,7 @@ const RARE: &[Bug] = &[
     Bug::UseOldAnswers,
     Bug::ForgetToSettle,
     Bug::ForgetEligible,
+    Bug::TakeDamaged,
 ];
 
 #[test]

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::chronicle::{Chronicle, Lived};
 use super::clients::{Client, Shared, Target};
 use super::committer::COMMITTED_TOPIC;
+use super::decay::Decay;
 use super::machine::{Boot, Machine, start};
 use super::members::{Group, SHARED_TOPIC};
 use super::net::Net;
@@ -33,6 +34,8 @@ const CALM: Duration = Duration::from_secs(40);
 /// A world.
 pub(super) struct World {
     pub(super) weather: Weather,
+    /// The disk that decays, if one does.
+    pub(super) decay: Option<Decay>,
     pub(super) random: SimRandom,
     pub(super) net: Net,
     pub(super) quorum: SimQuorum,
@@ -59,6 +62,9 @@ impl World {
     pub(super) fn new(seed: u64, is_telling: bool) -> Self {
         let mut world = Self::plain(seed, is_telling);
         world.weather.add_later(seed);
+        world.decay = Decay::of(seed, world.weather.brokers);
+        let broker = world.decay.as_ref().map(|decay| decay.broker);
+        world.oracle.with(|known| known.bad_disk = broker);
         world
     }
 
@@ -82,6 +88,7 @@ impl World {
         });
         Self {
             weather,
+            decay: None,
             random,
             net,
             quorum,
@@ -112,6 +119,7 @@ impl World {
                 fault_at += Duration::from_millis(every);
                 self.make_fault();
             }
+            self.decay();
             self.keep_up();
             let next = fault_at.min(end).min(Instant::now() + Duration::from_millis(50));
             sleep_until(next).await;
@@ -151,6 +159,8 @@ impl World {
             net: self.net.clone(),
             quorum: self.quorum.clone(),
             oracle: self.oracle.clone(),
+            // Only what is full decays.
+            group_segment_bytes: self.decay.as_ref().map(|_| 4096),
         };
         machine.running = Some(start(boot));
         self.starts.remove(&broker);
@@ -165,6 +175,7 @@ impl World {
     /// what this one wrote, also where a sync of it has failed.
     pub(super) fn end(&mut self, broker: i32, stays_on: bool) {
         let seed = self.random.bits();
+        let flip = self.flip_while_away(broker);
         let Some(machine) = self.machines.get_mut(&broker) else { return };
         self.net.end(broker, stays_on);
         self.quorum.end(broker);
@@ -174,6 +185,9 @@ impl World {
             if stays_on { machine.disk.after_kill() } else { machine.disk.restart(seed) };
         if let Some(running) = running {
             running.end();
+        }
+        if let Some(flip) = flip {
+            self.flip(flip);
         }
         self.resumes.remove(&broker);
         if was_running {
@@ -444,7 +458,8 @@ impl World {
         let open = *self.clients.open.lock();
         let waits = (lost == 0 && open > 0).then(|| format!("{open} writes are not answered"));
         let group = self.group.as_ref().and_then(|group| group.unrest());
-        unrest.or(group.filter(|_| lost == 0)).or(waits)
+        let unrest = unrest.or(group.filter(|_| lost == 0)).or(waits);
+        unrest.or_else(|| self.oracle.with(|known| known.damage()))
     }
 
     fn finish(self) -> Lived {

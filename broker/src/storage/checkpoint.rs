@@ -140,6 +140,16 @@ impl CheckpointStore {
         self.state.lock().content.clone()
     }
 
+    /// What both files vouch for, whichever of them a crash leaves: [`Self::content`] may know of more.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn vouched_upto(&self) -> Offset {
+        let end = |name: &&str| {
+            let bytes = read_whole(&*self.disk, &self.directory.join(name), BYTES_MAX).ok()??;
+            decode(&bytes).map(|(_, content)| content.durable_end)
+        };
+        FILES.iter().map(|name| end(name).unwrap_or_default()).min().unwrap_or_default()
+    }
+
     /// Changes the content, durably. Later than everything written before.
     ///
     /// # Errors

@@ -48,4 +48,6 @@ pub use producers::{ProducerError, ProducerInfo, ProducerTable, Sequence};
 pub use quarantine::QuarantinedRange;
 pub use reader::{LogReader, TimedOffset};
 pub use recovery::{Recovered, RecoveryReport, Unsynced};
+#[cfg(any(test, feature = "sim"))]
+pub(crate) use scrub::FullSegment;
 pub use scrub::{LogScrubber, Pace, ScrubFailed, Scrubbed};

@@ -49,6 +49,16 @@ pub struct ScrubFailed {
     pub error: StorageError,
 }
 
+/// A full segment, to be damaged.
+#[cfg(any(test, feature = "sim"))]
+#[derive(Clone, Debug)]
+pub(crate) struct FullSegment {
+    pub(crate) path: std::path::PathBuf,
+    pub(crate) bytes: u64,
+    /// The offsets in it: from, to.
+    pub(crate) range: (Offset, Offset),
+}
+
 /// Reads the full segments of one log again.
 #[derive(Clone, Debug)]
 pub struct LogScrubber {
@@ -98,6 +108,21 @@ impl LogScrubber {
         let Some(holder) = holder.filter(|holder| holder.base <= offset) else { return Ok(None) };
         let before = segments.iter().rev().find(|segment| segment.base < holder.base);
         self.scrub_next(before.map(|segment| segment.base), now, &mut |_| Pace::On)
+    }
+
+    /// The full segments that [`Self::scrub_next`] reads, in order: those for which a checkpoint vouches
+    /// that is on the disk. What is damaged beyond, the next start may take for a torn write.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn full(&self) -> Vec<FullSegment> {
+        let vouched = self.side.checkpoint.vouched_upto();
+        let segments = self.segments.load();
+        let full = segments.iter().filter(|it| it.is_closed() && it.next_offset() <= vouched);
+        full.map(|it| FullSegment {
+            path: it.path.clone(),
+            bytes: it.end(),
+            range: (it.base, it.next_offset()),
+        })
+        .collect()
     }
 
     fn scrub(

@@ -3,8 +3,9 @@
 use std::sync::{Arc, Weak};
 
 use sawlog_protocol::Uuid;
-use sawlog_protocol::records::{Batch, BatchHeader, Record, split};
+use sawlog_protocol::records::{Batch, BatchHeader, Record, check_crc, split};
 
+use super::decay::Spare;
 use super::ledger::Entry;
 use super::{Known, Seen, Value};
 use crate::base::{BrokerId, Offset, PartitionId};
@@ -20,9 +21,9 @@ const READ_BYTES: usize = 1 << 20;
 pub(super) struct Replica {
     life: u64,
     /// Which one, of those that a process has had one after another.
-    partition: Weak<Partition>,
-    log: Vec<Entry>,
-    durable: usize,
+    pub(super) partition: Weak<Partition>,
+    pub(super) log: Vec<Entry>,
+    pub(super) durable: usize,
     high_watermark: usize,
     leads: Option<i32>,
     /// The epoch of the leader it follows.
@@ -35,24 +36,50 @@ fn index(offset: Offset) -> usize {
     usize::try_from(offset.0).expect("an offset")
 }
 
-/// The records of a log from `from` to `to`.
-fn read(partition: &Partition, from: usize, to: usize) -> Vec<Entry> {
+/// The records of a log from `from` to `to`; those that may be damaged as they were.
+fn read(partition: &Partition, from: usize, to: usize, spare: Option<Spare<'_>>) -> Vec<Entry> {
+    let mut found = Vec::new();
+    while from + found.len() < to {
+        let at = from + found.len();
+        let upto = spare.map_or(Ok(to), |spare| spare.upto(at, to));
+        let whole = match upto {
+            Err(upto) => spare.and_then(|spare| spare.committed.get(at..upto)).map(<[_]>::to_vec),
+            Ok(upto) => Some(try_read(partition, at, upto).unwrap_or_else(|why| panic!("{why}"))),
+        };
+        found.extend(whole.expect("what is damaged was committed"));
+    }
+    found
+}
+
+/// The records of a log from `from` to `to`, or why they cannot be read.
+pub(super) fn try_read(
+    partition: &Partition,
+    from: usize,
+    to: usize,
+) -> Result<Vec<Entry>, String> {
     let mut found = Vec::new();
     let offset = |at: usize| Offset(i64::try_from(at).expect("an offset"));
     while from + found.len() < to {
         let at = offset(from + found.len());
         let bytes = partition.reader().read(at, offset(to), READ_BYTES, true);
-        let bytes = bytes.unwrap_or_else(|error| panic!("cannot read at {at}: {error}"));
-        assert!(!bytes.is_empty(), "nothing at {at} of {to}");
+        let bytes = bytes.map_err(|error| format!("cannot read at {at}: {error}"))?;
+        if bytes.is_empty() {
+            return Err(format!("nothing at {at} of {to}"));
+        }
         for batch in split(&bytes) {
-            let (header, batch) = batch.expect("a batch");
+            let whole = batch.and_then(|(header, batch)| {
+                check_crc(&batch, &header)?;
+                Ok((header, batch))
+            });
+            let (header, batch) =
+                whole.map_err(|error| format!("no whole batch behind {at}: {error}"))?;
             found.extend(
                 entries(&header, batch)
                     .skip(index(at).saturating_sub(index(Offset(header.base_offset)))),
             );
         }
     }
-    found
+    Ok(found)
 }
 
 fn entries(header: &BatchHeader, batch: bytes::Bytes) -> impl Iterator<Item = Entry> + use<> {
@@ -97,8 +124,10 @@ impl Known {
             let log = core.log();
             (index(log.end), index(core.high_watermark()), index(log.durable), core.generation())
         });
-        let log = read(partition, 0, end);
         let ledger = self.ledgers.entry(key.1).or_default();
+        let ranges = self.decayed.get(&key.1).filter(|_| self.bad_disk == Some(key.0));
+        let spare = ranges.map(|ranges| Spare { committed: &ledger.committed, ranges });
+        let log = read(partition, 0, end, spare);
         if let Some(before) = self.replicas.get(&key) {
             let kept = before.log.get(..before.durable).unwrap_or_default();
             assert!(
@@ -208,18 +237,25 @@ impl Known {
         let ledger = self.ledgers.entry(id).or_default();
         if generation != replica.generation || end < replica.log.len() {
             let to = end.min(replica.log.len());
-            let actual = read(partition, 0, to);
+            let ranges = self.decayed.get_mut(&id).filter(|_| self.bad_disk == Some(broker));
+            let spare = |ranges| Spare { committed: &ledger.committed, ranges };
+            let actual = read(partition, 0, to, ranges.as_deref().map(|it| spare(it)));
             let common = actual.iter().zip(&replica.log).take_while(|(a, b)| a == b).count();
             if !is_free {
                 ledger.on_cut(&replica.log, common);
             }
             replica.log.truncate(common);
+            if let Some(ranges) = ranges {
+                ranges.retain(|(_, end)| *end <= common);
+            }
             self.totals.cuts += 1;
         }
         let ledger = self.ledgers.entry(id).or_default();
         let from = replica.log.len();
         if end > from {
-            replica.log.extend(read(partition, from, end));
+            let ranges = self.decayed.get(&id).filter(|_| self.bad_disk == Some(broker));
+            let spare = ranges.map(|ranges| Spare { committed: &ledger.committed, ranges });
+            replica.log.extend(read(partition, from, end, spare));
             for at in from..end {
                 let epoch = replica.log.get(at).map(|entry| entry.epoch);
                 if epoch.is_some() && epoch == leads {

@@ -1,7 +1,7 @@
 //! The simulator against itself: rules taken away one at a time, which it must find.
 
-use super::live;
 use super::tests::SUITE;
+use super::{GROUP_BUGS, live};
 use crate::base::seeds::planted::{Bug, missed, seeds};
 
 /// Seeds tried for each bug.
@@ -36,4 +36,9 @@ fn every_planted_bug_of_a_cluster_is_found() {
         });
         println!("rare ones that were not found: {missed:?}");
     }
+}
+
+#[test]
+fn every_planted_bug_of_a_coordinator_is_found() {
+    SUITE.must_find(GROUP_BUGS, SEEDS_MAX);
 }

@@ -9,7 +9,7 @@
 //! nobody has missed yet: librdkafka drops a broker it is not told of, and with it the partitions that are
 //! on their way from there to their next leader, until it asks again a second later.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ const NAMED: Duration = Duration::from_secs(5);
 pub(crate) struct Departing {
     doubted: watch::Receiver<BTreeSet<BrokerId>>,
     /// When brokers were fenced that were not.
-    fenced: Mutex<HashMap<BrokerId, Instant>>,
+    fenced: Mutex<BTreeMap<BrokerId, Instant>>,
 }
 
 impl Departing {

@@ -10,7 +10,7 @@
 //! refuses records, the core is dropped: those who wait are told to look for the coordinator again.
 //! Whoever leads loads a new core, and serves it once all that was loaded is committed.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -65,7 +65,8 @@ enum State {
 #[derive(Debug)]
 struct Inner {
     state: State,
-    waiting: HashMap<RequestId, oneshot::Sender<Decided>>,
+    /// In the order they came, in which they are told if nobody will answer.
+    waiting: BTreeMap<RequestId, oneshot::Sender<Decided>>,
     next_request: u64,
     /// Tells cores apart: what one asked for is of no use to the next.
     core_serial: u64,
@@ -102,7 +103,7 @@ impl Shard {
     ) -> Self {
         let inner = Inner {
             state: State::Loading(Reload::Now),
-            waiting: HashMap::new(),
+            waiting: BTreeMap::new(),
             next_request: 0,
             core_serial: 0,
             jobs: VecDeque::new(),

@@ -208,6 +208,8 @@ mod switch {
             ReportUnsynced,
             /// The partition's epoch of a leader's request is not looked at.
             AcceptStaleAlter,
+            /// Who was refused once is not waited for any more, though the question was asked twice (S3).
+            BelieveOneRefusal,
             /// Who was in sync stays eligible when fewer have to be (L1).
             ForgetToSettle,
             /// Snapshots of the metadata leave out who is eligible.

@@ -16,6 +16,7 @@ const RARE: &[Bug] = &[
     Bug::KeepProducersOfTail,
     Bug::CountFlushOfBefore,
     Bug::AcceptStaleAlter,
+    Bug::BelieveOneRefusal,
     Bug::UseOldAnswers,
     Bug::ForgetToSettle,
     Bug::ForgetEligible,

@@ -42,6 +42,8 @@ fn alter(draft: &mut Draft, topic: TopicId, index: i32, request: &AlterPartition
         isr.retain(|id| draft.is_eligible(*id));
     }
     draft.change(topic, index, Target { isr, lost: Vec::new(), replicas: None });
+    // Also a change of nothing is one: questions asked before it are about an older state.
+    draft.raise(topic, index, request.partition_epoch);
     reassignment::complete(draft, topic, index);
     match draft.partition(topic, index) {
         Some((state, _)) => answer(request, state),

@@ -88,6 +88,16 @@ impl Draft {
         }
     }
 
+    /// Has the partition's epoch rise above `known`, if it has not.
+    pub(super) fn raise(&mut self, topic: TopicId, index: i32, known: i32) {
+        let Some((state, _)) = self.partition(topic, index) else { return };
+        if state.partition_epoch <= known {
+            let isr = Some(state.isr);
+            let change = PartitionChange { isr, ..PartitionChange::new(topic, index) };
+            self.push(Record::PartitionChange(change));
+        }
+    }
+
     /// As [`Self::change`], where nothing but how many have to be in sync has changed (L1).
     pub(super) fn settle(&mut self, topic: TopicId, index: i32) {
         let Some((state, min_in_sync)) = self.partition(topic, index) else { return };

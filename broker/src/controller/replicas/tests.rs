@@ -276,6 +276,22 @@ fn who_joins_is_live_and_the_process_that_caught_up() {
 }
 
 #[test]
+fn a_question_that_is_withdrawn_is_taken_in_no_copy() {
+    let mut cluster = Cluster::new();
+    cluster.set_isr(&[1, 2]);
+    let question = cluster.question(&[1, 2, 3]);
+    cluster.fence(3);
+    let unfit = AlterAnswer::Refused(AlterRefusal::IneligibleReplica);
+    assert_eq!(cluster.alter(&question), unfit);
+    let before = cluster.state().partition_epoch;
+    assert!(matches!(cluster.alter(&cluster.question(&[1, 2])), AlterAnswer::Altered { .. }));
+    assert_eq!((cluster.state().partition_epoch, cluster.state().isr), (before + 1, ids(&[1, 2])));
+    cluster.unfence(3);
+    let late = AlterAnswer::Refused(AlterRefusal::InvalidUpdateVersion);
+    assert_eq!(cluster.alter(&question), late);
+}
+
+#[test]
 fn a_broker_that_leaves_hands_over_and_the_last_in_sync_stays_until_it_is_relieved() {
     let mut cluster = Cluster::new();
     cluster.take(shut_down(&cluster.image, BrokerId(1)));

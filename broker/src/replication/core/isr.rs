@@ -3,7 +3,9 @@
 //! Always: at most one change is under way (S3), and what the controller may have committed counts.
 //! A replica that is to join counts from the moment it is proposed, one that is to leave counts
 //! until the controller has said so: whichever way the question is decided, the high watermark has
-//! waited for every replica of the set that came out.
+//! waited for every replica of the set that came out. A question that is not answered is asked again, and
+//! either copy may be the one that is decided, whatever is said to the other: one that is refused is
+//! withdrawn, by a change of nothing that makes all copies questions about an older state.
 
 use std::time::Duration;
 
@@ -20,6 +22,8 @@ pub(super) enum Change {
     Expand(BrokerId, BrokerEpoch),
     /// Replicas leave.
     Shrink(Vec<BrokerId>),
+    /// A replica that was refused does not join after all.
+    Withdraw(BrokerId),
 }
 
 /// A question to the controller.
@@ -64,7 +68,10 @@ impl InSync {
             Change::Shrink(leaving) if planted!(CountShrinkEarly) && leaving.contains(&broker) => {
                 false
             }
-            Change::Expand(..) | Change::Shrink(_) => self.committed.contains(&broker),
+            Change::Withdraw(joining) if *joining == broker => !planted!(BelieveOneRefusal),
+            Change::Expand(..) | Change::Shrink(_) | Change::Withdraw(_) => {
+                self.committed.contains(&broker)
+            }
         }
     }
 
@@ -145,12 +152,14 @@ impl InSync {
                     None
                 }
                 AlterRefusal::IneligibleReplica => {
-                    let joining = match &pending.change {
-                        Change::Expand(joining, _) => Some(*joining),
-                        Change::Shrink(_) => None,
+                    let Change::Expand(joining, _) = pending.change else {
+                        // What counts already stays, whoever leaves.
+                        self.pending = None;
+                        return None;
                     };
                     self.pending = None;
-                    joining
+                    self.propose(Change::Withdraw(joining));
+                    Some(joining)
                 }
                 // Asked again when its time has come.
                 AlterRefusal::NotController => None,

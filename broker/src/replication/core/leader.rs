@@ -133,7 +133,7 @@ impl Leadership {
 
     fn proposed(&self, change: &Change, own: InSyncReplica) -> Vec<InSyncReplica> {
         let stays = |broker: &BrokerId| match change {
-            Change::Expand(..) => true,
+            Change::Expand(..) | Change::Withdraw(_) => true,
             Change::Shrink(leaving) => !leaving.contains(broker),
         };
         let member = |broker: &BrokerId| {

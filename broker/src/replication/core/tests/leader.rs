@@ -204,14 +204,27 @@ fn a_replica_the_controller_finds_unfit_counts_no_more_and_is_proposed_later() {
     report(&mut core, 1, &fetch(THIRD, 0, 0));
     let question = core.alter_partition(at(1)).unwrap();
     report(&mut core, 2, &fetch(YOU, 1, 1));
+    assert_eq!(core.alter_partition(at(502)).unwrap(), question, "a second copy");
     let unfit = AlterAnswer::Refused(AlterRefusal::IneligibleReplica);
-    assert!(answer(&mut core, 3, question.number, &unfit));
-    report(&mut core, 4, &fetch(THIRD, 1, 1));
-    assert_eq!(core.alter_partition(at(5)), None);
-    let again = core.alter_partition(at(504)).unwrap();
-    assert!(again.number > question.number);
-    answer(&mut core, 505, question.number, &unfit);
+    assert!(!answer(&mut core, 503, question.number, &unfit), "the other may have been taken");
+    let withdrawn = core.alter_partition(at(503)).unwrap();
+    assert!(withdrawn.number > question.number);
+    assert_eq!(withdrawn.partition_epoch, question.partition_epoch);
+    let stay: Vec<_> = withdrawn.in_sync.iter().map(|one| one.broker).collect();
+    assert_eq!(stay, [ME, YOU]);
+    answer(&mut core, 504, question.number, &unfit);
     assert!(core.is_alter_pending(), "a late answer to another question");
+    // From this epoch on no copy of the first question is taken.
+    let settled = AlterAnswer::Altered {
+        leader_epoch: withdrawn.leader_epoch,
+        partition_epoch: withdrawn.partition_epoch + 1,
+        in_sync: stay,
+    };
+    assert!(answer(&mut core, 505, withdrawn.number, &settled));
+    assert_eq!(core.high_watermark(), Offset(1));
+    report(&mut core, 506, &fetch(THIRD, 1, 1));
+    assert_eq!(core.alter_partition(at(507)), None, "not at once");
+    assert!(core.alter_partition(at(1_004)).unwrap().number > withdrawn.number);
 }
 
 #[test]

@@ -50,10 +50,9 @@ pub fn register(image: &Image, start: &BrokerStart) -> Result<(i64, Vec<Record>)
     if shares_none && start.has_session {
         return Err(DuplicateBroker(*id));
     }
-    let missing = |storage: &Uuid| !storage_ids.contains(storage);
-    let gone: Vec<Uuid> = had.iter().copied().filter(missing).collect();
+    let lacks_none = had.iter().all(|storage| storage_ids.contains(storage));
     let epoch = image.offset().next().0.max(known.map_or(0, |known| known.epoch + 1));
-    let keeps_role = planted!(KeepEpochOnRestart) && gone.is_empty() && known.is_some();
+    let keeps_role = planted!(KeepEpochOnRestart) && lacks_none && known.is_some();
     let mut draft = Draft::new(image);
     draft.push(Record::RegisterBroker(RegisterBroker {
         id: *id,
@@ -71,7 +70,7 @@ pub fn register(image: &Image, start: &BrokerStart) -> Result<(i64, Vec<Record>)
         give_up(&mut draft, *id, |state, at, mode| {
             let is_only = state.replicas.len() == 1;
             let kept = start.was_clean || mode == FlushMode::Group || is_only;
-            let is_lost = is_on(state, *id, &gone) && !planted!(MissWipedDisk);
+            let is_lost = is_lost(state, *id, (had, storage_ids)) && !planted!(MissWipedDisk);
             let is_given_up = is_only && start.gives_up_missing;
             // Of the only replica there is nothing better: it is served but for what is damaged.
             (is_lost && !is_given_up) || (damaged.contains(&at) && !is_only) || !kept
@@ -156,10 +155,12 @@ fn give_up(
     }
 }
 
-/// Whether a replica was on storage that is gone, as far as is known.
-fn is_on(state: &PartitionState, broker: BrokerId, gone: &[Uuid]) -> bool {
+/// Whether a replica was on storage the broker had and has no more, as far as is known. Where it has come to be
+/// since its broker was registered last may not have been told yet: what is known then is of earlier storage.
+fn is_lost(state: &PartitionState, broker: BrokerId, (had, has): (&[Uuid], &[Uuid])) -> bool {
     match state.storage_of(broker) {
-        Some(storage) => gone.contains(&storage),
-        None => !gone.is_empty(),
+        Some(storage) if has.contains(&storage) => false,
+        Some(storage) if had.contains(&storage) => true,
+        Some(_) | None => had.iter().any(|storage| !has.contains(storage)),
     }
 }

@@ -203,6 +203,27 @@ fn storage_that_is_gone_is_neither_in_sync_nor_eligible() {
 }
 
 #[test]
+fn storage_that_is_gone_before_it_was_told_what_is_on_it_is_gone_all_the_same() {
+    for (next, eligible) in [(88, vec![3, 1]), (99, vec![1])] {
+        let mut cluster = Cluster::new();
+        cluster.fence(2);
+        // It has told where its replica was, and not yet where that is on a new disk.
+        cluster.take(vec![Record::PartitionChange(crate::metadata::PartitionChange {
+            storage_ids: Some([1, 2, 3].map(|id| Uuid([id; 16])).to_vec()),
+            ..crate::metadata::PartitionChange::new(TOPIC, 0)
+        })]);
+        cluster.register(&start(3, 88));
+        cluster.unfence(3);
+        cluster.set_isr(&[1, 3]);
+        cluster.register(&start(3, next));
+        cluster.fence(1);
+        let mut told = cluster.shape().1;
+        told.sort_by_key(|id| std::cmp::Reverse(*id));
+        assert_eq!(told, eligible, "storage {next}");
+    }
+}
+
+#[test]
 fn two_brokers_with_one_id_are_told_apart_by_their_storage() {
     let mut cluster = Cluster::new();
     let mut other = start(1, 88);

@@ -176,13 +176,7 @@ impl Member {
     pub(super) async fn live(mut self) {
         *self.client.shared.open.lock() += 1;
         while !(self.is_over() && self.group.unrest().is_none()) {
-            self.client.pause(300).await;
-            let Some(at) = self.find().await else { continue };
-            if self.epoch.is_none() {
-                self.join(at).await;
-            } else {
-                self.act(at).await;
-            }
+            self.go_on().await;
         }
         for partition in 0..self.group.crew.partitions {
             while !self.fetch(partition).await {
@@ -190,6 +184,20 @@ impl Member {
             }
         }
         *self.client.shared.open.lock() -= 1;
+        // Others may not be at rest yet: it stays who it is until all are.
+        loop {
+            self.go_on().await;
+        }
+    }
+
+    async fn go_on(&mut self) {
+        self.client.pause(300).await;
+        let Some(at) = self.find().await else { return };
+        if self.epoch.is_none() {
+            self.join(at).await;
+        } else {
+            self.act(at).await;
+        }
     }
 
     fn is_over(&self) -> bool {

@@ -84,7 +84,9 @@ impl Member {
         let generation = response.generation_id;
         if self.is_sure(&asked) {
             let said = self.standing(&id, generation);
-            self.group.facts.lock().check_sure(&said, asked.moment);
+            let mut facts = self.group.facts.lock();
+            facts.on_serving(asked.leads);
+            facts.check_sure(&said, asked.moment);
         }
         let names = response.members.iter().map(|member| member.member_id.to_owned());
         let members = (response.leader == self.id).then(|| names.collect());
@@ -150,6 +152,7 @@ impl Member {
     pub(super) async fn beat_classic(&mut self, at: i32) {
         let Some(epoch) = self.epoch else { return };
         let asked = self.begin(at);
+        let is_serving = self.group.facts.lock().is_serving(asked.leads);
         let (group, id) = (self.group.name.clone(), self.id.clone());
         let request = HeartbeatRequest {
             group_id: &group,
@@ -161,7 +164,7 @@ impl Member {
         let decoded = decode_response::<HeartbeatRequest<'_>>(&answer, HEARTBEAT);
         let (_, response) = decoded.expect("an answer that can be read");
         match response.error_code {
-            ErrorCode::NONE if self.is_sure(&asked) => {
+            ErrorCode::NONE if is_serving && self.is_sure(&asked) => {
                 let standing = self.standing(&id, epoch);
                 let mut facts = self.group.facts.lock();
                 facts.check_sure(&standing, asked.moment);

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::base::LeaderEpoch;
+
 /// When something happened, among all that members did and were told.
 pub(super) type Moment = u64;
 
@@ -68,6 +70,8 @@ pub(super) struct Facts {
     generations: BTreeMap<i32, usize>,
     /// When each was told of an epoch first.
     told: BTreeMap<String, BTreeMap<i32, Moment>>,
+    /// Leaderships of the coordinator's partition that have told anybody of the group.
+    serving: BTreeSet<LeaderEpoch>,
     commits: Vec<Commit>,
     holders: BTreeMap<i32, Holder>,
     places: BTreeMap<u32, Place>,
@@ -131,6 +135,16 @@ impl Facts {
             "(24) {said:?} is taken for the present by who leads, after {:?} were told of",
             self.told.get(&said.of)
         );
+    }
+
+    /// In this leadership the group has been told of: it is not being loaded any more.
+    pub(super) fn on_serving(&mut self, leads: Option<LeaderEpoch>) {
+        self.serving.extend(leads);
+    }
+
+    /// Whether that is known. Heartbeats are taken blindly until then, as Kafka takes them.
+    pub(super) fn is_serving(&self, leads: Option<LeaderEpoch>) -> bool {
+        leads.is_some_and(|leads| self.serving.contains(&leads))
     }
 
     /// Since when there is a later epoch.

@@ -52,6 +52,11 @@ impl Ledger {
         self.written[at].push(new);
     }
 
+    /// Whether it is known that what is at `at` of `log` was written there.
+    pub(super) fn is_written(&self, log: &[Entry], at: usize) -> bool {
+        written(log, at).is_some_and(|it| self.written.get(at).is_some_and(|all| all.contains(&it)))
+    }
+
     /// A follower has appended, or a start has found, what is at `at` of `log`.
     pub(super) fn on_replicated(&self, log: &[Entry], at: usize) {
         let Some(new) = written(log, at) else { return };

@@ -138,8 +138,15 @@ impl Known {
                 kept.len()
             );
         }
+        // A write that failed may be on the disk all the same; with it the leader that made it ended.
+        let (had, led) = self.replicas.get(&key).map_or((0, None), |it| (it.log.len(), it.leads));
         for at in 0..log.len() {
-            ledger.on_replicated(&log, at);
+            let is_left = at >= had && led.is_some() && log.get(at).map(|it| it.epoch) == led;
+            if is_left && !ledger.is_written(&log, at) {
+                ledger.on_written(&log, at, false);
+            } else {
+                ledger.on_replicated(&log, at);
+            }
         }
         assert!(high_watermark <= ledger.committed.len(), "(3) a start exposes {high_watermark}");
         self.note(&[2, i64::from(key.0), i64::try_from(end).unwrap_or(0)]);

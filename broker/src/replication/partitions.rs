@@ -422,6 +422,8 @@ impl ImageSubscriber for Partitions {
             .cloned()
             .collect();
         self.table.store(Arc::new(table));
+        // Who looks after followers may have looked before what is led now was there to be found.
+        self.exchange.on_leading();
         gone.iter().flat_map(|topic| topic.here()).for_each(|partition| delete(partition));
     }
 }

@@ -96,6 +96,11 @@ impl Exchange {
         self.leads.notified().await;
     }
 
+    /// One may be.
+    pub(in crate::replication) fn on_leading(&self) {
+        self.leads.notify_one();
+    }
+
     /// Waits until the controller may have to be told something about a replica here.
     pub(in crate::replication) async fn trouble(&self) {
         self.trouble.notified().await;
@@ -240,7 +245,7 @@ impl Replicated {
     }
 
     pub(in crate::replication) fn on_leading(&self) {
-        self.exchange.leads.notify_one();
+        self.exchange.on_leading();
     }
 
     pub(in crate::replication) fn on_trouble(&self) {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
+use super::core::LogGeneration;
 use super::exchange::{Range, records_in};
 use super::partition::Partition;
 use super::partitions::Partitions;
@@ -111,8 +112,8 @@ impl Repairer {
             // What is damaged of a segment, and where, has to be known to the byte.
             let looked_at = partition.clone();
             let scope = blocking(move || looked_at.repair_scope(after)).await.flatten();
-            let Some((segment, scope)) = scope else { break };
-            match self.make_whole(id, partition, scope).await {
+            let Some((segment, of, scope)) = scope else { break };
+            match self.make_whole(id, partition, (of, scope)).await {
                 Ok(bytes) => {
                     let counters = self.partitions.repairs();
                     counters.segments.fetch_add(1, Ordering::Relaxed);
@@ -140,7 +141,7 @@ impl Repairer {
         &self,
         id: PartitionId,
         partition: &Arc<Partition>,
-        scope: RepairScope,
+        (of, scope): (LogGeneration, RepairScope),
     ) -> Result<u64, RebuildError> {
         let mut rebuild = in_background(move || scope.begin()).await?;
         let mut bytes = 0;
@@ -160,7 +161,8 @@ impl Repairer {
             rebuild = supplied.await?;
         }
         let partition = partition.clone();
-        let put = move || partition.put_repaired(rebuild.finish()?).map_err(RebuildError::Storage);
+        let put =
+            move || partition.put_repaired(rebuild.finish()?, of).map_err(RebuildError::Storage);
         if in_background(put).await? {
             Ok(bytes)
         } else {
@@ -219,7 +221,10 @@ async fn blocking<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -
 
 impl Partition {
     /// The first segment behind `after` that is damaged and can be repaired, read again first.
-    fn repair_scope(self: &Arc<Self>, after: Option<Offset>) -> Option<(Offset, RepairScope)> {
+    fn repair_scope(
+        self: &Arc<Self>,
+        after: Option<Offset>,
+    ) -> Option<(Offset, LogGeneration, RepairScope)> {
         let start = self.log_start();
         let known = self.quarantined();
         let mut damaged: Vec<Offset> = known
@@ -232,7 +237,8 @@ impl Partition {
             let scrubber = self.scrubber()?;
             // Where it cannot be read as a whole, what was known of it has to do.
             let _read_again = scrubber.scrub_at(*segment, self.directory().now());
-            Some((*segment, self.scope_at(*segment)?))
+            let (of, scope) = self.scope_at(*segment)?;
+            Some((*segment, of, scope))
         });
         if found.is_none() && !damaged.is_empty() {
             // What a start has read is completed by the next flush, and can be replaced from then on.

@@ -10,6 +10,7 @@ use sawlog_protocol::records::{BatchError, check_crc, split};
 use super::Partition;
 use crate::base::Offset;
 use crate::base::waiting::{may_wait, would_block};
+use crate::replication::LogGeneration;
 use crate::storage::{ReadError, Rebuilt, RepairScope, StorageError};
 
 impl Partition {
@@ -138,29 +139,41 @@ impl Partition {
         }
     }
 
-    /// What is to be made whole of the damaged segment at `base`, if that can be now.
-    pub(in crate::replication) fn scope_at(&self, base: Offset) -> Option<RepairScope> {
+    /// What is to be made whole of the damaged segment at `base`, if that can be now, and of which log. It
+    /// need not be known to be committed: that may be what waits for this replica to be whole. What another
+    /// replica has there of the same epochs is what was here, and is put back only where nothing was cut
+    /// meanwhile.
+    pub(in crate::replication) fn scope_at(
+        &self,
+        base: Offset,
+    ) -> Option<(LogGeneration, RepairScope)> {
         let is_compacted = self.config().cleanup_policy.compacts();
         let state = self.state.lock();
         if state.due.is_some() {
             return None;
         }
-        let committed = state.core.high_watermark();
-        state.log.as_ref()?.repair_scope(base, committed, state.core.epochs(), is_compacted)
+        let (end, epochs) = (state.core.log().end, state.core.epochs());
+        let scope = state.log.as_ref()?.repair_scope(base, end, epochs, is_compacted)?;
+        Some((state.core.generation(), scope))
     }
 
-    /// Puts a segment that is whole in the place of the damaged one. False where the log has changed
-    /// there, or is gone.
+    /// Puts a segment that is whole in the place of the damaged one. False where the log is not `of` that
+    /// generation any more, has changed there, or is gone.
     ///
     /// # Errors
     /// The files could not be changed; the log is offline.
     pub(in crate::replication) fn put_repaired(
         self: &Arc<Self>,
         rebuilt: Rebuilt,
+        of: LogGeneration,
     ) -> Result<bool, StorageError> {
-        let begun = match self.state.lock().log.as_mut() {
-            Some(log) => log.begin_repair(rebuilt),
-            None => Err(rebuilt.into_replacement()),
+        let begun = {
+            let mut state = self.state.lock();
+            let is_same = state.core.generation() == of;
+            match state.log.as_mut().filter(|_| is_same) {
+                Some(log) => log.begin_repair(rebuilt),
+                None => Err(rebuilt.into_replacement()),
+            }
         };
         let (ticket, left) = match begun {
             Ok(begun) => begun,

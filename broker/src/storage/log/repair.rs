@@ -27,13 +27,12 @@ impl RepairScope {
 
 impl Log {
     /// What of the segment at `base` is to be made whole, where that can be done: all that is damaged
-    /// of it is committed, below `committed`, and nobody appends to it or completes it. `epochs` are
-    /// those of this log.
+    /// of it is below `upto`, and nobody appends to it or completes it. `epochs` are those of this log.
     #[must_use]
     pub fn repair_scope(
         &self,
         base: Offset,
-        committed: Offset,
+        upto: Offset,
         epochs: &EpochCache,
         is_compacted: bool,
     ) -> Option<RepairScope> {
@@ -43,7 +42,7 @@ impl Log {
         let known = self.quarantine.ranges();
         let ranges: Vec<_> = known.iter().filter(|range| range.segment == base).cloned().collect();
         let (from, to) = (ranges.first()?.from, ranges.last()?.to);
-        if to > committed || to <= self.start {
+        if to > upto || to <= self.start {
             return None;
         }
         let segments = self.segments.load();

@@ -445,7 +445,9 @@ impl Member {
             self.coordinator = None;
             return false;
         }
-        self.group.facts.lock().on_found(partition, found, asked.moment);
+        let mut facts = self.group.facts.lock();
+        facts.on_serving(asked.leads);
+        facts.on_found(partition, found, asked.moment);
         true
     }
 }

@@ -164,10 +164,12 @@ impl Member {
         let decoded = decode_response::<HeartbeatRequest<'_>>(&answer, HEARTBEAT);
         let (_, response) = decoded.expect("an answer that can be read");
         match response.error_code {
-            ErrorCode::NONE if is_serving && self.is_sure(&asked) => {
+            ErrorCode::NONE if self.is_sure(&asked) => {
                 let standing = self.standing(&id, epoch);
                 let mut facts = self.group.facts.lock();
-                facts.check_sure(&standing, asked.moment);
+                if is_serving {
+                    facts.check_sure(&standing, asked.moment);
+                }
                 facts.on_confirmed(self.client.number, asked.moment);
             }
             ErrorCode::NONE => {}

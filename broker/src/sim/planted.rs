@@ -16,6 +16,7 @@ const RARE: &[Bug] = &[
     Bug::KeepProducersOfTail,
     Bug::CountFlushOfBefore,
     Bug::AcceptStaleAlter,
+    Bug::AskWhileCutting,
     Bug::BelieveOneRefusal,
     Bug::UseOldAnswers,
     Bug::ForgetToSettle,

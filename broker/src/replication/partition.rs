@@ -451,9 +451,6 @@ impl Partition {
             // There is somebody to ask now.
             self.on_damaged();
         }
-        if self.has_followers() {
-            self.tell_leading();
-        }
         if moved {
             self.on_high_watermark(high_watermark);
         }

@@ -244,10 +244,6 @@ impl Replicated {
         }
     }
 
-    pub(in crate::replication) fn on_leading(&self) {
-        self.exchange.on_leading();
-    }
-
     pub(in crate::replication) fn on_trouble(&self) {
         self.exchange.on_trouble();
     }

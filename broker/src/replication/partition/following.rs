@@ -84,12 +84,6 @@ impl Partition {
         }
     }
 
-    pub(super) fn tell_leading(&self) {
-        if let Some(replicated) = self.replicated() {
-            replicated.on_leading();
-        }
-    }
-
     /// What to ask the leader now, if anything, and the high watermark known.
     pub(in crate::replication) fn next_fetch(&self) -> Option<(FetchRequest, Offset)> {
         let now = self.directory.monotonic();

@@ -178,10 +178,10 @@ impl Worker {
                     let found = u64::try_from(scrubbed.found.len()).unwrap_or(u64::MAX);
                     counters.segments.fetch_add(1, Ordering::Relaxed);
                     counters.damaged.fetch_add(found, Ordering::Relaxed);
-                    // Also where nothing is new: what was damaged may be whole by now.
                     if planted!(ForgetDamage) {
                         continue;
                     }
+                    // Also where nothing is new: what was damaged may be whole by now.
                     if found > 0 || partition.is_holed() != partition.has_damage() {
                         partition.on_damaged();
                     }

@@ -1,9 +1,8 @@
 //! Ranges of committed records that one replica asks another for, to make its own log whole.
 //!
-//! Every replica answers for what it knows to be committed, a leader for all it has: there all of them
-//! have the same, and who asks looks at the epochs. A range
-//! it has damaged itself it does not serve. It looks before it does: who was given something damaged
-//! otherwise says so by asking for it here.
+//! Every replica answers for what it knows to be committed, where all of them have the same; a leader for
+//! all it has, and who asks looks at the epochs. A range it has damaged itself it does not serve. It looks
+//! before it does: who was given something damaged otherwise says so by asking for it here.
 //!
 //! Decoding never panics.
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use sawlog_protocol::records::{BatchError, check_crc, split};
+use sawlog_protocol::records::{BatchError, BatchHeader, check_crc, split};
 
 use super::Partition;
 use crate::base::Offset;
@@ -29,7 +29,7 @@ impl Partition {
                 Err(StorageError::Io { doing, path, source }.into())
             }
             Err(ReadError::Storage(error @ StorageError::Corrupt { .. })) => {
-                self.on_damage(from, error)?;
+                self.on_damage(error)?;
                 self.reader.read(from, until, max_bytes, at_least_one)
             }
             read => read,
@@ -49,7 +49,9 @@ impl Partition {
     ) -> Result<Bytes, ReadError> {
         let records = self.read_log(from, until, max_bytes, true)?;
         let Err(error) = check(&records) else { return Ok(records) };
-        self.on_damage(from, self.corrupt(from, &error))?;
+        // Compaction leaves gaps: `from` itself may be in no segment.
+        let first = BatchHeader::parse(&records).map_or(from, |first| Offset(first.base_offset));
+        self.on_damage(self.corrupt(first.max(from), &error))?;
         let records = self.read_log(from, until, max_bytes, true)?;
         match check(&records) {
             Ok(()) => Ok(records),
@@ -66,11 +68,12 @@ impl Partition {
         }
     }
 
-    /// A read at `from` has come upon damage, `error`: it is put into quarantine, so that all else of
-    /// the segment can be read. Reads the whole segment.
-    fn on_damage(&self, from: Offset, error: StorageError) -> Result<(), ReadError> {
+    /// A read has come upon damage, `error`: it is put into quarantine, so that all else of the segment
+    /// can be read. Reads the whole segment.
+    fn on_damage(&self, error: StorageError) -> Result<(), ReadError> {
+        let StorageError::Corrupt { offset, .. } = error else { return Err(error.into()) };
         let Some(scrubber) = self.scrubber() else { return Err(error.into()) };
-        match scrubber.scrub_at(from, self.directory.now()) {
+        match scrubber.scrub_at(offset, self.directory.now()) {
             Ok(Some(_)) => {
                 self.on_damaged();
                 Ok(())

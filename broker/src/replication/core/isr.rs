@@ -151,16 +151,20 @@ impl InSync {
                     pending.awaits_metadata = true;
                     None
                 }
-                AlterRefusal::IneligibleReplica => {
-                    let Change::Expand(joining, _) = pending.change else {
-                        // What counts already stays, whoever leaves.
+                AlterRefusal::IneligibleReplica => match pending.change {
+                    Change::Expand(joining, _) => {
                         self.pending = None;
-                        return None;
-                    };
-                    self.pending = None;
-                    self.propose(Change::Withdraw(joining));
-                    Some(joining)
-                }
+                        self.propose(Change::Withdraw(joining));
+                        Some(joining)
+                    }
+                    // What counts already stays, whoever leaves.
+                    Change::Shrink(_) => {
+                        self.pending = None;
+                        None
+                    }
+                    // A copy of the first question may still be taken: asked again.
+                    Change::Withdraw(_) => None,
+                },
                 // Asked again when its time has come.
                 AlterRefusal::NotController => None,
             },

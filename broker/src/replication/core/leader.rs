@@ -72,6 +72,13 @@ impl Leadership {
 
     /// The same leadership under newer metadata.
     pub(super) fn on_image(&mut self, now: Duration, own: BrokerId, state: &PartitionState) {
+        // Whom the controller has taken out, it takes back once they have spoken: what they said before
+        // was before it knew better.
+        let members = self.in_sync.committed();
+        let is_out = |broker: &BrokerId| members.contains(broker) && !state.isr.contains(broker);
+        for remote in self.remotes.iter_mut().filter(|remote| is_out(&remote.broker)) {
+            remote.registered = None;
+        }
         self.in_sync.on_image(&state.isr, state.partition_epoch);
         self.follow_replicas(now, own, state);
     }

@@ -228,6 +228,32 @@ fn a_replica_the_controller_finds_unfit_counts_no_more_and_is_proposed_later() {
 }
 
 #[test]
+fn a_withdrawal_that_is_refused_is_asked_again() {
+    let mut core = leader(&[1, 2]);
+    report(&mut core, 1, &fetch(THIRD, 0, 0));
+    let question = core.alter_partition(at(1)).unwrap();
+    let unfit = AlterAnswer::Refused(AlterRefusal::IneligibleReplica);
+    answer(&mut core, 2, question.number, &unfit);
+    let withdrawn = core.alter_partition(at(2)).unwrap();
+    answer(&mut core, 3, withdrawn.number, &unfit);
+    assert!(core.is_alter_pending(), "a copy of the first question may be taken yet");
+    assert_eq!(core.alter_partition(at(3)), None, "not at once");
+    assert_eq!(core.alter_partition(at(502)), Some(withdrawn));
+}
+
+#[test]
+fn who_is_taken_out_by_the_controller_is_proposed_once_it_has_spoken() {
+    let mut core = leader(&[1, 2, 3]);
+    report(&mut core, 1, &fetch(YOU, 0, 0));
+    report(&mut core, 1, &fetch(THIRD, 0, 0));
+    image(&mut core, &state(Some(1), (1, 2), &[1, 2]));
+    assert_eq!(core.alter_partition(at(2)), None, "it may be dead");
+    report(&mut core, 3, &fetch(THIRD, 0, 0));
+    let question = core.alter_partition(at(3)).unwrap();
+    assert!(question.in_sync.iter().any(|one| one.broker == THIRD));
+}
+
+#[test]
 fn followers_of_another_epoch_get_nothing() {
     let mut core = leader(&[1, 2]);
     let mut other = fetch(YOU, 0, 0);

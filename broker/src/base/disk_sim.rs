@@ -13,16 +13,23 @@
 //! What would kill a process on a real disk panics here: touching a mapped byte beyond the end of
 //! the file, and cutting a file below a byte that a mapping has handed out.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, IoSlice};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+mod content;
+mod file;
+mod names;
+mod random;
 
-use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
 use parking_lot::Mutex;
 
-use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Mapping, Space};
+use self::content::{Fate, Node};
+use self::file::SimFile;
+use self::names::{Entry, Link, Names, apply};
+pub use self::random::SimRandom;
+use super::disk::{Create, DirLock, Disk, DiskFile, FileSystem, Space};
 
 /// Writes are torn between sectors of one of these sizes, never within.
 const SECTOR_BYTES: [usize; 2] = [512, 4096];
@@ -49,55 +56,12 @@ pub enum Fault {
     Misdirected,
 }
 
-/// What becomes of a write on the medium.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Written,
-    Lost,
-    Misdirected,
-}
-
 /// Whether an operation takes space on the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Needs {
     Space,
     Nothing,
 }
-
-/// A change of a file that no sync has made durable.
-#[derive(Clone, Debug)]
-enum Change {
-    Write { position: usize, bytes: Vec<u8>, fate: Fate },
-    Length(usize),
-}
-
-#[derive(Debug, Default)]
-struct Node {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    pending: Vec<Change>,
-    /// Changes a failed sync has given up on: only luck makes them survive.
-    abandoned: Vec<Change>,
-    /// End of the bytes each living mapping has handed out.
-    exposed: Vec<Weak<AtomicUsize>>,
-}
-
-/// What is at a path.
-#[derive(Clone, Debug)]
-enum Entry {
-    Directory,
-    File(Arc<Mutex<Node>>),
-}
-
-/// A change of a directory that no sync has made durable.
-#[derive(Clone, Debug)]
-enum Link {
-    Add(PathBuf, Entry),
-    Remove(PathBuf),
-    Rename(PathBuf, PathBuf),
-}
-
-type Names = BTreeMap<PathBuf, Entry>;
 
 #[derive(Debug, Default)]
 struct World {
@@ -124,32 +88,6 @@ struct World {
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     world: Arc<Mutex<World>>,
-}
-
-/// A small generator of its own, so that a seed means the same for ever (splitmix64).
-#[derive(Clone, Debug)]
-pub struct SimRandom(u64);
-
-impl SimRandom {
-    /// The numbers that follow from `seed`.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.bits() % bound.max(1)
-    }
 }
 
 impl SimDisk {
@@ -260,9 +198,7 @@ impl SimDisk {
                 Entry::Directory => Entry::Directory,
                 Entry::File(node) => {
                     let content = node.lock().after_crash(&mut random, sector);
-                    let durable = content.clone();
-                    let node = Node { live: content, durable, ..Node::default() };
-                    Entry::File(Arc::new(Mutex::new(node)))
+                    Entry::File(Arc::new(Mutex::new(Node::of(content))))
                 }
             };
             survived.insert(path.clone(), entry);
@@ -328,134 +264,6 @@ impl SimDisk {
     }
 }
 
-impl Node {
-    fn apply(content: &mut Vec<u8>, change: &Change) {
-        match change {
-            Change::Write { position, bytes, .. } => {
-                let end = position + bytes.len();
-                if content.len() < end {
-                    content.resize(end, 0);
-                }
-                if let Some(range) = content.get_mut(*position..end) {
-                    range.copy_from_slice(bytes);
-                }
-            }
-            Change::Length(length) => content.resize(*length, 0),
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        Self::apply(&mut self.live, &change);
-        self.pending.push(change);
-    }
-
-    /// Applies a change as the medium has it.
-    fn settle(content: &mut Vec<u8>, change: &Change) {
-        match change {
-            Change::Write { fate: Fate::Lost, .. } => {}
-            Change::Write { fate: Fate::Misdirected, position, bytes } => {
-                // Further back in the file by what it is long, or to its start: over something.
-                let elsewhere = position.saturating_sub(bytes.len());
-                let elsewhere = if elsewhere == *position { bytes.len() } else { elsewhere };
-                let (length, bytes) = (content.len(), bytes.clone());
-                let fate = Fate::Written;
-                Self::apply(content, &Change::Write { position: elsewhere, bytes, fate });
-                content.truncate(length);
-            }
-            Change::Write { fate: Fate::Written, .. } | Change::Length(_) => {
-                Self::apply(content, change);
-            }
-        }
-    }
-
-    /// A failed sync: the changes count as written, and are not.
-    fn abandon(&mut self) {
-        let lost = std::mem::take(&mut self.pending);
-        self.abandoned.extend(lost);
-    }
-
-    fn sync(&mut self) {
-        for change in std::mem::take(&mut self.pending) {
-            Self::settle(&mut self.durable, &change);
-        }
-        self.abandoned.clear();
-    }
-
-    /// No byte a mapping has handed out may go: on a real disk touching it would be fatal.
-    fn check_cut(&mut self, length: usize) {
-        self.exposed.retain(|exposed| exposed.strong_count() > 0);
-        for exposed in self.exposed.iter().filter_map(Weak::upgrade) {
-            let exposed = exposed.load(Ordering::Relaxed);
-            assert!(length >= exposed, "SIGBUS: cut at {length}, handed out up to {exposed}");
-        }
-    }
-
-    /// What the medium has of the content. It keeps or loses sectors, each as the page cache had it at
-    /// some time: of two writes to one sector, the later is never there without the one before.
-    fn after_crash(&self, random: &mut SimRandom, sector: usize) -> Vec<u8> {
-        let (mut content, mut cached) = (self.durable.clone(), self.durable.clone());
-        // Sectors are written out early, and not again once something of them was lost, or late, with
-        // all that came before.
-        let is_early = random.below(2) == 0;
-        let mut lost = BTreeSet::new();
-        for change in self.abandoned.iter().chain(&self.pending) {
-            Self::settle(&mut cached, change);
-            let kept = random.below(3);
-            if let Change::Write { position, bytes, fate: Fate::Written } = change {
-                let end = position + bytes.len();
-                for number in position / sector..end.div_ceil(sector) {
-                    let survives = kept == 2 || (kept == 1 && random.below(2) == 0);
-                    if survives && !(is_early && lost.contains(&number)) {
-                        let from = number * sector;
-                        write_out(&cached, &mut content, from, end.min(from + sector), sector);
-                    } else {
-                        lost.insert(number);
-                    }
-                }
-            } else if kept > 0 {
-                Self::settle(&mut content, change);
-            }
-        }
-        content
-    }
-}
-
-/// Brings the sector at `from` to the medium as it is in the cache, with a file of `end` bytes at least.
-fn write_out(cached: &[u8], content: &mut Vec<u8>, from: usize, end: usize, sector: usize) {
-    let length = content.len().max(end);
-    content.resize(length, 0);
-    for at in from..length.min(from + sector) {
-        if let Some(byte) = content.get_mut(at) {
-            *byte = cached.get(at).copied().unwrap_or_default();
-        }
-    }
-}
-
-fn apply(names: &mut Names, link: &Link) {
-    match link {
-        Link::Add(path, entry) => {
-            names.insert(path.clone(), entry.clone());
-        }
-        Link::Remove(path) => names.retain(|known, _| !known.starts_with(path)),
-        Link::Rename(from, to) => {
-            let moved: Vec<(PathBuf, Entry)> = names
-                .iter()
-                .filter(|(path, _)| path.starts_with(from))
-                .map(|(path, entry)| (path.clone(), entry.clone()))
-                .collect();
-            if moved.is_empty() {
-                return;
-            }
-            names.retain(|known, _| !known.starts_with(from) && !known.starts_with(to));
-            for (path, entry) in moved {
-                let rest = path.strip_prefix(from).unwrap_or(Path::new(""));
-                let path = if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) };
-                names.insert(path, entry);
-            }
-        }
-    }
-}
-
 impl World {
     /// Counts an operation and lets its planned fault happen.
     fn step(&mut self, needs: Needs) -> io::Result<()> {
@@ -513,27 +321,6 @@ impl World {
             Some(Entry::Directory) => Ok(()),
             _ => Err(io::ErrorKind::NotFound.into()),
         }
-    }
-}
-
-impl Link {
-    /// Where something is, or is no more.
-    fn path(&self) -> &Path {
-        match self {
-            Self::Add(path, _) | Self::Remove(path) | Self::Rename(_, path) => path,
-        }
-    }
-
-    /// Where nothing is any more.
-    fn gone(&self) -> Option<&Path> {
-        match self {
-            Self::Add(..) => None,
-            Self::Remove(path) | Self::Rename(path, _) => Some(path),
-        }
-    }
-
-    fn is_in(&self, directory: &Path) -> bool {
-        self.path().parent() == Some(directory)
     }
 }
 
@@ -688,128 +475,5 @@ impl DirLock for SimLock {}
 impl Drop for SimLock {
     fn drop(&mut self) {
         self.world.lock().locked.remove(&self.path);
-    }
-}
-
-#[derive(Debug)]
-struct SimFile {
-    world: Arc<Mutex<World>>,
-    node: Arc<Mutex<Node>>,
-}
-
-fn to_usize(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
-impl DiskFile for SimFile {
-    fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<()> {
-        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        let mut bytes = parts.concat();
-        let position = to_usize(position);
-        let mut world = self.world.lock();
-        let mut node = self.node.lock();
-        let grows = position + bytes.len() > node.live.len();
-        let result = world.step(if grows { Needs::Space } else { Needs::Nothing });
-        if result.is_err() {
-            if world.crashed {
-                return result;
-            }
-            bytes.truncate(bytes.len() / 2);
-        }
-        let fate = world.fate();
-        node.change(Change::Write { position, bytes, fate });
-        result
-    }
-
-    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        {
-            let mut world = self.world.lock();
-            world.reads += 1;
-            let reads = world.reads;
-            if world.read_plan.take_if(|at| *at <= reads).is_some() {
-                return Err(io::Error::from_raw_os_error(5));
-            }
-        }
-        let node = self.node.lock();
-        let rest = node.live.get(to_usize(position)..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        if let (Some(to), Some(from)) = (buffer.get_mut(..count), rest.get(..count)) {
-            to.copy_from_slice(from);
-        }
-        Ok(count)
-    }
-
-    fn allocate(&self, length: u64) -> io::Result<()> {
-        let mut world = self.world.lock();
-        let mut node = self.node.lock();
-        let grows = node.live.len() < to_usize(length);
-        world.step(if grows { Needs::Space } else { Needs::Nothing })?;
-        if grows {
-            node.change(Change::Length(to_usize(length)));
-        }
-        Ok(())
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.world.lock().step(Needs::Nothing)?;
-        let mut node = self.node.lock();
-        node.check_cut(to_usize(length));
-        node.change(Change::Length(to_usize(length)));
-        Ok(())
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        Ok(u64::try_from(self.node.lock().live.len()).unwrap_or(u64::MAX))
-    }
-
-    fn zero_from(&self, length: u64) -> io::Result<u64> {
-        const SECTOR: usize = SECTOR_BYTES[0];
-        let node = self.node.lock();
-        let written = |sector: &[u8]| Some(sector) != [0; SECTOR].get(..sector.len());
-        let sectors = node.live.chunks(SECTOR).rposition(written).map_or(0, |last| last + 1);
-        Ok(u64::try_from(sectors * SECTOR).unwrap_or(u64::MAX).min(length))
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut world = self.world.lock();
-        let mut node = self.node.lock();
-        let result = world.step(Needs::Nothing);
-        match &result {
-            Ok(()) => node.sync(),
-            Err(_) => node.abandon(),
-        }
-        result
-    }
-
-    fn map(&self, length: u64) -> io::Result<Arc<dyn Mapping>> {
-        let exposed = Arc::new(AtomicUsize::new(0));
-        self.node.lock().exposed.push(Arc::downgrade(&exposed));
-        Ok(Arc::new(SimMapping { node: self.node.clone(), length, exposed }))
-    }
-}
-
-/// Slices are copies: bytes below what was written never change.
-#[derive(Debug)]
-struct SimMapping {
-    node: Arc<Mutex<Node>>,
-    length: u64,
-    exposed: Arc<AtomicUsize>,
-}
-
-impl Mapping for SimMapping {
-    fn slice(&self, from: u64, to: u64) -> io::Result<Bytes> {
-        if from > to || to > self.length {
-            return Ok(Bytes::new());
-        }
-        let node = self.node.lock();
-        let (from, to) = (to_usize(from), to_usize(to));
-        let live = node.live.len();
-        assert!(to <= live, "SIGBUS: mapped bytes {from}..{to} of a file of {live}");
-        self.exposed.fetch_max(to, Ordering::Relaxed);
-        Ok(Bytes::copy_from_slice(node.live.get(from..to).unwrap_or_default()))
-    }
-
-    fn len(&self) -> u64 {
-        self.length
     }
 }

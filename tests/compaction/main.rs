@@ -9,7 +9,6 @@
 mod history;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +22,7 @@ use sawlog_client::{
     Producer, ProducerOptions, Record,
 };
 use sawlog_protocol::ErrorCode;
+use sawlog_tests::free_address;
 
 const TOPIC: &str = "compacted";
 const PARTITIONS: i32 = 2;
@@ -46,10 +46,6 @@ fn start(data: &Path, address: &str) -> Broker {
         .iter()
         .fold(Sources::new(), |sources, (key, value)| sources.flag("-X", key, value));
     Broker::start(sources.load().unwrap()).unwrap()
-}
-
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.9:0").unwrap().local_addr().unwrap().to_string()
 }
 
 async fn connect(address: &str) -> Client {
@@ -199,7 +195,7 @@ async fn settled(broker: &Broker) {
 #[test]
 fn what_is_left_under_load_says_what_everything_said() {
     let data = tempfile::tempdir().unwrap();
-    let address = free_address();
+    let address = free_address().to_string();
     let broker = start(data.path(), &address);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
@@ -262,7 +258,7 @@ fn what_is_left_under_load_says_what_everything_said() {
 #[test]
 fn a_record_without_a_key_is_refused() {
     let data = tempfile::tempdir().unwrap();
-    let address = free_address();
+    let address = free_address().to_string();
     let broker = start(data.path(), &address);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {

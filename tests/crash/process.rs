@@ -3,10 +3,12 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{BufRead, BufReader, Read as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+pub(crate) use sawlog_tests::free_address;
 
 /// Longest wait for a broker to accept connections; only a broken one takes that long.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -118,15 +120,4 @@ impl Drop for BrokerProcess {
         let _gone = self.child.kill();
         let _gone = self.child.wait();
     }
-}
-
-/// An address nobody else uses: every call has a loopback address of its own, so that tests which run
-/// beside each other never take each other's ports.
-pub(crate) fn free_address() -> SocketAddr {
-    use std::sync::atomic::{AtomicU8, Ordering};
-    static NEXT: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let ip = [127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)];
-    let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).expect("a free port");
-    listener.local_addr().expect("a bound listener has an address")
 }

@@ -4,7 +4,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::http::address_in;
-use crate::sawlog;
+use crate::{free_address, sawlog};
 
 const START_WAIT_MAX: Duration = Duration::from_secs(30);
 
@@ -56,7 +56,7 @@ impl Server {
                 directory,
             };
         }
-        let address = free_address();
+        let address = free_address().to_string();
         let data = directory.path().join("data");
         let settings = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut server = Server { address, data, settings, process: None, starts: 0, directory };
@@ -152,10 +152,4 @@ impl Drop for Server {
             let _ = process.wait();
         }
     }
-}
-
-/// A port that was free a moment ago. Another process may take it first: the start then fails loudly.
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound socket has an address").to_string()
 }

@@ -1,9 +1,12 @@
 //! A broker for each test, and the binary run against it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::net::TcpSocket;
 
 /// A broker of this test's own; killed when dropped.
 pub(crate) struct Broker {
@@ -82,12 +85,15 @@ pub(crate) fn sawlog() -> Command {
 /// An address nobody else uses: every call has a loopback address of its own, so that tests which run
 /// beside each other never take each other's ports.
 pub(crate) fn free_address() -> String {
-    use std::sync::atomic::{AtomicU8, Ordering};
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [.., high, low] = std::process::id().to_be_bytes();
-    let ip = [127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed)];
-    let listener = TcpListener::bind((std::net::Ipv4Addr::from(ip), 0)).expect("a free port");
-    listener.local_addr().expect("a bound listener has an address").to_string()
+    let ip = Ipv4Addr::new(127, high.max(1), low, NEXT.fetch_add(1, Ordering::Relaxed));
+    // Bound and never listening: a process that another test is starting just then has our sockets, too,
+    // and whoever waits for a broker would be let in by that one.
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_reuseaddr(true).expect("an option every socket has");
+    socket.bind(SocketAddr::from((ip, 0))).expect("a free port");
+    socket.local_addr().expect("a bound socket has an address").to_string()
 }
 
 pub(crate) fn stderr(output: &Output) -> String {

@@ -68,8 +68,10 @@ pub(super) struct Running {
 impl Running {
     /// The process is no more, and nothing is left of it.
     pub(super) fn end(self) {
+        // Its tasks may have them last; what is queued would keep itself.
+        let partitions = self.partitions.get().and_then(Weak::upgrade);
         self.process.kill();
-        if let Some(partitions) = self.partitions.get().and_then(Weak::upgrade) {
+        if let Some(partitions) = partitions {
             partitions.let_go();
         }
     }

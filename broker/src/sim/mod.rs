@@ -68,7 +68,7 @@ mod tests;
 mod weather;
 mod world;
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 pub use self::chronicle::{Copy, Lived, Micros, Read, Write};
 pub use self::oracle::Totals;
@@ -113,9 +113,9 @@ pub fn chronicle(seed: u64, is_telling: bool) -> Lived {
     }
 }
 
-/// What came of a world, and how many of its processes are left in memory.
+/// What came of a world, and what is left of it in memory: processes, and owners of its oracle.
 fn history(make: impl FnOnce() -> World) -> (Result<Lived, String>, usize) {
-    let (lived, processes) = simulated(async {
+    let (lived, processes, oracle) = simulated(async {
         let world = make();
         let (oracle, processes) = (world.oracle.clone(), world.processes.clone());
         let lived = tokio::select! {
@@ -123,11 +123,11 @@ fn history(make: impl FnOnce() -> World) -> (Result<Lived, String>, usize) {
             what = oracle.violated() => Err(what),
             lived = world.run() => Ok(lived),
         };
-        (lived, processes)
+        (lived, processes, Arc::downgrade(&oracle))
     });
     let is_left = |process: &&Weak<Process>| process.strong_count() > 0;
     let left = processes.lock().iter().filter(is_left).count();
-    (lived, left)
+    (lived, left + oracle.strong_count())
 }
 
 /// Runs a world's life in this thread, in virtual time. Nothing of it goes on afterwards.

@@ -58,7 +58,7 @@ fn seeds_that_have_shown_something_once_do_not_show_it_again() {
 
 #[test]
 fn nothing_is_left_of_a_world() {
-    for seed in 0..5 {
-        assert_eq!(history(|| World::new(seed, false)).1, 0, "processes of seed {seed} are left");
+    for seed in 0..8 {
+        assert_eq!(history(|| World::new(seed, false)).1, 0, "something of seed {seed} is left");
     }
 }

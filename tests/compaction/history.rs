@@ -20,6 +20,14 @@ impl Number {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound
     }
+
+    /// Makes it so long with bytes that no codec makes smaller.
+    pub(crate) fn fill(&mut self, bytes: &mut Vec<u8>, length: usize) {
+        while bytes.len() < length {
+            bytes.extend(self.below(u64::MAX).to_le_bytes());
+        }
+        bytes.truncate(length);
+    }
 }
 
 #[derive(Default)]

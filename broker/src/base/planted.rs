@@ -194,6 +194,8 @@ mod switch {
             AnswerUncertain,
             /// Who is fenced stays in sync where others are.
             KeepFenced,
+            /// Who leaves may go although it leads what others could (P6).
+            LetGoWhoLeads,
             /// A reassignment is complete before the new replicas have caught up (P7).
             CompleteMoveEarly,
             /// Any replica that lives is elected (L2).

@@ -174,10 +174,10 @@ impl Member {
     }
 
     /// P6: has others take over what they can, and returns once all of them know, or it took too
-    /// long.
-    pub(crate) async fn leave(&self) {
+    /// long. Returns whether the controller has let it go.
+    pub(crate) async fn leave(&self) -> bool {
         if self.is_alone() {
-            return;
+            return false;
         }
         let deadline = Instant::now() + LEAVE_DEADLINE;
         let mut answered_at = Instant::now();
@@ -185,18 +185,19 @@ impl Member {
             match self.say(true, HEARTBEAT_INTERVAL).await {
                 Ok(standing) if standing.may_leave => {
                     info!("others have taken over");
-                    return;
+                    return true;
                 }
                 Ok(_) => answered_at = Instant::now(),
-                Err(ControllerError::Refused(_) | ControllerError::Stopped) => return,
+                Err(ControllerError::Refused(_) | ControllerError::Stopped) => return false,
                 Err(error) => debug!(%error, "cannot ask to leave"),
             }
             if self.is_alone() {
-                return;
+                return false;
             }
             sleep(LEAVE_INTERVAL).await;
         }
         warn!("stopping although others have not taken over everything");
+        false
     }
 
     /// Says that it is gone, so that nobody has to find out.

@@ -232,7 +232,8 @@ impl Members<'_> {
         }
         let all_know = was_leaving && self.sessions.all_know(&scratch.image, broker);
         let fenced = scratch.image.broker(broker).is_none_or(|known| known.fenced);
-        let is_done = all_know && !replicas::is_awaited(&scratch.image, broker);
+        let is_awaited = replicas::is_awaited(&scratch.image, broker);
+        let is_done = all_know && (!is_awaited || planted!(LetGoWhoLeads));
         Standing { fenced, leaving: begins || was_leaving, may_leave: fenced || is_done }
     }
 

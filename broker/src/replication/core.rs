@@ -314,6 +314,15 @@ impl PartitionCore {
         }
     }
 
+    /// The partition epoch of that set.
+    #[must_use]
+    pub fn partition_epoch(&self) -> Option<i32> {
+        match &self.role {
+            Role::Leader(leadership) => Some(leadership.in_sync.partition_epoch()),
+            Role::Follower(_) | Role::None => None,
+        }
+    }
+
     /// Whether a change of the in-sync set is under way.
     #[must_use]
     pub fn is_alter_pending(&self) -> bool {

@@ -261,7 +261,10 @@ async fn live(
     if let Some(why) = why {
         return why;
     }
-    member.leave().await;
+    let since = oracle.metadata_end();
+    if member.leave().await {
+        oracle.on_released(process.broker, since);
+    }
     stop.send_replace(true);
     member.last_word().await;
     while node.partitions.directories().iter().any(|it| !it.flusher().is_idle()) {

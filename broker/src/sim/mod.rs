@@ -31,6 +31,9 @@
 //! | 13 | the shape of every image; no fenced leader | `images::check_shape`, `Image::check` |
 //! | 15 | roles are taken by metadata that knows of the process | `replica::look_at` |
 //! | 16 | every node has the same metadata at an offset, by entries or by snapshot; decoding inverts encoding | `images` |
+//! | 18 | what the controller has answered to operators and leaders is in the metadata | `answers::check_answer`, `check_told` |
+//! | 19 | who stays when a replica leaves a partition has all that is committed on as many disks as have to, or as had it | `answers::check_leaving` |
+//! | 20 | who was told that it may go leads nothing others could lead, is in sync only where it is alone, and comes in sync nowhere | `answers::on_released`, `check_departing` |
 //! | 21 | a topic made again under its name shows nothing of the old one: offsets and values are looked up by id | `check_read` |
 //! | 22 | the sequences of a producer are gapless, and no retry is refused for its sequence | `ledger::on_high_watermark`, `clients` |
 //! | 24 | what is committed for a group is what was acknowledged last, or what nobody knows the fate of | `committer`, `members::facts` |
@@ -39,9 +42,7 @@
 //! | 26 | at rest: all brokers run, all replicas are in sync and equal, all writes answered, all metadata everywhere; every partition a group reads is read by one of its members | `world::unrest`, `members::facts` |
 //! | 27 | what has decayed is not taken by another replica nor counted as read; only what has is found damaged; at rest nothing is: all logs read back from their disks as they were written | `replica::look_at`, `decay`, `clients`, `world::unrest` |
 //!
-//! Not checked here: 17 (Raft, its own suite), 18 (an answer before its entry is committed: the simulated
-//! log commits at once or says that it does not know), 19 but for what 8 says of it, 20 (who may leave
-//! leads nothing), and 23 (transactions).
+//! Not checked here: 17 (Raft, its own suite) and 23 (transactions).
 //!
 //! A seed that was lived through twice is the same twice; a test shows it.
 //! `cargo run -p sawlog-sim --features sim -- seed 7` tells what happens in one,

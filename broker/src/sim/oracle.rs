@@ -1,5 +1,6 @@
 //! What must hold, whatever happens. The table in [`super`] says which invariant is checked where.
 
+mod answers;
 mod decay;
 mod images;
 mod ledger;

@@ -13,13 +13,10 @@ const RARE: &[Bug] = &[
     Bug::IgnoreBrokerEpoch,
     Bug::KeepEmptyEpochs,
     Bug::ForgetEpochOfCut,
-    Bug::KeepProducersOfTail,
     Bug::CountFlushOfBefore,
     Bug::AcceptStaleAlter,
-    Bug::AskWhileCutting,
     Bug::BelieveOneRefusal,
     Bug::UseOldAnswers,
-    Bug::ForgetToSettle,
     Bug::ForgetEligible,
     Bug::TakeDamaged,
 ];

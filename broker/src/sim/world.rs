@@ -242,9 +242,11 @@ impl World {
         let at = self.random.below(u64::try_from(brokers.len()).unwrap_or(0));
         let broker = brokers.get(usize::try_from(at).unwrap_or(0)).copied();
         let Some((process, controller)) = broker.and_then(|it| self.controller(it)) else { return };
+        let (oracle, since) = (self.oracle.clone(), self.oracle.metadata_end());
         process.spawn(Box::pin(async move {
-            // Refused or not: the oracle sees what becomes of it.
-            let _answer = controller.ask(request).await;
+            if let Ok(answer) = controller.ask(request.clone()).await {
+                oracle.on_answer(&request, &answer, since);
+            }
         }));
     }
 

@@ -6,14 +6,17 @@ use sawlog_protocol::Uuid;
 
 use super::super::quorum::SimQuorum;
 use super::Known;
+use super::answers::check_departing;
 use crate::base::{BrokerId, PartitionId};
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, FlushMode};
 use crate::metadata::{Image, PartitionState, Record, decode_records, encode_records};
 use crate::quorum::Entry;
 
 /// Images by offset.
 pub(in crate::sim) struct Images {
     all: Vec<(Arc<Image>, Vec<Record>)>,
+    /// What made the next of each.
+    entries: Vec<Entry>,
 }
 
 impl Images {
@@ -21,15 +24,32 @@ impl Images {
         let config = Arc::new(BrokerConfig::default().with_node_id(1));
         let image = Arc::new(Image::empty(cluster_id, config));
         let records = image.snapshot();
-        Self { all: vec![(image, records)] }
+        Self { all: vec![(image, records)], entries: Vec::new() }
     }
 
     pub(super) fn last(&self) -> &Arc<Image> {
         &self.all.last().expect("there is the empty one").0
     }
 
-    fn count(&self) -> usize {
+    /// Entries there are.
+    pub(super) fn count(&self) -> usize {
         self.all.len() - 1
+    }
+
+    /// As everything was with so many entries, and since.
+    pub(super) fn since(&self, entries: usize) -> impl Iterator<Item = &Image> {
+        self.all.iter().skip(entries).map(|(image, _)| &**image)
+    }
+
+    /// As everything was on the way through entries since: one may hold what many have asked for.
+    pub(super) fn within(&self, entries: usize) -> impl Iterator<Item = Image> {
+        let steps = self.all.iter().zip(&self.entries).skip(entries);
+        steps.flat_map(|((image, _), Entry { offset, records })| {
+            (1..records.len()).map(|upto| {
+                let applied = image.applied(*offset, records.get(..upto).unwrap_or_default());
+                applied.expect("(16) what is committed can be applied")
+            })
+        })
     }
 
     /// (16) The image of a node is that of everybody at this offset.
@@ -59,6 +79,7 @@ impl Images {
         image.check();
         let records = image.snapshot();
         self.all.push((image, records));
+        self.entries.push(entry.clone());
     }
 }
 
@@ -93,6 +114,10 @@ impl Known {
                 check_shape(after, state);
                 if let Some(was) = earlier.and_then(|earlier| earlier.partition(index)) {
                     check_rise(was, state);
+                    check_departing(after, was, state);
+                    if topic.resolved.flush_mode == FlushMode::Group {
+                        self.check_leaving(id, was, state.min_in_sync(&topic.resolved));
+                    }
                     let count = |one: &[BrokerId], other: &[BrokerId]| {
                         let gone = one.iter().filter(|id| !other.contains(id)).count();
                         u64::try_from(gone).unwrap_or(0)

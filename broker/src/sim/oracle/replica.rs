@@ -197,10 +197,11 @@ impl Known {
                     core.flush_mode(),
                 )
             });
-        let is_failed = partition.inspect(|core| {
+        let (is_failed, partition_epoch) = partition.inspect(|core| {
             core.check();
-            core.is_failed()
+            (core.is_failed(), core.partition_epoch())
         });
+        self.check_told(key, partition_epoch);
         let mut replica = self.replicas.remove(&key).unwrap_or_default();
         let is_same = Weak::ptr_eq(&replica.partition, &Arc::downgrade(partition))
             && (replica.log.len(), replica.high_watermark, replica.durable)

@@ -189,10 +189,12 @@ impl Client {
         unknown_topic(topic, check(result.error_code, result.error_message))
     }
 
-    /// Deletes the records of a partition below `offset`, -1 for all; returns the new first offset.
+    /// Deletes the records of a partition below `offset`, -1 for all; returns the new first offset once
+    /// they are gone from every in-sync replica, so that no later leader has them.
     ///
     /// # Errors
-    /// The broker refuses, and says why.
+    /// The broker refuses, and says why. `REQUEST_TIMED_OUT`: they are gone where the partition is led, and
+    /// not yet everywhere; it does no harm to ask again.
     ///
     /// ```no_run
     /// # async fn example(client: sawlog_client::Client) -> Result<(), sawlog_client::ClientError> {
@@ -228,7 +230,9 @@ impl Client {
                 name: topic,
                 partitions: vec![DeleteRecordsPartition { partition_index: partition, offset }],
             }],
-            timeout_ms: TIMEOUT_MS,
+            // The broker is to say that it takes too long before nobody listens.
+            timeout_ms: i32::try_from(self.options().timeout.as_millis() * 2 / 3)
+                .unwrap_or(i32::MAX),
         };
         let reply = self.leader(topic, partition).await?.call(&request).await?;
         let (_, response) =

@@ -1,5 +1,5 @@
-//! What consumers are told of a log's end while leaders change (KIP-207): nothing that may turn out to be
-//! less than they have seen.
+//! What consumers are told of a log's ends while leaders change: of the last one nothing that may turn out
+//! to be less than they have seen (KIP-207), of the first one nothing that was deleted.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -121,4 +121,48 @@ fn a_new_leader_tells_no_end_before_it_knows_what_is_committed() {
             true
         }
     });
+}
+
+/// The first offset, as whoever leads says.
+fn start(cluster: &Cluster) -> Option<i64> {
+    cluster.running().into_iter().find_map(|id| {
+        let mut wire = connect(cluster, id);
+        let (error, told) = offset(&mut wire, EARLIEST, NOT_AVAILABLE);
+        (error == ErrorCode::NONE).then_some(told)
+    })
+}
+
+/// Nothing is written after records are deleted: that they are is all followers have to hear of.
+#[test]
+fn what_is_deleted_does_not_come_back_with_another_leader() {
+    let mut cluster =
+        Cluster::start(5, &[("leader.imbalance.check.interval.seconds", "3600")], None);
+    cluster.sawlog(&["topic", "create", TOPIC, "-p", "1", "-r", "3"]);
+    cluster.sawlog(&["cluster", "move", &format!("{TOPIC}:0"), "--to", REPLICAS]);
+    settle(&cluster);
+    (0..4).for_each(|_| produce(&cluster, "all"));
+    // What is committed is known everywhere by then, and no news of it takes the deletion along.
+    settle(&cluster);
+    cluster.sawlog(&["topic", "trim", TOPIC, "--to", "2", "--yes"]);
+    cluster.kill(4);
+    until("another broker leads", || start(&cluster).is_some());
+    assert_eq!(start(&cluster), Some(2));
+    // One that does not hear of it is waited for, as long as it could lead.
+    cluster.run(4);
+    cluster.wait_until_it_listens(4);
+    settle(&cluster);
+    cluster.signal(5, "STOP");
+    let mut trim = cluster.command();
+    let mut trim = trim.args(["topic", "trim", TOPIC, "--to", "3", "--yes"]).spawn().unwrap();
+    let mut leader = connect(&cluster, 4);
+    until("it is deleted where the partition is led", || {
+        offset(&mut leader, EARLIEST, NOT_AVAILABLE) == (ErrorCode::NONE, 3)
+    });
+    if trim.try_wait().expect("it can be looked at").is_some() {
+        let in_sync = ["topic", "describe", TOPIC, "-o", "template={{isr}}"];
+        let in_sync = cluster.sawlog(&in_sync);
+        assert!(!in_sync.contains('5'), "{in_sync} are in sync, and not all have deleted");
+    }
+    cluster.signal(5, "CONT");
+    assert!(trim.wait().expect("it ends").success());
 }

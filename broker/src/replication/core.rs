@@ -79,6 +79,8 @@ pub struct PartitionCore {
     /// This process's registration.
     registration: BrokerEpoch,
     log: LogView,
+    /// The log start as it is written down: of a follower it may be behind.
+    kept_start: Offset,
     generation: LogGeneration,
     /// The log is not yet as short as it is here, whatever role has begun since.
     is_cutting: bool,
@@ -113,6 +115,7 @@ impl PartitionCore {
             broker,
             registration: BrokerEpoch::NONE,
             log,
+            kept_start: log.start,
             is_cutting: false,
             generation: LogGeneration::default(),
             epochs,
@@ -255,8 +258,19 @@ impl PartitionCore {
         self.advance_high_watermark()
     }
 
-    /// Records below `start` are gone (retention, DeleteRecords).
+    /// Records below `start` are gone for good (retention, DeleteRecords).
     pub fn on_start_advanced(&mut self, start: Offset) {
+        self.advance_start(start);
+        self.on_start_kept(start);
+    }
+
+    /// The log start is written down as `start`.
+    pub fn on_start_kept(&mut self, start: Offset) {
+        self.kept_start = self.kept_start.max(start);
+    }
+
+    /// Records below `start` are shown to nobody any more.
+    pub(super) fn advance_start(&mut self, start: Offset) {
         assert!(
             start <= self.high_watermark,
             "log start {start} beyond the high watermark {}",

@@ -6,11 +6,13 @@
 
 mod asking;
 mod compaction;
+mod deleting;
 mod following;
 mod health;
 mod leading;
 mod throttling;
 
+pub(crate) use deleting::DeleteError;
 pub(super) use following::Next;
 pub(super) use leading::{Found, Heard, Watcher};
 
@@ -21,6 +23,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use sawlog_protocol::records::BatchHeader;
+use tokio::sync::Notify;
 use tracing::error;
 
 use super::core::{Acks, AppendRefusal, Decision, ImageOutcome, LogGeneration, PartitionCore};
@@ -125,6 +128,8 @@ pub(crate) struct Partition {
     /// What it takes to be one of several replicas.
     replicated: OnceLock<Replicated>,
     throttled: throttling::Throttled,
+    /// Fires when the low watermark may be another.
+    deletions: Notify,
 }
 
 impl Partition {
@@ -162,6 +167,7 @@ impl Partition {
             watchers: leading::Watchers::default(),
             replicated: OnceLock::new(),
             throttled: throttling::Throttled::default(),
+            deletions: Notify::new(),
         };
         partition.publish(&partition.state.lock().core);
         partition
@@ -372,6 +378,12 @@ impl Partition {
         self.go_offline();
     }
 
+    /// Whoever waits is told that what it waits for will not come.
+    fn fail_waiting(&self) {
+        self.waiters.fail_all();
+        self.deletions.notify_waiters();
+    }
+
     /// Gives up the log, and tells everyone who waits for it.
     pub(super) fn go_offline(&self) {
         let mut state = self.state.lock();
@@ -379,7 +391,7 @@ impl Partition {
         state.core.on_failed();
         self.publish(&state.core);
         drop(state);
-        self.waiters.fail_all();
+        self.fail_waiting();
         self.watchers.on_role();
         self.unfollow();
         self.tell_trouble();
@@ -451,6 +463,8 @@ impl Partition {
             // There is somebody to ask now.
             self.on_damaged();
         }
+        // Who does not count any more is not waited for.
+        self.deletions.notify_waiters();
         if moved {
             self.on_high_watermark(high_watermark);
         }
@@ -459,39 +473,6 @@ impl Partition {
     /// This process is registered: roles are begun by metadata that knows of it.
     pub(crate) fn on_registered(&self, registration: BrokerEpoch) {
         self.state.lock().core.on_registered(registration);
-    }
-
-    /// Advances the log start to `to`, or to the high watermark where `to` is `None`
-    /// (DeleteRecords), and removes what lies wholly below. Returns the new log start.
-    ///
-    /// # Errors
-    /// `to` is outside the log, or it cannot be written down.
-    pub(crate) fn delete_records(&self, to: Option<Offset>) -> Result<Offset, DeleteError> {
-        let mut state = self.state.lock();
-        let State { core, log, due, .. } = &mut *state;
-        if core.is_failed() {
-            return Err(DeleteError::Offline);
-        }
-        if core.leader_epoch().is_none() || due.is_cut() {
-            return Err(DeleteError::NotLeader);
-        }
-        let log = log.as_mut().ok_or(DeleteError::NotLeader)?;
-        let high_watermark = core.high_watermark();
-        let to = to.unwrap_or(high_watermark);
-        if to > high_watermark || to < Offset::ZERO {
-            return Err(DeleteError::OutOfRange { asked: to, high_watermark });
-        }
-        if to > core.log().start {
-            if let Err(error) = self.advance_start(log, core, to) {
-                if error.is_fatal() {
-                    self.fail(state, &error);
-                }
-                return Err(error.into());
-            }
-            core.on_start_advanced(to);
-            self.publish(core);
-        }
-        Ok(core.log().start)
     }
 
     /// Drops what retention lets go: whole segments past `retention.ms` or `retention.bytes`.
@@ -527,6 +508,7 @@ impl Partition {
             }
             core.on_start_advanced(start);
             self.publish(core);
+            self.watchers.on_start();
         }
         drop(state);
         if roll {
@@ -577,7 +559,7 @@ impl Partition {
         };
         core.on_resigned();
         self.publish(core);
-        self.waiters.fail_all();
+        self.fail_waiting();
         closing
     }
 
@@ -590,7 +572,7 @@ impl Partition {
         let log = state.log.take();
         state.core.on_resigned();
         self.publish(&state.core);
-        self.waiters.fail_all();
+        self.fail_waiting();
         drop(state);
         self.watchers.on_role();
         self.unfollow();
@@ -690,17 +672,4 @@ pub(crate) fn log_options(config: &TopicConfig) -> LogOptions {
         segment_ms: i64::try_from(segment_ms).unwrap_or(i64::MAX),
         index_interval_bytes: config.index_interval_bytes,
     }
-}
-
-/// Why DeleteRecords did nothing.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DeleteError {
-    #[error("offset {asked} is not in [0, high watermark {high_watermark}]")]
-    OutOfRange { asked: Offset, high_watermark: Offset },
-    #[error("this broker does not lead the partition")]
-    NotLeader,
-    #[error("the partition's log is offline")]
-    Offline,
-    #[error(transparent)]
-    Storage(#[from] StorageError),
 }

@@ -112,6 +112,7 @@ impl PartitionCore {
                 } else {
                     self.durable_as_told()
                 },
+                log_start: self.kept_start,
             },
         })
     }
@@ -137,6 +138,7 @@ impl PartitionCore {
             broker_epoch: self.registration,
             leader_epoch: following.epoch,
             durable: self.durable_as_told(),
+            log_start: self.kept_start,
         };
         Some((following.leader, report))
     }
@@ -201,7 +203,7 @@ impl PartitionCore {
         self.high_watermark = self.high_watermark.max(known);
         let start = log_start.min(self.high_watermark);
         if start > self.log.start {
-            self.on_start_advanced(start);
+            self.advance_start(start);
         }
         moved
     }

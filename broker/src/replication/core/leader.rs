@@ -38,6 +38,8 @@ struct Remote {
     end: Option<Offset>,
     /// What of that a power cut leaves.
     durable: Option<Offset>,
+    /// Its log start, as it is written down there.
+    log_start: Option<Offset>,
     /// Its log has a hole: it is no full copy.
     holed: bool,
     /// When it had last what this log held then.
@@ -118,6 +120,8 @@ impl Leadership {
             known
                 && now >= remote.unfit_until
                 && !self.in_sync.committed().contains(&remote.broker)
+                // What was deleted does not come back with it.
+                && remote.log_start >= Some(core.log_start)
                 && remote.progress(core.mode).is_some_and(|progress| {
                     progress >= core.high_watermark
                         && (progress >= self.epoch_start || planted!(JoinBelowEpochStart))
@@ -161,6 +165,7 @@ impl Leadership {
 struct Caught {
     mode: FlushMode,
     high_watermark: Offset,
+    log_start: Offset,
 }
 
 impl Remote {
@@ -171,6 +176,7 @@ impl Remote {
             registered: None,
             end: None,
             durable: None,
+            log_start: None,
             holed: false,
             // It gets the whole time to say something.
             caught_up_at: now,
@@ -199,7 +205,7 @@ impl Remote {
         }
         if epoch > self.broker_epoch {
             self.broker_epoch = epoch;
-            (self.end, self.durable, self.holed) = (None, None, false);
+            (self.end, self.durable, self.log_start, self.holed) = (None, None, None, false);
         }
         Ok(())
     }
@@ -242,6 +248,7 @@ impl PartitionCore {
         // Requests overtake each other; in one leadership a follower that agrees only grows.
         remote.end = remote.end.max(Some(fetch.fetch_offset));
         remote.durable = remote.durable.max(Some(fetch.durable.min(fetch.fetch_offset)));
+        remote.log_start = remote.log_start.max(Some(fetch.log_start));
         remote.note_progress(now, mode, log.end);
         remote.reported = (now, log.end);
         let moved = self.advance_high_watermark();
@@ -269,6 +276,7 @@ impl PartitionCore {
         // Beyond what a fetch has shown to agree, its log may be another.
         let durable = remote.end.map(|end| report.durable.min(end));
         remote.durable = remote.durable.max(durable);
+        remote.log_start = remote.log_start.max(Some(report.log_start));
         remote.note_progress(now, mode, log.end);
         Ok(self.advance_high_watermark())
     }
@@ -297,8 +305,22 @@ impl PartitionCore {
         let Role::Leader(leadership) = &mut self.role else { return };
         let remote = leadership.remotes.iter_mut().find(|remote| remote.broker == replica);
         if let Some(remote) = remote.filter(|remote| remote.broker_epoch == epoch) {
-            (remote.end, remote.durable) = (None, None);
+            (remote.end, remote.durable, remote.log_start) = (None, None, None);
         }
+    }
+
+    /// The low watermark: what is below is gone for good from every replica that may lead. None where this
+    /// broker does not, where one that counts has not told, or where so few are in sync that others are
+    /// eligible.
+    #[must_use]
+    pub fn low_watermark(&self) -> Option<Offset> {
+        let Role::Leader(leadership) = &self.role else { return None };
+        if leadership.in_sync.gate() < self.min_in_sync {
+            return None;
+        }
+        leadership
+            .counted()
+            .try_fold(self.kept_start, |low, remote| Some(low.min(remote.log_start?)))
     }
 
     /// Whether every replica that counts has followed this leadership, and was caught up within `limit`.
@@ -324,7 +346,8 @@ impl PartitionCore {
     /// after whatever came in, and at [`Self::alter_due_at`].
     pub fn alter_partition(&mut self, now: Duration) -> Option<AlterPartition> {
         let own = InSyncReplica { broker: self.broker, epoch: self.registration };
-        let caught = Caught { mode: self.flush_mode, high_watermark: self.high_watermark };
+        let (high_watermark, log_start) = (self.high_watermark, self.log.start);
+        let caught = Caught { mode: self.flush_mode, high_watermark, log_start };
         let lag_max = self.lag_max;
         let Role::Leader(leadership) = &mut self.role else { return None };
         if !leadership.in_sync.is_pending() {

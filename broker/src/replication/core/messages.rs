@@ -28,6 +28,8 @@ pub struct ReplicaFetch {
     pub last_epoch: Option<LeaderEpoch>,
     /// Everything below survives a power cut of the follower; [`HOLED`] if it has a hole.
     pub durable: Offset,
+    /// Its log start: what is below does not come back.
+    pub log_start: Offset,
 }
 
 /// A follower's disk has caught up, between two fetches (F6).
@@ -41,6 +43,8 @@ pub struct DurableReport {
     pub leader_epoch: LeaderEpoch,
     /// Everything below survives a power cut of the follower; [`HOLED`] if it has a hole.
     pub durable: Offset,
+    /// Its log start: what is below does not come back.
+    pub log_start: Offset,
 }
 
 /// What a leader answers.

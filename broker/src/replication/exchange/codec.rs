@@ -8,8 +8,20 @@ use sawlog_protocol::Uuid;
 use super::super::core::{FetchAnswer, HOLED, ReplicaFetch};
 use crate::base::{BrokerEpoch, BrokerId, LeaderEpoch, Offset, PartitionId};
 
-/// Version of everything here. A leader that does not know it says so, and is asked no more.
+/// Version of answers.
 const VERSION: u8 = 1;
+
+/// Version of messages. A leader that does not know one says so, and is asked as those before it were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum MessageVersion {
+    /// Without log starts.
+    One = 1,
+    /// With the log starts of followers.
+    Two = 2,
+}
+
+/// Where the log of a follower starts that does not say: nobody waits for it.
+const UNTOLD: Offset = Offset(i64::MAX);
 
 /// A partition a follower asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +36,8 @@ pub(super) struct Ask {
     pub(super) durable: Offset,
     /// The high watermark it knows.
     pub(super) known: Offset,
+    /// Its log start, as it is written down.
+    pub(super) log_start: Offset,
 }
 
 /// A follower's disk has caught up.
@@ -32,6 +46,8 @@ pub(super) struct Durable {
     pub(super) slot: u32,
     pub(super) leader_epoch: LeaderEpoch,
     pub(super) durable: Offset,
+    /// As in [`Ask`].
+    pub(super) log_start: Offset,
 }
 
 /// What a follower says at once.
@@ -74,9 +90,10 @@ pub(super) enum Answer {
 }
 
 impl Message {
-    pub(super) fn encode(&self) -> Bytes {
-        let mut out = Vec::with_capacity(48 + self.asks.len() * 60 + self.durables.len() * 16);
-        out.push(VERSION);
+    pub(super) fn encode(&self, version: MessageVersion) -> Bytes {
+        let mut out = Vec::with_capacity(48 + self.asks.len() * 68 + self.durables.len() * 24);
+        let tells_starts = version >= MessageVersion::Two;
+        out.push(version as u8);
         out.push(u8::from(self.waits));
         out.extend(self.broker_epoch.0.to_be_bytes());
         out.extend(self.session.to_be_bytes());
@@ -94,12 +111,18 @@ impl Message {
             out.extend(ask.last_epoch.unwrap_or(LeaderEpoch::NONE).0.to_be_bytes());
             out.extend(ask.durable.0.to_be_bytes());
             out.extend(ask.known.0.to_be_bytes());
+            if tells_starts {
+                out.extend(ask.log_start.0.to_be_bytes());
+            }
         }
         out.extend(count(self.durables.len()));
         for durable in &self.durables {
             out.extend(durable.slot.to_be_bytes());
             out.extend(durable.leader_epoch.0.to_be_bytes());
             out.extend(durable.durable.0.to_be_bytes());
+            if tells_starts {
+                out.extend(durable.log_start.0.to_be_bytes());
+            }
         }
         out.extend(count(self.gone.len()));
         for slot in &self.gone {
@@ -110,9 +133,12 @@ impl Message {
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut bytes = bytes;
-        if bytes.try_get_u8().ok()? != VERSION {
-            return None;
-        }
+        let tells_starts = match bytes.try_get_u8().ok()? {
+            1 => false,
+            2 => true,
+            _ => return None,
+        };
+        let log_start = |bytes: &mut &[u8]| if tells_starts { offset(bytes) } else { Some(UNTOLD) };
         let mut message = Self {
             waits: bytes.try_get_u8().ok()? == 1,
             broker_epoch: BrokerEpoch(bytes.try_get_i64().ok()?),
@@ -138,6 +164,7 @@ impl Message {
                     .filter(|epoch| *epoch != LeaderEpoch::NONE),
                 durable: durable(&mut bytes)?,
                 known: offset(&mut bytes)?,
+                log_start: log_start(&mut bytes)?,
             });
         }
         for _ in 0..bytes.try_get_u32().ok()? {
@@ -145,6 +172,7 @@ impl Message {
                 slot: bytes.try_get_u32().ok()?,
                 leader_epoch: LeaderEpoch(bytes.try_get_i32().ok()?),
                 durable: durable(&mut bytes)?,
+                log_start: log_start(&mut bytes)?,
             });
         }
         for _ in 0..bytes.try_get_u32().ok()? {
@@ -164,6 +192,7 @@ impl Ask {
             fetch_offset: self.fetch_offset,
             last_epoch: self.last_epoch,
             durable: self.durable,
+            log_start: self.log_start,
         }
     }
 }
@@ -272,7 +301,10 @@ mod tests {
             last_epoch: None,
             durable: Offset(40),
             known: Offset(30),
+            log_start: Offset(20),
         };
+        let (leader_epoch, durable) = (LeaderEpoch(0), Offset(8));
+        let durable = Durable { slot: 1, leader_epoch, durable, log_start: Offset(6) };
         Message {
             waits: true,
             broker_epoch: BrokerEpoch(9),
@@ -281,7 +313,7 @@ mod tests {
             wait_ms: 500,
             max_bytes: 1 << 20,
             asks: vec![ask, Ask { last_epoch: Some(LeaderEpoch(3)), durable: HOLED, ..ask }],
-            durables: vec![Durable { slot: 1, leader_epoch: LeaderEpoch(0), durable: Offset(8) }],
+            durables: vec![durable],
             gone: vec![5, 6],
         }
     }
@@ -301,13 +333,22 @@ mod tests {
 
     #[test]
     fn what_is_said_is_understood() {
-        assert_eq!(Message::decode(&message().encode()), Some(message()));
+        assert_eq!(Message::decode(&message().encode(MessageVersion::Two)), Some(message()));
         for answer in answers() {
             let mut bytes = answer.encode();
             bytes.extend(b"records");
             let decoded = Answer::decode(&bytes.into());
             assert_eq!(decoded, Some((answer, Bytes::from_static(b"records"))));
         }
+    }
+
+    #[test]
+    fn a_follower_of_before_log_starts_is_understood_and_waited_for_by_nobody() {
+        let told = Message::decode(&message().encode(MessageVersion::One)).unwrap();
+        let mut expected = message();
+        expected.asks.iter_mut().for_each(|ask| ask.log_start = UNTOLD);
+        expected.durables.iter_mut().for_each(|durable| durable.log_start = UNTOLD);
+        assert_eq!(told, expected);
     }
 
     proptest! {
@@ -317,7 +358,7 @@ mod tests {
         ) {
             let [news, ..] = answers();
             let mut answer = news.encode();
-            let mut asked = message().encode().to_vec();
+            let mut asked = message().encode(MessageVersion::Two).to_vec();
             for bytes in [&mut answer, &mut asked] {
                 if let Some(place) = bytes.get_mut(at) {
                     *place = byte;

@@ -13,9 +13,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
+use super::super::core::DurableReport;
 use super::super::partition::{Next, Partition};
 use super::Exchange;
-use super::codec::{Answer, Ask, Durable, Message, Told};
+use super::codec::{Answer, Ask, Durable, Message, MessageVersion, Told};
 use super::slots::Slots;
 use crate::base::{BrokerId, PartitionId};
 use crate::peer::{PeerCall, PeerError, PeerNet, Service};
@@ -109,6 +110,8 @@ struct Fetcher {
     partitions: HashMap<u32, (PartitionId, Arc<Partition>)>,
     /// Slots whose disk has caught up since the last message.
     durable: Vec<u32>,
+    /// How the leader is spoken to.
+    version: MessageVersion,
 }
 
 /// Fetches from `leader`, in sessions numbered from `session` on, as long as the runtime lives.
@@ -120,7 +123,8 @@ pub(super) async fn run(
 ) {
     let slots = Slots::new(session);
     let (partitions, durable) = (HashMap::new(), Vec::new());
-    let mut fetcher = Fetcher { exchange, leader, slots, partitions, durable };
+    let version = MessageVersion::Two;
+    let mut fetcher = Fetcher { exchange, leader, slots, partitions, durable, version };
     let mut held: Option<PeerCall> = None;
     loop {
         fetcher.take_events(&queue);
@@ -131,7 +135,7 @@ pub(super) async fn run(
         let now = fetcher.now();
         let paused = fetcher.slots.is_paused(now);
         if !paused && let Some(message) = fetcher.next_message(now, held.is_none()) {
-            let bytes = message.encode();
+            let bytes = message.encode(fetcher.version);
             if message.waits {
                 held = Some(peers.call(leader, Service::Replication, bytes, WAIT + WAY_MAX));
             } else {
@@ -220,6 +224,7 @@ impl Fetcher {
                 last_epoch: request.fetch.last_epoch,
                 durable: request.fetch.durable,
                 known,
+                log_start: request.fetch.log_start,
             });
         }
         let durables = self.durables(&asks);
@@ -262,8 +267,9 @@ impl Fetcher {
             .filter_map(|slot| {
                 let (_, partition) = self.partitions.get(&slot)?;
                 let (leader, report) = partition.durable_report()?;
-                let (leader_epoch, durable) = (report.leader_epoch, report.durable);
-                (leader == self.leader).then_some(Durable { slot, leader_epoch, durable })
+                let DurableReport { leader_epoch, durable, log_start, .. } = report;
+                let told = Durable { slot, leader_epoch, durable, log_start };
+                (leader == self.leader).then_some(told)
             })
             .collect()
     }
@@ -285,7 +291,16 @@ impl Fetcher {
                 self.slots.on_heard();
                 self.on_lost();
             }
-            Some((Answer::NotServed, _)) => self.on_lost(),
+            Some((Answer::NotServed, _)) => {
+                // It may be of a version that does not know of log starts yet; with the next process it is
+                // another one.
+                let version = match self.version {
+                    MessageVersion::Two => MessageVersion::One,
+                    MessageVersion::One => MessageVersion::Two,
+                };
+                self.on_lost();
+                self.version = version;
+            }
             None => {
                 warn!(leader = %self.leader, "a leader's answer is not understood");
                 self.on_lost();
@@ -294,6 +309,7 @@ impl Fetcher {
     }
 
     fn on_lost(&mut self) {
+        self.version = MessageVersion::Two;
         self.exchange.metrics().fetch_failures.increment();
         let now = self.now();
         for (slot, number) in self.slots.on_lost(now) {

@@ -21,7 +21,9 @@ use crate::controller::{ImageSubscriber as _, Registration};
 use crate::metadata::{ConfigResource, Image, ImageCell, PartitionRecord, PartitionState, Record};
 use crate::peer::{PeerId, PeerIdentity, Peers};
 use crate::replication::partitions::Partitions;
-use crate::replication::{AckState, Acks, EpochMismatch, LogGeneration, PartitionCore, View};
+use crate::replication::{
+    AckState, Acks, DeleteError, EpochMismatch, LogGeneration, PartitionCore, View,
+};
 
 const TOPIC: Uuid = Uuid([9; 16]);
 const BROKERS: [i32; 3] = [1, 2, 3];
@@ -308,6 +310,41 @@ fn what_is_acknowledged_is_on_every_replica_and_all_learn_of_it() {
                 .await;
         }
         assert_eq!(world.state().isr.len(), 3);
+    });
+}
+
+#[test]
+fn what_is_deleted_is_gone_everywhere_before_anybody_is_told() {
+    run(async {
+        let world = World::new();
+        let leader = world.leader();
+        let mut last = None;
+        for n in 0..20 {
+            last = Some(append(&leader, Acks::All, &format!("record {n}")));
+        }
+        committed(&leader, last.unwrap()).await;
+        // Nothing else is written: what is deleted is all the news there is.
+        let deadline = tokio::time::Instant::now() + SOON;
+        let to = leader.delete_records(Some(Offset(7))).unwrap();
+        assert_eq!(leader.deleted(to, deadline).await.unwrap(), Offset(7));
+        for id in BROKERS {
+            assert_eq!(world.partition(id).log_start(), Offset(7), "on broker {id}");
+        }
+        // Without one of those that count nobody is told, until it counts no more.
+        let id = BROKERS.into_iter().find(|id| Some(BrokerId(*id)) != world.state().leader);
+        let (stalls, to) = (world.partition(id.unwrap()), Offset(9));
+        stalls.go_offline();
+        assert_eq!(leader.delete_records(Some(to)).unwrap(), to);
+        let late = tokio::time::Instant::now();
+        let refused = leader.deleted(to, late).await.unwrap_err();
+        assert!(matches!(refused, DeleteError::TimedOut), "{refused}");
+        world.kill(id.unwrap());
+        assert_eq!(leader.deleted(to, deadline).await.unwrap(), to);
+        // Whoever leads next has nothing of it.
+        world.kill(world.state().leader.unwrap().0);
+        let next = world.leader();
+        until("there is another leader", || next.leader_epoch().is_some()).await;
+        assert_eq!(next.log_start(), to);
     });
 }
 

@@ -247,6 +247,7 @@ impl Partition {
                 log.restart_at(at).map(|()| Some((at, ProducerTable::default())))
             }
         };
+        let starts = state.due.start.is_some();
         let done = done.and_then(|cut| {
             if let Some((end, producers)) = cut {
                 state.due.cut = None;
@@ -266,6 +267,13 @@ impl Partition {
                 None => Ok(()),
             }
         });
+        if done.is_ok() {
+            state.core.on_start_kept(log.log_start());
+            if starts {
+                // Its leader may have somebody wait for that.
+                self.tell_fetcher_durable();
+            }
+        }
         self.publish(&guard.core);
         match done {
             Err(error) if error.is_fatal() => {

@@ -73,6 +73,11 @@ impl Watchers {
         }
     }
 
+    /// Nobody waits for records to be gone but who deletes them.
+    pub(super) fn on_start(&self) {
+        self.on_high_watermark();
+    }
+
     pub(super) fn on_role(&self) {
         self.tell_all();
     }
@@ -209,7 +214,11 @@ impl Partition {
         step: impl FnOnce(&mut PartitionCore) -> Result<(T, bool), FetchRefusal>,
     ) -> Result<T, FetchRefusal> {
         let mut state = self.state.lock();
+        let low_watermark = state.core.low_watermark();
         let stepped = step(&mut state.core);
+        if state.core.low_watermark() != low_watermark {
+            self.deletions.notify_waiters();
+        }
         let moved = matches!(stepped, Ok((_, true)));
         if moved {
             self.publish(&state.core);

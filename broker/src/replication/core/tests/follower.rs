@@ -52,6 +52,7 @@ fn a_follower_says_how_far_it_is_and_asks_one_thing_at_a_time() {
         fetch_offset: Offset(5),
         last_epoch: Some(LeaderEpoch(2)),
         durable: Offset(4),
+        log_start: Offset(0),
     };
     assert_eq!(asked.fetch, expected);
     assert_eq!(core.next_fetch(at(100)), None);

@@ -18,6 +18,7 @@ fn fetch(replica: BrokerId, offset: i64, durable: i64) -> ReplicaFetch {
         fetch_offset: Offset(offset),
         last_epoch: (offset > 0).then_some(LeaderEpoch(1)),
         durable: Offset(durable),
+        log_start: Offset(0),
     }
 }
 
@@ -53,6 +54,7 @@ fn a_write_is_committed_when_every_replica_in_sync_has_it_on_disk() {
         broker_epoch: BrokerEpoch(20),
         leader_epoch: LeaderEpoch(1),
         durable: Offset(durable),
+        log_start: Offset(0),
     };
     assert_eq!(core.on_durable(at(3), &durable(3)), Ok(true));
     assert_eq!(core.ack_state_of(LeaderEpoch(1), Offset(2)), AckState::Committed);
@@ -80,6 +82,7 @@ fn what_no_fetch_has_shown_to_agree_does_not_count_as_durable() {
         broker_epoch: BrokerEpoch(20),
         leader_epoch: LeaderEpoch(1),
         durable: Offset(3),
+        log_start: Offset(0),
     };
     core.on_durable(at(2), &beyond).unwrap();
     assert_eq!(core.high_watermark(), Offset(1));
@@ -325,6 +328,43 @@ fn below_the_log_start_there_is_nothing_to_fetch() {
 }
 
 #[test]
+fn what_is_deleted_is_gone_once_every_replica_that_counts_has_said_so() {
+    let mut core = leader(&[1, 2]);
+    append(&mut core, &batch(None, 5));
+    flush(&mut core, 5);
+    assert_eq!(core.low_watermark(), None, "the follower has said nothing");
+    report(&mut core, 1, &fetch(YOU, 5, 5));
+    core.on_start_advanced(Offset(4));
+    assert_eq!(core.low_watermark(), Some(Offset(0)));
+    report(&mut core, 2, &ReplicaFetch { log_start: Offset(3), ..fetch(YOU, 5, 5) });
+    assert_eq!(core.low_watermark(), Some(Offset(3)));
+    let report = DurableReport {
+        replica: YOU,
+        broker_epoch: BrokerEpoch(20),
+        leader_epoch: LeaderEpoch(1),
+        durable: Offset(5),
+        log_start: Offset(5),
+    };
+    core.on_durable(at(3), &report).unwrap();
+    assert_eq!(core.low_watermark(), Some(Offset(4)), "no further than here");
+    core.on_config(FlushMode::Group, 3);
+    assert_eq!(core.low_watermark(), None, "others may be eligible that still have it");
+}
+
+#[test]
+fn a_replica_that_still_has_what_was_deleted_does_not_join() {
+    let mut core = leader(&[1]);
+    core.on_config(FlushMode::Group, 1);
+    append(&mut core, &batch(None, 5));
+    flush(&mut core, 5);
+    core.on_start_advanced(Offset(4));
+    report(&mut core, 1, &fetch(YOU, 5, 5));
+    assert_eq!(core.alter_partition(at(1)), None);
+    report(&mut core, 2, &ReplicaFetch { log_start: Offset(4), ..fetch(YOU, 5, 5) });
+    assert_eq!(ids(&core.alter_partition(at(2)).unwrap()), [1, 2]);
+}
+
+#[test]
 fn a_near_replica_is_preferred_only_in_sync_and_with_the_records() {
     let mut core = leader(&[1, 2]);
     append(&mut core, &batch(None, 3));
@@ -379,6 +419,7 @@ fn a_follower_with_a_hole_neither_joins_nor_stays_nor_counts() {
         broker_epoch: BrokerEpoch(20),
         leader_epoch: LeaderEpoch(1),
         durable: Offset(3),
+        log_start: Offset(0),
     };
     assert_eq!(core.on_durable(at(10_501), &healed), Ok(true));
     assert_eq!(core.high_watermark(), Offset(3));

@@ -196,6 +196,8 @@ mod switch {
             KeepFenced,
             /// Who leaves may go although it leads what others could (P6).
             LetGoWhoLeads,
+            /// Records are said to be deleted once they are where the partition is led.
+            AnswerAtDeletion,
             /// A reassignment is complete before the new replicas have caught up (P7).
             CompleteMoveEarly,
             /// Any replica that lives is elected (L2).

@@ -269,6 +269,12 @@ impl PartitionCore {
         self.kept_start = self.kept_start.max(start);
     }
 
+    /// The log start as it is written down.
+    #[must_use]
+    pub fn kept_start(&self) -> Offset {
+        self.kept_start
+    }
+
     /// Records below `start` are shown to nobody any more.
     pub(super) fn advance_start(&mut self, start: Offset) {
         assert!(

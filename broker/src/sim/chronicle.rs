@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
-use super::oracle::{Known, Totals, Value};
+use super::oracle::{Known, Ledger, Totals, Value};
 use crate::base::{BrokerId, PartitionId};
 
 /// Microseconds since the world began.
@@ -132,7 +132,8 @@ impl Chronicle {
         for (id, place) in &self.places {
             let topic = image.topic_by_id(id.topic);
             let Some(state) = topic.and_then(|topic| topic.partition(id.index)) else { continue };
-            let keeps = known.ledgers.get(id).is_some_and(|ledger| !ledger.is_lossy);
+            let keeps = |ledger: &Ledger| !ledger.is_lossy && !ledger.has_forgotten;
+            let keeps = known.ledgers.get(id).is_some_and(keeps);
             // Nobody may have everything where all disks were lost.
             if !keeps || state.isr.is_empty() {
                 continue;

@@ -97,7 +97,7 @@ impl Client {
     }
 
     /// Who leads, as some broker says.
-    async fn leader(&mut self, target: &Target) -> Option<(i32, TopicId)> {
+    pub(super) async fn leader(&mut self, target: &Target) -> Option<(i32, TopicId)> {
         let broker = self.any_broker();
         let topic =
             MetadataRequestTopic { name: Some(&target.topic), ..MetadataRequestTopic::default() };
@@ -252,29 +252,45 @@ impl Client {
     }
 
     /// Reads from the start to the end, of whichever replica, again and again.
-    pub(super) async fn consume(mut self, target: Target) {
+    /// Where somebody `deletes` records it goes on behind them.
+    pub(super) async fn consume(mut self, target: Target, deletes: bool) {
         let (mut at, mut round) = (0, 0);
+        // Whether it was given all there was: otherwise nobody can tell what it was to see.
+        let mut is_whole = true;
         let mut topic = TopicId::default();
         loop {
             self.pause(200).await;
             let Some((leader, now)) = self.leader(&target).await else { continue };
             if topic != now {
                 // Of the topic that is there, or, by metadata from before, of the one that was.
-                (topic, at, round) = (now, 0, round + 1);
+                (topic, at, round, is_whole) = (now, 0, round + 1, true);
             }
             let broker = if self.random.below(3) == 0 { self.any_broker() } else { leader };
             let id = PartitionId { topic, index: target.index };
             for _ in 0..5 {
-                match self.read(broker, (id, round), at).await {
-                    Some(read) if read > 0 => at += read,
-                    Some(_) => {}
-                    None => break,
+                match self.read(broker, (id, round, is_whole), at).await {
+                    Ok(read) if read > 0 => at += read,
+                    Ok(_) => {}
+                    Err(Some(ErrorCode::OFFSET_OUT_OF_RANGE)) if deletes => {
+                        let first = self.first_offset(broker, &target).await;
+                        if let Some(first) = first.filter(|first| *first > at) {
+                            (at, is_whole) = (first, false);
+                        }
+                        break;
+                    }
+                    Err(_) => break,
                 }
             }
         }
     }
 
-    async fn read(&mut self, broker: i32, (id, round): (PartitionId, u32), at: i64) -> Option<i64> {
+    /// How many offsets were read; or why none, if that was told.
+    async fn read(
+        &mut self,
+        broker: i32,
+        (id, round, is_whole): (PartitionId, u32, bool),
+        at: i64,
+    ) -> Result<i64, Option<ErrorCode>> {
         let partition = FetchPartition {
             partition: id.index,
             fetch_offset: at,
@@ -286,12 +302,13 @@ impl Client {
         let max_wait_ms = i32::try_from(self.random.below(500)).unwrap_or(0);
         let request =
             FetchRequest { max_wait_ms, min_bytes: 1, topics: vec![topic], ..Default::default() };
-        let answer = self.ask(broker, &request, FETCH).await?;
+        let answer = self.ask(broker, &request, FETCH).await.ok_or(None)?;
         let decoded = sawlog_protocol::decode_response::<FetchRequest<'_>>(&answer, FETCH);
         let (_, response) = decoded.expect("an answer that can be read");
-        let partition = response.responses.first()?.partitions.first()?;
+        let topic = response.responses.first();
+        let partition = topic.and_then(|topic| topic.partitions.first()).ok_or(None)?;
         if partition.error_code != ErrorCode::NONE {
-            return None;
+            return Err(Some(partition.error_code));
         }
         let records = partition.records.clone().unwrap_or_default();
         let mut read = 0;
@@ -306,17 +323,18 @@ impl Client {
                     // What is in front of it was read; from there on it has failed.
                     let why = error.to_string();
                     self.shared.oracle.with(|known| known.on_unreadable(broker, at, &why));
-                    return Some(read).filter(|read| *read > 0);
+                    return Some(read).filter(|read| *read > 0).ok_or(None);
                 }
             };
             let values = values(batch);
             self.shared.oracle.on_read(id, header.base_offset, &values);
-            let mut chronicle = self.shared.chronicle.lock();
-            chronicle.on_read((self.number, round), id, header.base_offset, &values);
-            drop(chronicle);
+            if is_whole {
+                let mut chronicle = self.shared.chronicle.lock();
+                chronicle.on_read((self.number, round), id, header.base_offset, &values);
+            }
             read = header.next_offset() - at;
         }
-        Some(read)
+        Ok(read)
     }
 }
 

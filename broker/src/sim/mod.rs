@@ -35,12 +35,13 @@
 //! | 19 | who stays when a replica leaves a partition has all that is committed on as many disks as have to, or as had it | `answers::check_leaving` |
 //! | 20 | who was told that it may go leads nothing others could lead, is in sync only where it is alone, and comes in sync nowhere | `answers::on_released`, `check_departing` |
 //! | 21 | a topic made again under its name shows nothing of the old one: offsets and values are looked up by id | `check_read` |
-//! | 22 | the sequences of a producer are gapless, and no retry is refused for its sequence | `ledger::on_high_watermark`, `clients` |
+//! | 22 | the sequences of a producer are gapless, but for one all of whose records are deleted, and no retry is refused for its sequence | `ledger::on_high_watermark`, `clients` |
 //! | 24 | what is committed for a group is what was acknowledged last, or what nobody knows the fate of | `committer`, `members::facts` |
 //! | 24 | a generation has one assignment; no partition is given to a member while another has it; no commit of an earlier generation is accepted once a later one was told of | `members::facts` |
 //! | 25 | a start finds all that was durable | `replica::on_recovered` |
 //! | 26 | at rest: all brokers run, all replicas are in sync and equal, all writes answered, all metadata everywhere; every partition a group reads is read by one of its members | `world::unrest`, `members::facts` |
 //! | 27 | what has decayed is not taken by another replica nor counted as read; only what has is found damaged; at rest nothing is: all logs read back from their disks as they were written | `replica::look_at`, `decay`, `clients`, `world::unrest` |
+//! | 28 | what clients were told is deleted, none has who is in sync or eligible; a start finds the log start that was kept | `replica::check_members`, `on_recovered` |
 //!
 //! Not checked here: 17 (Raft, its own suite) and 23 (transactions).
 //!
@@ -53,6 +54,7 @@ mod clients;
 mod clock;
 mod committer;
 mod decay;
+mod deleter;
 mod faults;
 mod machine;
 mod members;

@@ -75,6 +75,8 @@ pub struct Totals {
     pub repaired: u64,
     /// Topics that were deleted.
     pub deleted: u64,
+    /// Times records were deleted.
+    pub trimmed: u64,
     /// Reassignments asked for.
     pub reassigned: u64,
     /// Partitions that ended without anybody who is known to have everything.
@@ -105,6 +107,7 @@ impl Totals {
             && self.quarantined > seeds / 10
             && self.repaired > seeds / 10
             && self.deleted > seeds / 10
+            && self.trimmed > seeds / 2
             && self.reassigned > seeds / 2
             && self.offline < seeds / 5
     }
@@ -134,6 +137,7 @@ impl Totals {
         self.quarantined += other.quarantined;
         self.repaired += other.repaired;
         self.deleted += other.deleted;
+        self.trimmed += other.trimmed;
         self.reassigned += other.reassigned;
         self.offline += other.offline;
         self.digest ^= other.digest;

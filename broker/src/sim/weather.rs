@@ -9,6 +9,9 @@ use crate::base::disk_sim::SimRandom;
 /// Sets apart what is drawn for clients that commit offsets.
 const COMMITTERS: u64 = 0x0000_6772_6f75_7073;
 
+/// Sets apart what is drawn for who deletes records.
+const DELETIONS: u64 = 0x6465_6c65_7469_6f6e;
+
 /// Something that goes wrong, or is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -97,6 +100,8 @@ pub(super) struct Weather {
     pub(super) committers: u64,
     /// A group with members.
     pub(super) crew: Option<Crew>,
+    /// Somebody deletes records, and does it by this.
+    pub(super) deletions: Option<u64>,
     pub(super) write_every: u64,
     pub(super) faults: Vec<Fault>,
     pub(super) fault_every: u64,
@@ -133,6 +138,7 @@ impl Weather {
             producers: u32::try_from(one_of(&[2, 3, 4])).unwrap_or(2),
             committers: 0,
             crew: None,
+            deletions: None,
             write_every: one_of(&[20, 50, 100]),
             faults: Vec::new(),
             fault_every: one_of(&[300, 600, 1200, 2400]),
@@ -174,6 +180,9 @@ impl Weather {
     pub(super) fn add_later(&mut self, seed: u64) {
         self.committers = SimRandom::new(seed ^ COMMITTERS).below(3);
         self.crew = Crew::of(seed);
+        let mut random = SimRandom::new(seed ^ DELETIONS);
+        let deletes = self.crew.is_none() && random.below(2) == 0;
+        self.deletions = deletes.then(|| random.bits());
     }
 
     /// Nothing goes wrong any more.

@@ -12,6 +12,7 @@ use super::chronicle::{Chronicle, Lived};
 use super::clients::{Client, Shared, Target};
 use super::committer::COMMITTED_TOPIC;
 use super::decay::Decay;
+use super::deleter::DELETER;
 use super::machine::{Boot, Machine, start};
 use super::members::{Group, SHARED_TOPIC};
 use super::net::Net;
@@ -65,6 +66,9 @@ impl World {
         world.decay = Decay::of(seed, world.weather.brokers);
         let broker = world.decay.as_ref().map(|decay| decay.broker);
         world.oracle.with(|known| known.bad_disk = broker);
+        if world.decay.is_some() {
+            world.weather.deletions = None;
+        }
         world
     }
 
@@ -339,11 +343,16 @@ impl World {
         for _ in 0..2 {
             let target = self.any_target(&topics);
             let client = client(self);
-            self.spawn(client.consume(target));
+            self.spawn(client.consume(target, self.weather.deletions.is_some()));
         }
         for _ in 0..self.weather.committers {
             let client = client(self);
             self.spawn(client.commit());
+        }
+        if let Some(seed) = self.weather.deletions {
+            let shared = self.clients.clone();
+            let client = Client { shared, number: DELETER, random: SimRandom::new(seed) };
+            self.spawn(client.delete(topics));
         }
         if let Some(crew) = self.weather.crew {
             let (group, members) = crew.members(&self.clients);
@@ -434,14 +443,23 @@ impl World {
                         lost += 1;
                         continue;
                     }
-                    if state.leader.is_none() || state.isr.len() != state.replicas.len() {
+                    let leader = state.leader.filter(|_| state.isr.len() == state.replicas.len());
+                    let Some(BrokerId(leader)) = leader else {
                         return Some(format!("{}-{index}: {state:?}", topic.name));
-                    }
+                    };
                     if !state.adding.is_empty() || !state.removing.is_empty() {
                         return Some(format!("{}-{index} moves: {state:?}", topic.name));
                     }
                     let committed = known.ledgers.get(&id).map_or(0, |it| it.committed.len());
                     for BrokerId(broker) in &state.replicas {
+                        let (start, all) = (known.start(*broker, id), known.start(leader, id));
+                        // It may be ahead: what was deleted where nobody was told so.
+                        if start < all {
+                            let name = &topic.name;
+                            return Some(format!(
+                                "{name}-{index} of broker {broker} starts at {start}, and should at {all}"
+                            ));
+                        }
                         let replica = known.replica(*broker, id);
                         let (log, durable, high_watermark) = replica.unwrap_or_default();
                         if (log.len(), high_watermark) != (committed, committed) {

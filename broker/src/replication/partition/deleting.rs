@@ -74,8 +74,9 @@ impl Partition {
         loop {
             let mut changed = std::pin::pin!(self.deletions.notified());
             changed.as_mut().enable();
-            if let Some(low) = self.low_watermark()?.filter(|low| *low >= to) {
-                return Ok(low);
+            let low = self.low_watermark()?;
+            if let Some(low) = low.filter(|low| *low >= to || planted!(AnswerAtDeletion)) {
+                return Ok(low.max(to));
             }
             timeout_at(deadline, changed).await.map_err(|_| DeleteError::TimedOut)?;
         }

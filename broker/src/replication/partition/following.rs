@@ -293,6 +293,12 @@ impl Partition {
         }
     }
 
+    /// Whether what the log holds on disk is about to be thrown away.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn begins_anew(&self) -> bool {
+        matches!(self.state.lock().due.cut, Some(CutTo::Anew(_)))
+    }
+
     /// Tries again what could not be done before: without it, a follower asks for nothing more, and a
     /// leader takes nothing.
     pub(in crate::replication) fn retry_due(self: &Arc<Self>) {

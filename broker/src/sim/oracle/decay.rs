@@ -15,7 +15,7 @@ fn index(offset: Offset) -> usize {
     usize::try_from(offset.0).expect("an offset")
 }
 
-/// What a replica had that may be damaged.
+/// What a replica had that may be damaged, or deleted.
 #[derive(Clone, Copy)]
 pub(super) struct Spare<'a> {
     pub(super) committed: &'a [Entry],
@@ -130,11 +130,13 @@ impl Known {
             if let Some(range) = known.first() {
                 return Some(format!("{}: {range:?} is in quarantine", place()));
             }
-            match try_read(&partition, 0, replica.log.len()) {
+            let start = index(partition.log_start());
+            let written = replica.log.get(start..).unwrap_or_default();
+            match try_read(&partition, start, replica.log.len()) {
                 Err(why) => return Some(format!("{}: {why}", place())),
-                Ok(log) if log != replica.log => {
-                    let equal = log.iter().zip(&replica.log).take_while(|(a, b)| a == b).count();
-                    return Some(format!("{}: other records from {equal} on", place()));
+                Ok(log) if log != written => {
+                    let equal = log.iter().zip(written).take_while(|(a, b)| a == b).count();
+                    return Some(format!("{}: other records from {} on", place(), start + equal));
                 }
                 Ok(_) => {}
             }

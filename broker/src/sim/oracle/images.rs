@@ -6,7 +6,6 @@ use sawlog_protocol::Uuid;
 
 use super::super::quorum::SimQuorum;
 use super::Known;
-use super::answers::check_departing;
 use crate::base::{BrokerId, PartitionId};
 use crate::config::{BrokerConfig, FlushMode};
 use crate::metadata::{Image, PartitionState, Record, decode_records, encode_records};
@@ -114,7 +113,7 @@ impl Known {
                 check_shape(after, state);
                 if let Some(was) = earlier.and_then(|earlier| earlier.partition(index)) {
                     check_rise(was, state);
-                    check_departing(after, was, state);
+                    self.check_departing(id, was);
                     if topic.resolved.flush_mode == FlushMode::Group {
                         self.check_leaving(id, was, state.min_in_sync(&topic.resolved));
                     }

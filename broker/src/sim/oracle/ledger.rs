@@ -26,10 +26,15 @@ pub(in crate::sim) struct Ledger {
     /// Who leads an epoch: broker and life.
     pub(super) leaders: BTreeMap<i32, (i32, u64)>,
     pub(in crate::sim) acknowledged: Vec<(usize, Value)>,
+    /// Clients were told that nothing below is there any more.
+    pub(super) deleted: usize,
     /// What was durable on disks that are gone.
     pub(super) lost: Vec<Vec<Entry>>,
-    /// Next sequence of each producer.
-    sequences: BTreeMap<i64, i32>,
+    /// Next sequence of each producer, and where its last record is.
+    sequences: BTreeMap<i64, (i32, usize)>,
+    /// A producer all of whose records were deleted was forgotten by a log that was begun anew behind them:
+    /// it may have written one of them once more.
+    pub(in crate::sim) has_forgotten: bool,
     pub(in crate::sim) is_deleted: bool,
     /// Some of what was acknowledged may be gone, as promised for `flush.mode=os`.
     pub(in crate::sim) is_lossy: bool,
@@ -108,12 +113,13 @@ impl Ledger {
         }
     }
 
-    /// The high watermark of a replica went from `before` to `now`. Returns whether more is committed
+    /// The high watermark of a replica that begins at `start` went from `before` to `now`. Returns whether more is committed
     /// than was.
     pub(super) fn on_high_watermark(
         &mut self,
         log: &[Entry],
         (before, now): (usize, usize),
+        start: usize,
         leads: bool,
     ) -> bool {
         let known = now.min(self.committed.len());
@@ -136,13 +142,16 @@ impl Ledger {
         for (at, entry) in log.iter().enumerate().take(now).skip(known) {
             self.committed.push(*entry);
             if entry.producer >= 0 {
-                let next = self.sequences.entry(entry.producer).or_insert(0);
-                assert_eq!(
-                    entry.sequence, *next,
-                    "(22) at {at}: producer {} is at {next}",
+                let (next, last) = self.sequences.entry(entry.producer).or_insert((0, at));
+                let is_deleted = *last < start;
+                self.has_forgotten |= is_deleted && entry.sequence != *next;
+                assert!(
+                    entry.sequence == *next || is_deleted,
+                    "(22) {} at {at}: producer {} is at {next}",
+                    entry.sequence,
                     entry.producer
                 );
-                *next += 1;
+                (*next, *last) = (entry.sequence + 1, at);
             }
         }
         true

@@ -11,7 +11,7 @@ use super::{Known, Seen, Value};
 use crate::base::{BrokerId, Offset, PartitionId};
 use crate::config::FlushMode;
 use crate::metadata::Image;
-use crate::replication::{LogGeneration, Partition};
+use crate::replication::{LogGeneration, Partition, PartitionCore};
 
 /// Bytes read of a log at once.
 const READ_BYTES: usize = 1 << 20;
@@ -24,29 +24,34 @@ pub(super) struct Replica {
     pub(super) partition: Weak<Partition>,
     pub(super) log: Vec<Entry>,
     pub(super) durable: usize,
+    /// Its log start, as it is written down.
+    pub(super) start: usize,
     high_watermark: usize,
     leads: Option<i32>,
     /// The epoch of the leader it follows.
     follows: Option<i32>,
     generation: LogGeneration,
     is_failed: bool,
+    /// Its log is about to be thrown away, for one that begins further on.
+    begins_anew: bool,
 }
 
 fn index(offset: Offset) -> usize {
     usize::try_from(offset.0).expect("an offset")
 }
 
-/// The records of a log from `from` to `to`; those that may be damaged as they were.
-fn read(partition: &Partition, from: usize, to: usize, spare: Option<Spare<'_>>) -> Vec<Entry> {
+/// The records of a log from `from` to `to`; those that may be damaged, or are deleted, as they were.
+fn read(partition: &Partition, from: usize, to: usize, spare: Spare<'_>) -> Vec<Entry> {
     let mut found = Vec::new();
+    let start = index(partition.log_start());
     while from + found.len() < to {
         let at = from + found.len();
-        let upto = spare.map_or(Ok(to), |spare| spare.upto(at, to));
+        let upto = if at < start { Err(to.min(start)) } else { spare.upto(at, to) };
         let whole = match upto {
-            Err(upto) => spare.and_then(|spare| spare.committed.get(at..upto)).map(<[_]>::to_vec),
+            Err(upto) => spare.committed.get(at..upto).map(<[_]>::to_vec),
             Ok(upto) => Some(try_read(partition, at, upto).unwrap_or_else(|why| panic!("{why}"))),
         };
-        found.extend(whole.expect("what is damaged was committed"));
+        found.extend(whole.expect("(3) what is damaged or deleted was committed"));
     }
     found
 }
@@ -124,14 +129,19 @@ impl Known {
             let log = core.log();
             (index(log.end), index(core.high_watermark()), index(log.durable), core.generation())
         });
+        let start = index(partition.inspect(PartitionCore::kept_start));
         let ledger = self.ledgers.entry(key.1).or_default();
         let ranges = self.decayed.get(&key.1).filter(|_| self.bad_disk == Some(key.0));
-        let spare = ranges.map(|ranges| Spare { committed: &ledger.committed, ranges });
+        let ranges = ranges.map_or(&[][..], |ranges| ranges);
+        let spare = Spare { committed: &ledger.committed, ranges };
         let log = read(partition, 0, end, spare);
         if let Some(before) = self.replicas.get(&key) {
+            let was = before.start;
+            assert!(start >= was, "(28) broker {} starts at {start}, {was} was kept", key.0);
             let kept = before.log.get(..before.durable).unwrap_or_default();
+            // Of one that begins anew either is there.
             assert!(
-                ledger.is_lossy || log.starts_with(kept),
+                ledger.is_lossy || before.begins_anew || log.starts_with(kept),
                 "(25) broker {} has {} of {} durable records",
                 key.0,
                 log.iter().zip(kept).take_while(|(a, b)| a == b).count(),
@@ -156,6 +166,7 @@ impl Known {
             partition,
             log,
             durable,
+            start,
             high_watermark,
             generation,
             ..Replica::default()
@@ -197,9 +208,9 @@ impl Known {
                     core.flush_mode(),
                 )
             });
-        let (is_failed, partition_epoch) = partition.inspect(|core| {
+        let (is_failed, partition_epoch, start) = partition.inspect(|core| {
             core.check();
-            (core.is_failed(), core.partition_epoch())
+            (core.is_failed(), core.partition_epoch(), index(core.kept_start()))
         });
         self.check_told(key, partition_epoch);
         let mut replica = self.replicas.remove(&key).unwrap_or_default();
@@ -207,6 +218,10 @@ impl Known {
             && (replica.log.len(), replica.high_watermark, replica.durable)
                 == (end, high_watermark, durable)
             && (replica.leads, replica.generation) == (leads, generation);
+        if !is_failed {
+            replica.start = start;
+        }
+        replica.begins_anew = partition.begins_anew();
         if is_same || is_failed {
             (replica.is_failed, replica.follows) = (is_failed, follows);
             self.replicas.insert(key, replica);
@@ -215,7 +230,8 @@ impl Known {
         if replica.life != life || !Weak::ptr_eq(&replica.partition, &Arc::downgrade(partition)) {
             // It came to this process while it ran: new here, or all over again.
             let partition = Arc::downgrade(partition);
-            replica = Replica { life, partition, ..Replica::default() };
+            let begins_anew = replica.begins_anew;
+            replica = Replica { life, partition, start, begins_anew, ..Replica::default() };
         }
         let (broker, id) = key;
         self.note(&[3, i64::from(broker), i64::from(id.index)]);
@@ -246,8 +262,9 @@ impl Known {
         if generation != replica.generation || end < replica.log.len() {
             let to = end.min(replica.log.len());
             let ranges = self.decayed.get_mut(&id).filter(|_| self.bad_disk == Some(broker));
-            let spare = |ranges| Spare { committed: &ledger.committed, ranges };
-            let actual = read(partition, 0, to, ranges.as_deref().map(|it| spare(it)));
+            let known = ranges.as_deref().map_or(&[][..], |ranges| ranges);
+            let spare = Spare { committed: &ledger.committed, ranges: known };
+            let actual = read(partition, 0, to, spare);
             let common = actual.iter().zip(&replica.log).take_while(|(a, b)| a == b).count();
             if !is_free {
                 ledger.on_cut(&replica.log, common);
@@ -262,7 +279,8 @@ impl Known {
         let from = replica.log.len();
         if end > from {
             let ranges = self.decayed.get(&id).filter(|_| self.bad_disk == Some(broker));
-            let spare = ranges.map(|ranges| Spare { committed: &ledger.committed, ranges });
+            let ranges = ranges.map_or(&[][..], |ranges| ranges);
+            let spare = Spare { committed: &ledger.committed, ranges };
             replica.log.extend(read(partition, from, end, spare));
             for at in from..end {
                 let epoch = replica.log.get(at).map(|entry| entry.epoch);
@@ -298,7 +316,8 @@ impl Known {
         let moved = (replica.high_watermark, high_watermark);
         // What ends a role may come in one step with what is committed in it; none begins unseen.
         let has_led = leads.is_some() || replica.leads.is_some();
-        let advanced = ledger.on_high_watermark(&replica.log, moved, has_led);
+        let start = index(partition.log_start());
+        let advanced = ledger.on_high_watermark(&replica.log, moved, start, has_led);
         (replica.high_watermark, replica.durable) = (high_watermark, durable);
         (replica.leads, replica.follows, replica.generation) = (leads, follows, generation);
         self.replicas.insert(key, replica);
@@ -345,6 +364,12 @@ impl Known {
                 "(8) after {after}: broker {member} has {durable} durable of {} committed: {state:?}",
                 ledger.committed.len()
             );
+            let start = replica.map_or(0, |replica| replica.start);
+            assert!(
+                start >= ledger.deleted,
+                "(28) after {after}: broker {member} begins at {start}, {} are deleted: {state:?}",
+                ledger.deleted
+            );
         }
     }
 
@@ -386,6 +411,26 @@ impl Known {
     ) -> Option<(&[Entry], usize, usize)> {
         let replica = self.replicas.get(&(broker, id))?;
         Some((&replica.log, replica.durable, replica.high_watermark))
+    }
+
+    /// Where the log of a replica starts, as it is written down.
+    pub(in crate::sim) fn start(&self, broker: i32, id: PartitionId) -> usize {
+        self.replicas.get(&(broker, id)).map_or(0, |replica| replica.start)
+    }
+
+    /// (28) A client was told that everything below `low_watermark` is gone.
+    pub(in crate::sim) fn on_deleted(&mut self, id: PartitionId, name: &str, low_watermark: i64) {
+        let low_watermark = usize::try_from(low_watermark).expect("an offset");
+        // A broker that knows an earlier topic of this name may have meant that one.
+        let is_other = |image: &Image| image.topic(name).is_some_and(|topic| topic.id != id.topic);
+        if self.images.since(0).any(is_other) {
+            return;
+        }
+        self.totals.trimmed += 1;
+        self.note(&[9, i64::from(id.index)]);
+        let ledger = self.ledgers.entry(id).or_default();
+        ledger.deleted = ledger.deleted.max(low_watermark);
+        self.check_members(id, "a deletion");
     }
 
     /// A broker does not have partitions any more that it had.

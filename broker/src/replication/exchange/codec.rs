@@ -36,7 +36,9 @@ pub(super) struct Ask {
     pub(super) durable: Offset,
     /// The high watermark it knows.
     pub(super) known: Offset,
-    /// Its log start, as it is written down.
+    /// The log start it knows.
+    pub(super) known_start: Offset,
+    /// Its log start, as it is written down: that may be behind.
     pub(super) log_start: Offset,
 }
 
@@ -91,7 +93,7 @@ pub(super) enum Answer {
 
 impl Message {
     pub(super) fn encode(&self, version: MessageVersion) -> Bytes {
-        let mut out = Vec::with_capacity(48 + self.asks.len() * 68 + self.durables.len() * 24);
+        let mut out = Vec::with_capacity(48 + self.asks.len() * 76 + self.durables.len() * 24);
         let tells_starts = version >= MessageVersion::Two;
         out.push(version as u8);
         out.push(u8::from(self.waits));
@@ -112,6 +114,7 @@ impl Message {
             out.extend(ask.durable.0.to_be_bytes());
             out.extend(ask.known.0.to_be_bytes());
             if tells_starts {
+                out.extend(ask.known_start.0.to_be_bytes());
                 out.extend(ask.log_start.0.to_be_bytes());
             }
         }
@@ -164,6 +167,7 @@ impl Message {
                     .filter(|epoch| *epoch != LeaderEpoch::NONE),
                 durable: durable(&mut bytes)?,
                 known: offset(&mut bytes)?,
+                known_start: log_start(&mut bytes)?,
                 log_start: log_start(&mut bytes)?,
             });
         }
@@ -301,6 +305,7 @@ mod tests {
             last_epoch: None,
             durable: Offset(40),
             known: Offset(30),
+            known_start: Offset(25),
             log_start: Offset(20),
         };
         let (leader_epoch, durable) = (LeaderEpoch(0), Offset(8));
@@ -346,7 +351,9 @@ mod tests {
     fn a_follower_of_before_log_starts_is_understood_and_waited_for_by_nobody() {
         let told = Message::decode(&message().encode(MessageVersion::One)).unwrap();
         let mut expected = message();
-        expected.asks.iter_mut().for_each(|ask| ask.log_start = UNTOLD);
+        for ask in &mut expected.asks {
+            (ask.known_start, ask.log_start) = (UNTOLD, UNTOLD);
+        }
         expected.durables.iter_mut().for_each(|durable| durable.log_start = UNTOLD);
         assert_eq!(told, expected);
     }

@@ -223,7 +223,8 @@ impl Fetcher {
                 fetch_offset: request.fetch.fetch_offset,
                 last_epoch: request.fetch.last_epoch,
                 durable: request.fetch.durable,
-                known,
+                known: known.high_watermark,
+                known_start: known.log_start,
                 log_start: request.fetch.log_start,
             });
         }

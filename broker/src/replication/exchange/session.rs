@@ -18,7 +18,7 @@ use super::codec::{Answer, Ask, Message, Told};
 use super::news::News;
 use crate::base::tasks::blocking;
 use crate::base::waiting::without_waiting;
-use crate::base::{BrokerEpoch, BrokerId, HashMap, Offset, PartitionId};
+use crate::base::{BrokerEpoch, BrokerId, HashMap, PartitionId};
 use crate::peer::PeerReply;
 use crate::storage::ReadError;
 
@@ -59,14 +59,6 @@ struct Slot {
     partition: Arc<Partition>,
     watcher: Arc<Watcher>,
     standing: Option<Ask>,
-    /// The log start it was told of: it is on its way to where it is written down.
-    told_start: Offset,
-}
-
-impl Slot {
-    fn is_behind(&self, log_start: Offset, ask: &Ask) -> bool {
-        log_start > ask.log_start.max(self.told_start)
-    }
 }
 
 /// A message that is not the next one of its session.
@@ -149,8 +141,7 @@ impl Session {
         if !same {
             let watcher = Watcher::new(self.news.clone(), ask.slot);
             partition.watch(&watcher);
-            let (partition, told_start) = (partition.clone(), Offset::ZERO);
-            let slot = Slot { partition, watcher, standing: None, told_start };
+            let slot = Slot { partition: partition.clone(), watcher, standing: None };
             if let Some(before) = state.slots.insert(ask.slot, slot) {
                 before.partition.unwatch(&before.watcher);
             }
@@ -164,7 +155,7 @@ impl Session {
                 if partition.log_end() > ask.fetch_offset {
                     slot.watcher.tell();
                 } else if high_watermark.min(ask.fetch_offset) > ask.known
-                    || slot.is_behind(log_start, ask)
+                    || log_start > ask.known_start
                 {
                     slot.watcher.tell_lazily();
                 }
@@ -213,7 +204,7 @@ impl Session {
         let reply = Reply { news: std::mem::take(&mut state.answers), records: Vec::new() };
         let mut wanted = Vec::new();
         for slot in self.news.take() {
-            let Some(Slot { partition, watcher, standing, .. }) = state.slots.get(&slot) else {
+            let Some(Slot { partition, watcher, standing }) = state.slots.get(&slot) else {
                 continue;
             };
             watcher.on_taken();
@@ -276,15 +267,12 @@ impl Session {
     /// Returns the bytes that are sent.
     fn found(&self, wanted: &Wanted, found: Found, reply: &mut Reply) -> usize {
         let Found { records, high_watermark, log_start } = found;
-        let Ask { fetch_offset, known, .. } = wanted.ask;
+        let Ask { fetch_offset, known, known_start, .. } = wanted.ask;
         let bytes = records.len();
         if bytes == 0 && wanted.partition.log_end() > fetch_offset {
             // It did not fit.
             wanted.watcher.tell();
-        } else if bytes > 0
-            || high_watermark.min(fetch_offset) > known
-            || self.is_behind(wanted, log_start)
-        {
+        } else if bytes > 0 || high_watermark.min(fetch_offset) > known || log_start > known_start {
             let length = u32::try_from(bytes).unwrap_or(u32::MAX);
             let answer = FetchAnswer::Records { high_watermark, log_start };
             if self.told(wanted, Told::Answer(answer, length), reply) && bytes > 0 {
@@ -294,23 +282,12 @@ impl Session {
         bytes
     }
 
-    /// Whether who asked does not know of this log start.
-    fn is_behind(&self, wanted: &Wanted, log_start: Offset) -> bool {
-        let state = self.state.lock();
-        state.slots.get(&wanted.ask.slot).is_some_and(|slot| slot.is_behind(log_start, &wanted.ask))
-    }
-
     /// Answers a question, if it still stands. Returns whether it did.
     fn told(&self, wanted: &Wanted, told: Told, reply: &mut Reply) -> bool {
         let ask = wanted.ask;
         let mut state = self.state.lock();
         let slot = state.slots.get_mut(&ask.slot);
-        let stands = slot.is_some_and(|slot| {
-            if let Told::Answer(FetchAnswer::Records { log_start, .. }, _) = told {
-                slot.told_start = slot.told_start.max(log_start);
-            }
-            slot.standing.take_if(|standing| *standing == ask).is_some()
-        });
+        let stands = slot.is_some_and(|slot| slot.standing.take_if(|s| *s == ask).is_some());
         if stands {
             reply.news.push((ask.slot, ask.number, told));
         }

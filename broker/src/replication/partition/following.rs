@@ -43,6 +43,13 @@ impl Due {
     }
 }
 
+/// What a follower knows of its leader's log.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::replication) struct Known {
+    pub(in crate::replication) high_watermark: Offset,
+    pub(in crate::replication) log_start: Offset,
+}
+
 /// What a follower does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::replication) enum Next {
@@ -84,12 +91,13 @@ impl Partition {
         }
     }
 
-    /// What to ask the leader now, if anything, and the high watermark known.
-    pub(in crate::replication) fn next_fetch(&self) -> Option<(FetchRequest, Offset)> {
+    /// What to ask the leader now, if anything, and what is known of its log.
+    pub(in crate::replication) fn next_fetch(&self) -> Option<(FetchRequest, Known)> {
         let now = self.directory.monotonic();
         let mut state = self.state.lock();
         let fetch = state.core.next_fetch(now)?;
-        Some((fetch, state.core.high_watermark()))
+        let (high_watermark, log_start) = (state.core.high_watermark(), state.core.log().start);
+        Some((fetch, Known { high_watermark, log_start }))
     }
 
     /// What to tell the leader once the disk has caught up.
@@ -270,8 +278,9 @@ impl Partition {
         if done.is_ok() {
             state.core.on_start_kept(log.log_start());
             if starts {
-                // Its leader may have somebody wait for that.
+                // Its leader may have somebody wait for that; it may lead itself by now.
                 self.tell_fetcher_durable();
+                self.deletions.notify_waiters();
             }
         }
         self.publish(&guard.core);

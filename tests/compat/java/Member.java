@@ -3,6 +3,8 @@ import java.util.*;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
+import org.apache.kafka.common.errors.RetriableException;
 import org.apache.kafka.common.errors.WakeupException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
@@ -60,7 +62,8 @@ public class Member {
                 .map(record -> Long.toString(record.offset())).collect(Collectors.joining(",", "[", "]")));
         try {
             consumer.commitSync();
-        } catch (CommitFailedException | org.apache.kafka.common.errors.RetriableException why) {
+        } catch (CommitFailedException | RebalanceInProgressException | RetriableException why) {
+            // Beside a rebalance that keeps its partitions it goes on by polling, and commits more the next time.
             print("refused", ",\"why\":\"" + why.getClass().getSimpleName() + "\"");
             return;
         }
